@@ -1,0 +1,31 @@
+# `make demo` and `make test` need Python >= 3.11 and make; each prepares .venv on its first call and uses it afterwards.
+PYTHON ?= python3
+BIN := .venv/bin
+TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
+
+.PHONY: demo test lint benchmarks clean
+
+demo: .venv/.installed
+	$(BIN)/python -m train.demo
+
+test: .venv/.installed
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -q
+
+lint: .venv/.installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+benchmarks: .venv/.installed
+	$(BIN)/python -m benchmarks.run
+
+# torch first: with none installed, a dependency may bring a CUDA build of several gigabytes.
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "uniglor needs Python 3.11 or newer, found " + sys.version)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv outputs

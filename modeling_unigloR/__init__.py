@@ -1,0 +1,31 @@
+"""UniGloR: sign languages from body keypoints, without glosses.
+
+Importing this package registers its models with transformers' Auto classes.
+"""
+
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+
+from .configuration_uniglor import SignMAEConfig
+from .keypoint_processing_uniglor import Calibration, KeypointProcessor, ProcessedClip, map_layout
+from .keypoint_weighting_uniglor import keypoint_weights, part_variances
+from .keypoints_uniglor import LAYOUTS, SOURCE_LAYOUTS, adjacency
+from .modeling_sign_mae import SignMAE, SignMAEOutput
+
+AutoConfig.register(SignMAEConfig.model_type, SignMAEConfig)
+AutoModel.register(SignMAEConfig, SignMAE)
+AutoFeatureExtractor.register(SignMAEConfig, KeypointProcessor)
+
+__all__ = [
+    "LAYOUTS",
+    "SOURCE_LAYOUTS",
+    "Calibration",
+    "KeypointProcessor",
+    "ProcessedClip",
+    "SignMAE",
+    "SignMAEConfig",
+    "SignMAEOutput",
+    "adjacency",
+    "keypoint_weights",
+    "map_layout",
+    "part_variances",
+]

@@ -1,0 +1,125 @@
+"""Configurations of the UniGloR models. Defaults are the paper's; what the paper leaves open is marked "ours"."""
+
+from transformers import PreTrainedConfig
+
+from .keypoints_uniglor import get_layout, layout_hash
+
+
+class UniGloRConfig(PreTrainedConfig):
+    """What every configuration of this package does: check its values with `_validate`, and travel without its pipeline's path."""
+
+    def __post_init__(self, **kwargs):
+        if not __name__.startswith("transformers_modules."):
+            # Installed, the registered pipeline serves this checkpoint: no remote code is asked for.
+            kwargs.pop("custom_pipelines", None)
+        super().__post_init__(**kwargs)
+        self._validate()
+
+    def _validate(self):
+        pass
+
+    def _check_choice(self, field, choices):
+        if getattr(self, field) not in choices:
+            raise ValueError(f"{field}={getattr(self, field)!r} must be one of {', '.join(map(repr, choices))}.")
+
+    def _check_at_least(self, minimum, *fields):
+        for field in fields:
+            if getattr(self, field) < minimum:
+                raise ValueError(f"{field}={getattr(self, field)!r} must be at least {minimum}.")
+
+
+class SignMAEConfig(UniGloRConfig):
+    """Configuration of `SignMAE` (paper sections 3.2, 3.3, appendix B.2)."""
+
+    model_type = "sign_mae"
+
+    # Keypoints
+    layout: str = "uniglor73"
+    layout_hash: str | None = None  # filled in; a checkpoint whose layout's points changed since is refused
+    num_channels: int = 2
+
+    # Segments
+    window_size: int = 15  # frames in a segment: about one sign (section 4.2)
+    stride: int = 7  # frames between segment starts in sign-to-text (Fig 3)
+
+    # Features: CTR-GC block, then multi-scale temporal block
+    graph_channels: int = 64
+    relation_channels: int = 8  # ours, as CTR-GCN for a first layer
+    temporal_branch_channels: int = 16  # ours: six branches, 96 channels
+    temporal_kernel_size: int = 3
+    temporal_dilations: list[int] | None = None  # [1, 2, 3, 4]
+    block_norm: str = "batch"  # as cited; or "layer"
+
+    # Transformers, as Joint-SLT (appendix B.2)
+    hidden_size: int = 512
+    num_hidden_layers: int = 3
+    decoder_num_hidden_layers: int = 3
+    num_attention_heads: int = 8
+    intermediate_size: int = 2048
+    hidden_act: str = "relu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    layer_norm_eps: float = 1e-6
+    initializer_range: float = 0.02
+
+    # Masking (appendix B.2)
+    mask_ratio: float = 0.25
+    mask_stage: str = "tokens"  # "keypoints" hides a frame before the graph block too
+    mask_strategy: str = "replace"  # by a learned token; or "drop" the tokens, as MAE
+
+    # Decoder
+    decoding: str = "parallel"  # or "autoregressive" (Tab 4a)
+    query_type: str = "learned"  # or "sinusoidal" (Tab 4b)
+    latent_views: int | None = None  # ours: window_size views of z, one for each frame; 1 is the reading of the paper's text
+
+    # Loss (section 3.3)
+    keypoint_weighting: str = "adaptive"  # ours: minus sign; "adaptive_as_printed" is Eq 1; "fixed" (Tab 5), "none"
+    weight_variance: str = "pooled"  # over frames and points; or "temporal": of each point over frames, then the mean
+    fixed_body_weight: float = 1.0
+    fixed_face_weight: float = 1.17  # section 6
+    fixed_hand_weight: float = 1.18
+
+    def __post_init__(self, **kwargs):
+        if self.temporal_dilations is None:
+            self.temporal_dilations = [1, 2, 3, 4]
+        if self.latent_views is None:
+            self.latent_views = self.window_size
+        saved_hash, self.layout_hash = self.layout_hash, layout_hash(self.layout)
+        if saved_hash not in (None, self.layout_hash):
+            raise ValueError(
+                f"This checkpoint was trained on layout {self.layout!r} with hash {saved_hash}, but the installed package's has hash "
+                f"{self.layout_hash}: its points differ. Load it with trust_remote_code=True without this package, or with the version that wrote it."
+            )
+        super().__post_init__(**kwargs)
+
+    @property
+    def num_keypoints(self):
+        return len(get_layout(self.layout).names)
+
+    @property
+    def num_masked_frames(self):
+        return round(self.mask_ratio * self.window_size)
+
+    def _validate(self):
+        self._check_choice("num_channels", (2, 3))
+        self._check_choice("block_norm", ("batch", "layer"))
+        self._check_choice("mask_stage", ("tokens", "keypoints"))
+        self._check_choice("mask_strategy", ("replace", "drop"))
+        self._check_choice("decoding", ("parallel", "autoregressive"))
+        self._check_choice("query_type", ("learned", "sinusoidal"))
+        self._check_choice("keypoint_weighting", ("adaptive", "adaptive_as_printed", "fixed", "none"))
+        self._check_choice("weight_variance", ("pooled", "temporal"))
+        self._check_at_least(1, "window_size", "stride", "graph_channels", "relation_channels", "temporal_branch_channels")
+        self._check_at_least(1, "num_hidden_layers", "decoder_num_hidden_layers", "num_attention_heads")
+        if self.hidden_size % (2 * self.num_attention_heads):
+            raise ValueError(
+                f"hidden_size={self.hidden_size} must be an even multiple of num_attention_heads={self.num_attention_heads} "
+                "(sinusoidal positions come in pairs)."
+            )
+        if not 0 <= self.mask_ratio < 1 or self.num_masked_frames >= self.window_size:
+            raise ValueError(f"mask_ratio={self.mask_ratio} must leave at least one of window_size={self.window_size} frames visible.")
+        if self.latent_views not in (1, self.window_size):
+            raise ValueError(f"latent_views={self.latent_views} must be 1 or window_size={self.window_size} (None chooses the latter).")
+
+
+SignMAEConfig.register_for_auto_class("AutoConfig")

@@ -1,0 +1,590 @@
+"""KeypointProcessor: any estimator's keypoints to the normalised batches that the models read, and back.
+
+The steps of the paper's appendix B.1, one implementation for training and inference: to pixels -> map layout -> put each
+hand on its own arm -> drop noisy frames -> fill what was not seen -> centre and scale -> resample -> pad a batch.
+Everything is vectorised over frames and points; the loop over frames that judges it is in the tests.
+
+Shapes: B clips, T frames of a clip, P points of a source layout, K keypoints of the model's layout, C channels (x, y or x, y, z).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from transformers import BatchFeature, FeatureExtractionMixin
+from transformers.utils import logging
+
+from .keypoints_uniglor import (
+    copy_pairs,
+    get_layout,
+    get_source_layout,
+    mirror_permutation,
+    point_index,
+    source_table,
+)
+from .keypoints_uniglor import layout_hash as hash_of_layout
+
+logger = logging.get_logger(__name__)
+
+RELATIVE_LIMIT = 2.0  # a body whose median coordinate is below 2 is not in pixels
+SWAP_MARGIN = 0.1  # shoulder lengths by which the other wrist must be nearer before a hand changes its arm
+
+
+class ProcessedClip(NamedTuple):
+    """One clip after `KeypointProcessor.process`.
+
+    Attributes:
+        keypoints: (T, K, C) float32, in shoulder lengths, the neck at the origin; nothing missing.
+        keypoint_mask: (T, K) bool, True where the estimator saw the point in this frame.
+        kept_frames: (T', ) int, which source frames were kept (before resampling).
+        frame_times: (T,) float64, seconds from the clip's first source frame; source frame numbers where fps is unknown.
+        center: (C,) source units that were subtracted; (T, C) with `normalize="frame"`.
+        scale: () source units in one shoulder length; (T,) with `normalize="frame"`.
+    """
+
+    keypoints: np.ndarray
+    keypoint_mask: np.ndarray
+    kept_frames: np.ndarray
+    frame_times: np.ndarray
+    center: np.ndarray
+    scale: np.ndarray
+
+
+class Calibration(NamedTuple):
+    """What a stream fixes before its first window: `center` (C,), `scale` (), whether the hand slots are swapped."""
+
+    center: np.ndarray
+    scale: np.ndarray
+    hands_swapped: bool
+
+
+def map_layout(keypoints, confidence=None, layout="uniglor73", target="uniglor73", missing=None, min_confidence=0.0, name="clip"):
+    """Reorders an estimator's points into a model's layout and puts each hand on the arm that it hangs on.
+
+    Args:
+        keypoints: (T, P, C) in any unit that x and y share.
+        confidence: (T, P) or None. A point is present above `min_confidence`.
+        layout, target: names of the source layout and of the model's layout.
+        missing: how "not seen" is spelled, instead of the source layout's own way: "nan", "zero" or "confidence".
+        name: what errors call the clip.
+
+    Returns:
+        keypoints (T, K, C) float32, 0 where not seen; present (T, K) bool.
+    """
+    mapped, present = _gather_points(keypoints, confidence, layout, target, missing, min_confidence, name)
+    if _hands_swapped(mapped, present, target):
+        mapped, present = _swap_hands(mapped, present, target)
+    return mapped, present
+
+
+class KeypointProcessor(FeatureExtractionMixin):
+    """Keypoints of a clip or of several to a padded batch (paper, appendix B.1), saved as `preprocessor_config.json`.
+
+    Args:
+        layout: the model's layout, a key of `keypoints_uniglor.LAYOUTS`.
+        num_channels: 2 (x, y) or 3.
+        fps: frame rate of what comes out; a clip of another known rate is resampled, one of unknown rate is left.
+            None resamples nothing (the paper).
+        noisy_frame_threshold: mean displacement from the last kept frame above which a frame is dropped (Eq 7-9), in
+            `noisy_frame_unit`: "shoulder" lengths, or "pixels" (the paper: 400). None drops nothing.
+        max_dropped_frames: after so many drops in a row the next frame is accepted.
+        max_gap: longest gap, in frames, over which a missing point is interpolated or held.
+        normalize: "clip" (one centre and scale for the clip, body sway stays) or "frame".
+        min_confidence: a point is present above this confidence.
+        calibration_frames: with `causal=True`, how many first frames fix centre and scale.
+        layout_hash: checked when a saved processor is loaded, so that a table that changed cannot pass unnoticed.
+    """
+
+    model_input_names = ["keypoints", "attention_mask", "keypoint_mask"]
+
+    def __init__(
+        self,
+        layout="uniglor73",
+        num_channels=2,
+        fps=25.0,
+        noisy_frame_threshold=2.0,
+        noisy_frame_unit="shoulder",
+        max_dropped_frames=3,
+        max_gap=15,
+        normalize="clip",
+        min_confidence=0.0,
+        calibration_frames=25,
+        padding_value=0.0,
+        layout_hash=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        _check_choice("noisy_frame_unit", noisy_frame_unit, ("shoulder", "pixels"))
+        _check_choice("normalize", normalize, ("clip", "frame"))
+        _check_choice("num_channels", num_channels, (2, 3))
+        if fps is not None and not fps > 0:
+            raise ValueError(f"fps={fps} must be above 0, or None to leave every clip at its own rate.")
+        expected_hash = hash_of_layout(layout)
+        if layout_hash not in (None, expected_hash):
+            raise ValueError(
+                f"This processor was saved for layout {layout!r} with hash {layout_hash}, but the installed package's {layout!r} "
+                f"has hash {expected_hash}: its points differ. Use the version of the package that saved it, or its remote code."
+            )
+        self.layout = layout
+        self.layout_hash = expected_hash
+        self.num_channels = num_channels
+        self.fps = fps
+        self.noisy_frame_threshold = noisy_frame_threshold
+        self.noisy_frame_unit = noisy_frame_unit
+        self.max_dropped_frames = max_dropped_frames
+        self.max_gap = max_gap
+        self.normalize = normalize
+        self.min_confidence = min_confidence
+        self.calibration_frames = calibration_frames
+        self.padding_value = padding_value
+        self.padding_side = "right"
+
+    # --- Batches ------------------------------------------------------------------------------------------------------------------
+
+    def __call__(
+        self,
+        keypoints,
+        confidence=None,
+        layout=None,
+        fps=None,
+        width=None,
+        height=None,
+        aspect=None,
+        missing=None,
+        relative=None,
+        causal=False,
+        calibration=None,
+        ids=None,
+        return_tensors=None,
+    ):
+        """Processes one clip or a list of clips into a padded batch.
+
+        Args:
+            keypoints: (T, P, C) array, or a list of B of them.
+            confidence: (T, P) array or None; a list for a list.
+            layout: name of the source layout, a key of `keypoints_uniglor.SOURCE_LAYOUTS`; by default the model's own.
+            fps, width, height, aspect, missing, relative: of the source, see `process`; one value for all clips, or a list.
+            causal, calibration: see `process`.
+            ids: names of the clips, for error messages.
+            return_tensors: "np" (default) or "pt".
+
+        Returns:
+            `BatchFeature` with `keypoints` (B, T, K, C) float32, `attention_mask` (B, T) int64, `keypoint_mask` (B, T, K) int64, and
+            lists of one entry for each clip: `kept_frames`, `frame_times`, `center`, `scale` (see `ProcessedClip`).
+        """
+        single = not isinstance(keypoints, (list, tuple))
+        clips = [keypoints] if single else list(keypoints)
+        if not clips:
+            raise ValueError("No clip given. Expected an array (T, P, C) or a list of them.")
+        per_clip = dict(
+            confidence=confidence, layout=layout, fps=fps, width=width, height=height, aspect=aspect, missing=missing,
+            relative=relative, calibration=calibration, name=ids,
+        )  # fmt: skip
+        per_clip = {key: _one_per_clip(key, value, len(clips), single) for key, value in per_clip.items()}
+        per_clip["name"] = [name or f"clip {index}" for index, name in enumerate(per_clip["name"])]
+        processed = [
+            self.process(clip, causal=causal, **{key: values[index] for key, values in per_clip.items()})
+            for index, clip in enumerate(clips)
+        ]
+        return self.pad(processed, return_tensors=return_tensors)
+
+    def pad(self, clips, return_tensors=None):
+        """Pads a list of `ProcessedClip` into the batch that `__call__` returns."""
+        longest = max(len(clip.keypoints) for clip in clips)
+        num_points = clips[0].keypoints.shape[1]
+        keypoints = np.full((len(clips), longest, num_points, self.num_channels), self.padding_value, np.float32)
+        attention_mask = np.zeros((len(clips), longest), np.int64)
+        keypoint_mask = np.zeros((len(clips), longest, num_points), np.int64)
+        for index, clip in enumerate(clips):
+            length = len(clip.keypoints)
+            keypoints[index, :length] = clip.keypoints
+            attention_mask[index, :length] = 1
+            keypoint_mask[index, :length] = clip.keypoint_mask
+        batch = BatchFeature(
+            {"keypoints": keypoints, "attention_mask": attention_mask, "keypoint_mask": keypoint_mask}, tensor_type=return_tensors
+        )
+        for field in ("kept_frames", "frame_times", "center", "scale"):
+            batch[field] = [getattr(clip, field) for clip in clips]
+        return batch
+
+    # --- One clip -----------------------------------------------------------------------------------------------------------------
+
+    def process(
+        self,
+        keypoints,
+        confidence=None,
+        layout=None,
+        fps=None,
+        width=None,
+        height=None,
+        aspect=None,
+        missing=None,
+        relative=None,
+        causal=False,
+        calibration=None,
+        name="clip",
+    ):
+        """Cleans and normalises one clip.
+
+        Args:
+            keypoints: (T, P, C) in source units.
+            confidence: (T, P) or None.
+            layout: name of the source layout; by default the model's own.
+            fps: frames a second of the source, or None where unknown.
+            width, height: size of the source image in pixels; needed where coordinates are relative to it.
+            aspect: width / height, enough where the size is not known.
+            missing: overrides how the source layout spells "not seen": "nan", "zero" or "confidence".
+            relative: whether coordinates are 0..1 of width and height; by default seen from their size.
+            causal: for a live stream: centre and scale fixed by `calibration`, missing points held, nothing dropped, and
+                resampling repeats the latest frame instead of looking ahead.
+            calibration: a `Calibration`; by default from the first `calibration_frames` frames of this clip.
+            name: what errors call the clip.
+
+        Returns:
+            `ProcessedClip`.
+
+        Raises:
+            ValueError: wrong rank, points, channels or layout; no frames; nothing seen; shoulders never seen or of length 0;
+                a present point that is not finite; relative coordinates without the image's aspect.
+        """
+        if fps is not None and not (np.isfinite(fps) and fps > 0):
+            raise ValueError(f"{name}: fps={fps} must be above 0, or None where the rate is unknown.")
+        points, present = self._read(keypoints, confidence, layout, width, height, aspect, missing, relative, name)
+        if calibration is None:
+            known = slice(self.calibration_frames) if causal else slice(None)
+            calibration = self._calibrate(points[known], present[known], name)
+        if calibration.hands_swapped:
+            points, present = _swap_hands(points, present, self.layout)
+            _warn_swapped_hands(layout or self.layout)
+        kept = np.arange(len(points))
+        if self.noisy_frame_threshold is not None and not causal:
+            unit = calibration.scale if self.noisy_frame_unit == "shoulder" else 1.0
+            kept = _kept_frames(points, present, self.noisy_frame_threshold * unit, self.max_dropped_frames)
+            if len(kept) < len(points):
+                points, present = points[kept], present[kept]
+        points = _fill(points, present, kept, None if causal else self.max_gap, self.layout, calibration.center)
+        center, scale = self._center_and_scale(points, calibration)
+        points = (points - center[..., None, :]) / scale[..., None, None]
+        points, present, times, center, scale = self._resample(points, present, kept, fps, causal, center, scale)
+        return ProcessedClip(points.astype(np.float32, copy=False), present, kept, times, center, scale)
+
+    def process_row(self, row, **kwargs):
+        """`process` for a row of the canonical schema (id, keypoints, confidence, layout, fps, width, height)."""
+        fields = {key: row.get(key) for key in ("confidence", "layout", "fps", "width", "height")}
+        return self.process(row["keypoints"], name=str(row.get("id")), **fields, **kwargs)
+
+    def calibrate(self, keypoints, confidence=None, layout=None, width=None, height=None, aspect=None, missing=None, relative=None, name="clip"):
+        """`Calibration` of these frames (T, P, C), for a stream that goes on with them (`process(..., causal=True)`)."""
+        return self._calibrate(*self._read(keypoints, confidence, layout, width, height, aspect, missing, relative, name), name)
+
+    def denormalize(self, keypoints, center, scale):
+        """Undoes centring and scaling: (..., T, K, C) in shoulder lengths -> source units.
+
+        Args:
+            center: (C,) or (T, C), and scale: () or (T,), as `process` returned them.
+        """
+        center, scale = np.asarray(center), np.asarray(scale)
+        return (np.asarray(keypoints) * scale[..., None, None] + center[..., None, :]).astype(np.float32)
+
+    def mirror(self, keypoints, keypoint_mask=None):
+        """The same signing by the other hand, for left-handed signers: x changes its sign, left and right points change places.
+
+        Args:
+            keypoints: (..., K, C) normalised, numpy or torch.
+            keypoint_mask: (..., K) or None.
+
+        Returns:
+            keypoints, or (keypoints, keypoint_mask) where a mask is given.
+        """
+        permutation = mirror_permutation(self.layout)
+        flip = np.array([-1.0] + [1.0] * (keypoints.shape[-1] - 1), np.float32)
+        flip = flip if isinstance(keypoints, np.ndarray) else keypoints.new_tensor(flip)
+        mirrored = keypoints[..., permutation, :] * flip
+        return mirrored if keypoint_mask is None else (mirrored, keypoint_mask[..., permutation])
+
+    # --- Steps --------------------------------------------------------------------------------------------------------------------
+
+    def _read(self, keypoints, confidence, layout, width, height, aspect, missing, relative, name):
+        """-> points (T, K, C) float64 in one unit for x and y, present (T, K); hands still in their slots."""
+        layout = layout or self.layout
+        points, present = _gather_points(keypoints, confidence, layout, self.layout, missing, self.min_confidence, name)
+        if points.shape[-1] < self.num_channels:
+            raise ValueError(f"{name}: found {points.shape[-1]} channels, expected {self.num_channels} (num_channels of this processor).")
+        points = points[..., : self.num_channels]
+        if relative is None:
+            body = points[:, self._body][present[:, self._body]][:, :2]
+            relative = get_source_layout(layout).image and len(body) > 0 and np.median(np.abs(body)) <= RELATIVE_LIMIT
+        if relative:
+            points = points * _relative_to_pixels(width, height, aspect, points.shape[-1], self.noisy_frame_unit, name)
+        return points, present
+
+    @property
+    def _body(self):
+        return get_layout(self.layout).parts["body"]
+
+    def _calibrate(self, points, present, name):
+        layout, index = get_layout(self.layout), point_index(self.layout)
+        a, b = (index[point] for point in layout.scale)
+        both = present[:, a] & present[:, b]
+        if not both.any():
+            raise ValueError(
+                f"{name}: no frame shows both {layout.scale[0]} and {layout.scale[1]}, which set the scale "
+                f"({int(present.any(1).sum())} of {len(points)} frames show anything). Clips without shoulders cannot be normalised."
+            )
+        lengths = np.linalg.norm(points[both, a] - points[both, b], axis=-1)
+        if not (lengths > 0).any():
+            raise ValueError(
+                f"{name}: {layout.scale[0]} and {layout.scale[1]} lie on one place in every frame, expected a length above 0 "
+                "to scale by: are the coordinates right?"
+            )
+        scale = np.median(lengths[lengths > 0])
+        center_seen = present[:, index[layout.center]]
+        center = (
+            np.median(points[center_seen, index[layout.center]], axis=0)
+            if center_seen.any()
+            else np.median((points[both, a] + points[both, b]) / 2, axis=0)
+        )
+        return Calibration(center, scale, _hands_swapped(points, present, self.layout))
+
+    def _center_and_scale(self, points, calibration):
+        if self.normalize == "clip":
+            return np.asarray(calibration.center), np.asarray(calibration.scale)
+        layout, index = get_layout(self.layout), point_index(self.layout)
+        a, b = (index[point] for point in layout.scale)
+        lengths = np.linalg.norm(points[:, a] - points[:, b], axis=-1)
+        return points[:, index[layout.center]], np.maximum(lengths, 0.1 * calibration.scale)  # a turned body has no width
+
+    def _resample(self, points, present, kept, fps, causal, center, scale):
+        if fps is None:
+            return points, present, kept.astype(float), center, scale
+        times = kept / fps
+        if self.fps is None or abs(fps - self.fps) < 1e-3 * self.fps:
+            return points, present, times, center, scale
+        num_frames = int(np.floor((times[-1] - times[0]) * self.fps + 1e-6)) + 1
+        new_times = times[0] + np.arange(num_frames) / self.fps
+        after = np.searchsorted(times, new_times + 1e-9, side="right").clip(1, max(len(times) - 1, 1)) if len(times) > 1 else np.zeros(num_frames, int)
+        before = np.maximum(after - 1, 0)
+        if causal:  # the latest frame that has arrived
+            latest = np.searchsorted(times, new_times + 1e-9, side="right") - 1
+            before = after = latest
+        span = times[after] - times[before]
+        weight = np.divide(new_times - times[before], span, out=np.zeros(num_frames), where=span > 0).clip(0, 1)
+
+        def blend(values):
+            share = weight.reshape((-1,) + (1,) * (values.ndim - 1))
+            return values[before] * (1 - share) + values[after] * share
+
+        present = (present[before] | (weight == 1)[:, None]) & (present[after] | (weight == 0)[:, None])
+        if self.normalize == "frame":
+            center, scale = blend(center), blend(scale)
+        return blend(points), present, new_times, center, scale
+
+
+KeypointProcessor.register_for_auto_class("AutoFeatureExtractor")
+
+
+# --- The steps on arrays --------------------------------------------------------------------------------------------------------------
+
+
+def _gather_points(keypoints, confidence, layout, target, missing, min_confidence, name):
+    """Checks one clip at the door and takes the target's points from it, in the source's hand slots."""
+    keypoints = np.asarray(keypoints)
+    source = get_source_layout(layout)
+    if keypoints.ndim != 3 or keypoints.shape[-1] not in (2, 3):
+        raise ValueError(f"{name}: found keypoints of shape {keypoints.shape}, expected (frames, keypoints, 2 or 3).")
+    num_frames, num_points, num_channels = keypoints.shape
+    if num_frames == 0:
+        raise ValueError(f"{name}: found 0 frames, expected at least 1.")
+    if num_points not in source.blocks:
+        raise ValueError(f"{name}: found {num_points} keypoints, but layout {layout!r} has {' or '.join(map(str, source.blocks))}.")
+    if keypoints.dtype.kind not in "fiu":
+        raise ValueError(f"{name}: found keypoints of type {keypoints.dtype}, expected numbers.")
+    missing = missing or source.missing
+    _check_choice("missing", missing, ("nan", "zero", "confidence"))
+    table = source_table(layout, num_points, target)
+    # One gather takes every source point that is wanted; most of ours are one of them, a few are a mean.
+    first = np.array([indices[0] if indices else 0 for indices in table])
+    exists = np.array([bool(indices) for indices in table])
+    points = keypoints[:, first].astype(np.float64)
+    present = _present(points, None if confidence is None else _checked_confidence(confidence, keypoints, name)[:, first], missing, min_confidence)
+    for index, indices in enumerate(table):
+        if len(indices) > 1:
+            several = keypoints[:, indices].astype(np.float64)
+            seen = _present(several, None if confidence is None else np.asarray(confidence)[:, indices], missing, min_confidence)
+            points[:, index], present[:, index] = several.mean(1), seen.all(1)
+    present &= exists
+    if not present.any():
+        raise ValueError(f"{name}: not one keypoint of {num_frames} frames is marked as seen (layout {layout!r}, 'not seen' spelled {missing!r}).")
+    if not present.all():
+        points[~present] = 0
+    if not np.isfinite(points).all():
+        frame, point = np.argwhere(~np.isfinite(points).all(-1))[0]
+        raise ValueError(
+            f"{name}: {get_layout(target).names[point]} in frame {frame} is marked as seen but is {points[frame, point]}. "
+            f"Expected finite coordinates, or 'not seen' as layout {layout!r} spells it ({missing!r}; `missing=` overrides)."
+        )
+    return points, present
+
+
+def _checked_confidence(confidence, keypoints, name):
+    confidence = np.asarray(confidence)
+    if confidence.shape != keypoints.shape[:2]:
+        raise ValueError(f"{name}: found confidence of shape {confidence.shape}, expected {keypoints.shape[:2]} like the keypoints.")
+    return confidence
+
+
+def _present(points, confidence, missing, min_confidence):
+    """(T, K) bool. A zero is a place unless `missing` is "zero"; NaN is a mistake unless it is "nan"."""
+    if missing == "zero":
+        present = (points != 0).any(-1)
+    elif missing == "nan" and confidence is None:
+        present = ~np.isnan(points).any(-1)
+    else:  # "nan" with a confidence that calls a NaN present is the caller's mistake, and is reported as such
+        present = np.ones(points.shape[:2], bool)
+    return present if confidence is None else present & (confidence > min_confidence)
+
+
+def _relative_to_pixels(width, height, aspect, num_channels, noisy_frame_unit, name):
+    if width and height:
+        factors = (width, height, width)  # MediaPipe's z is in units of the width
+    elif aspect and noisy_frame_unit != "pixels":
+        factors = (aspect, 1.0, aspect)
+    else:
+        raise ValueError(
+            f"{name}: its coordinates are relative to the image (0..1), so x and y have different units. Pass width and height, or "
+            "aspect=width / height (aspect alone is not enough for noisy_frame_unit='pixels'); or relative=False if they are not."
+        )
+    return np.array(factors[:num_channels], np.float64)
+
+
+def _hand_indices(layout_name):
+    """[(21 points, root, wrist) for left and right]: a hand is what hangs on a wrist."""
+    layout, index = get_layout(layout_name), point_index(layout_name)
+    hands = []
+    for part in ("left_hand", "right_hand"):
+        names = [name for name in layout.names[layout.parts[part]] if name not in layout.copies]
+        hands.append((np.array([index[name] for name in names]), index[names[0]], index[layout.anchors[names[0]]]))
+    return hands
+
+
+def _hands_swapped(points, present, layout_name):
+    """Whether, over the clip, the hands' roots lie nearer to the other arm's wrists (median distance)."""
+    (_, left_root, left_wrist), (_, right_root, right_wrist) = _hand_indices(layout_name)
+    as_named = crossed = 0.0
+    for root, own, other in ((left_root, left_wrist, right_wrist), (right_root, right_wrist, left_wrist)):
+        seen = present[:, root] & present[:, own] & present[:, other]
+        if seen.any():
+            as_named += np.median(np.linalg.norm(points[seen, root] - points[seen, own], axis=-1))
+            crossed += np.median(np.linalg.norm(points[seen, root] - points[seen, other], axis=-1))
+    if crossed >= as_named:
+        return False
+    a, b = (point_index(layout_name)[name] for name in get_layout(layout_name).scale)
+    both = present[:, a] & present[:, b]
+    shoulder = np.median(np.linalg.norm(points[both, a] - points[both, b], axis=-1)) if both.any() else 0.0
+    return bool(as_named - crossed > SWAP_MARGIN * shoulder)
+
+
+def _swap_hands(points, present, layout_name):
+    (left, _, _), (right, _, _) = _hand_indices(layout_name)
+    order = np.arange(points.shape[1])
+    order[left], order[right] = right, left
+    return points[:, order], present[:, order]
+
+
+def _warn_swapped_hands(layout):
+    logger.warning_once(
+        f"Hands in layout {layout!r} hang on the other side's wrists in some clips: the slots were exchanged there, by geometry."
+    )
+
+
+def _kept_frames(points, present, threshold, max_dropped):
+    """Indices of the frames that are not noisy: mean displacement from the last kept frame at most `threshold` (Eq 7-9)."""
+
+    def displacement(a, b):
+        seen = present[a] & present[b]
+        return (np.linalg.norm(points[b] - points[a], axis=-1) * seen).sum(-1) / np.maximum(seen.sum(-1), 1)
+
+    num_frames = len(points)
+    jumps = np.flatnonzero(displacement(slice(0, -1), slice(1, None)) > threshold) + 1
+    if not len(jumps):
+        return np.arange(num_frames)
+    kept = np.ones(num_frames, bool)
+    frame = jumps[0]
+    while frame < num_frames:  # only around jumps: elsewhere the previous frame is the last kept one
+        last, dropped = frame - 1, 0
+        while frame < num_frames and dropped < max_dropped and displacement(last, frame) > threshold:
+            kept[frame] = False
+            frame, dropped = frame + 1, dropped + 1
+        later = jumps[jumps > frame]
+        frame = later[0] if len(later) else num_frames
+    return np.flatnonzero(kept)
+
+
+def _fill(points, present, times, max_gap, layout_name, center):
+    """Gives every missing point a place: between its neighbours in time, held at the ends, or on its anchor.
+
+    Args:
+        times: (T,) source frame numbers, so that interpolation knows of dropped frames.
+        max_gap: longest gap in frames; None holds the last seen place for ever and never looks ahead (causal).
+    """
+    copies, originals = copy_pairs(layout_name)
+    missing = ~present
+    missing[:, copies] = False
+    columns = np.flatnonzero(missing.any(0))
+    if len(columns):
+        points = points.copy()
+        unplaced = missing.copy()
+        num_frames = len(points)
+        frame = np.arange(num_frames)[:, None]
+        seen = present[:, columns]
+        before = np.maximum.accumulate(np.where(seen, frame, -1), axis=0)
+        after = np.minimum.accumulate(np.where(seen, frame, num_frames)[::-1], axis=0)[::-1]
+        if max_gap is None:
+            fillable = before >= 0
+            after = before
+        else:
+            first, last = np.maximum(before, -1), np.minimum(after, num_frames)
+            # an end of the clip is held on one side only: the gap is what lies between
+            fillable = (last - first - 1 <= max_gap) & ((before >= 0) | (after < num_frames))
+            before, after = np.where(before < 0, after, before), np.where(after == num_frames, before, after)
+        at, which = np.nonzero(fillable & ~seen)
+        column, a, b = columns[which], before[at, which], after[at, which]
+        span = (times[b] - times[a]).astype(float)
+        weight = np.divide(times[at] - times[a], span, out=np.zeros(len(at)), where=span > 0)[:, None]
+        points[at, column] = points[a, column] * (1 - weight) + points[b, column] * weight
+        unplaced[at, column] = False
+        _place_on_anchors(points, unplaced, layout_name, center)
+    if (~present[:, originals]).any():
+        points = points.copy() if not len(columns) else points
+        points[:, copies] = points[:, originals]
+    return points
+
+
+def _place_on_anchors(points, unplaced, layout_name, center):
+    """In place: what is still missing goes to its anchor, from the centre outward."""
+    layout, index = get_layout(layout_name), point_index(layout_name)
+    root = index[layout.center]
+    points[unplaced[:, root], root] = center
+    placed, waiting = {layout.center}, dict(layout.anchors)
+    while waiting:
+        level = [name for name, anchor in waiting.items() if anchor in placed]
+        own, anchor = (np.array([index[name] for name in names]) for names in (level, [waiting.pop(name) for name in level]))
+        if unplaced[:, own].any():
+            points[:, own] = np.where(unplaced[:, own, None], points[:, anchor], points[:, own])
+        placed.update(level)
+
+
+def _one_per_clip(key, value, num_clips, single):
+    """A value for each clip: a list as given, anything else for all; a single clip's arrays are its own."""
+    if key == "calibration" and isinstance(value, Calibration):
+        return [value] * num_clips
+    if single or not isinstance(value, (list, tuple, np.ndarray)):
+        return [value] * num_clips
+    if len(value) != num_clips:
+        raise ValueError(f"Found {len(value)} values for {key} and {num_clips} clips; expected one for each clip.")
+    return list(value)
+
+
+def _check_choice(name, value, choices):
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, choices))}.")
+

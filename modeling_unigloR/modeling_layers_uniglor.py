@@ -1,0 +1,241 @@
+"""What the UniGloR models are built from: graph and temporal convolutions over keypoints, a pre-norm Transformer layer.
+
+Shapes: N segments, W frames in a window, K keypoints, C channels, D hidden size, L queries, M keys.
+Channels-first (N, C, W, K) exists only inside the convolution blocks.
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from .keypoints_uniglor import adjacency
+
+
+def sinusoids(length, size):
+    """(length, size) float32 sinusoidal positions of Vaswani et al. 2017, amplitude 1."""
+    position = torch.arange(length, dtype=torch.float32)[:, None]
+    frequency = torch.exp(torch.arange(0, size, 2, dtype=torch.float32) * (-math.log(10000.0) / size))
+    return torch.stack([torch.sin(position * frequency), torch.cos(position * frequency)], dim=-1).flatten(1)
+
+
+class SinusoidalPositions(nn.Module):
+    """Adds fixed positions to (N, L, D) tokens."""
+
+    def __init__(self, length, size):
+        super().__init__()
+        self.register_buffer("table", sinusoids(length, size), persistent=False)
+
+    def forward(self, tokens):
+        return tokens + self.table[: tokens.shape[1]].to(tokens.dtype)
+
+
+# --- Blocks over keypoints --------------------------------------------------------------------------------------------------------
+
+
+class ChannelLayerNorm(nn.LayerNorm):
+    """LayerNorm over the channels of (N, C, W, K)."""
+
+    def forward(self, features):
+        return super().forward(features.movedim(1, -1)).movedim(-1, 1)
+
+
+def block_norm(kind, num_channels):
+    return nn.BatchNorm2d(num_channels) if kind == "batch" else ChannelLayerNorm(num_channels)
+
+
+class KeypointNorm(nn.Module):
+    """Normalises every coordinate of every keypoint over segments and frames, as CTR-GCN's data norm: (N, W, K, C) -> same."""
+
+    def __init__(self, num_keypoints, num_channels):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(num_keypoints * num_channels)  # a child, so that SyncBatchNorm can take its place
+
+    def forward(self, keypoints):
+        return self.norm(keypoints.flatten(0, 1).flatten(1)).view(keypoints.shape)
+
+
+class ChannelTopologyGraphConv(nn.Module):
+    """Channel-wise topology refinement graph convolution (CTR-GC; Chen et al. 2021, section 3.2), with its residual.
+
+    In each of three subsets (itself, inward, outward) the skeleton's learned topology is refined, for each segment and
+    channel, by the tanh of differences between time-averaged points: (N, C_in, W, K) -> (N, C_out, W, K).
+    """
+
+    def __init__(self, in_channels, out_channels, relation_channels, layout, norm):
+        super().__init__()
+        graph = torch.from_numpy(adjacency(layout))
+        self.layout = layout
+        self.num_subsets = len(graph)
+        self.out_channels = out_channels
+        self.relation_channels = relation_channels
+        self.adjacency = nn.Parameter(graph)  # (S, K, K), learned, from the skeleton
+        self.alpha = nn.Parameter(torch.zeros(1))
+        self.query = nn.Conv1d(in_channels, self.num_subsets * relation_channels, 1)
+        self.key = nn.Conv1d(in_channels, self.num_subsets * relation_channels, 1)
+        self.value = nn.Conv2d(in_channels, self.num_subsets * out_channels, 1)
+        self.refine = nn.Conv2d(self.num_subsets * relation_channels, self.num_subsets * out_channels, 1, groups=self.num_subsets)
+        self.norm = block_norm(norm, out_channels)
+        self.residual = nn.Conv2d(in_channels, out_channels, 1)
+        self.residual_norm = block_norm(norm, out_channels)
+
+    def forward(self, features):
+        topology = self.topology(features)  # (N, S, C, K, K)
+        values = self.value(features).unflatten(1, (self.num_subsets, self.out_channels))  # (N, S, C, W, K)
+        mixed = (values @ topology.transpose(-1, -2)).sum(1)  # (N, C, W, K)
+        return F.relu(self.norm(mixed) + self.residual_norm(self.residual(features)))
+
+    def topology(self, features):
+        """What each point takes from each other, by subset and channel: (N, C_in, W, K) -> (N, S, C, K, K)."""
+        average = features.mean(2)  # the time mean commutes with the 1 x 1 convolutions
+        difference = torch.tanh(self.query(average)[..., :, None] - self.key(average)[..., None, :])  # (N, S R, K, K)
+        refinement = self.refine(difference).unflatten(1, (self.num_subsets, self.out_channels))
+        return self.adjacency[:, None] + self.alpha * refinement
+
+
+class MultiScaleTemporalConv(nn.Module):
+    """Multi-scale temporal convolution (Liu et al. 2020, in the form that CTR-GCN uses), with its residual.
+
+    A branch for each dilation, one that takes maxima and one of width 1: (N, C_in, W, K) -> (N, branches x C_branch, W, K).
+    """
+
+    def __init__(self, in_channels, branch_channels, kernel_size, dilations, norm):
+        super().__init__()
+        out_channels = branch_channels * (len(dilations) + 2)
+
+        def reduce():
+            return [nn.Conv2d(in_channels, branch_channels, 1), block_norm(norm, branch_channels)]
+
+        self.branches = nn.ModuleList(
+            nn.Sequential(
+                *reduce(),
+                nn.ReLU(),
+                nn.Conv2d(branch_channels, branch_channels, (kernel_size, 1), padding="same", dilation=(dilation, 1)),
+                block_norm(norm, branch_channels),
+            )
+            for dilation in dilations
+        )
+        pool = nn.MaxPool2d((3, 1), stride=1, padding=(1, 0))
+        self.branches.append(nn.Sequential(*reduce(), nn.ReLU(), pool, block_norm(norm, branch_channels)))
+        self.branches.append(nn.Sequential(*reduce()))
+        self.residual = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1), block_norm(norm, out_channels))
+        self.out_channels = out_channels
+
+    def forward(self, features):
+        branches = torch.cat([branch(features) for branch in self.branches], dim=1)
+        return F.relu(branches + self.residual(features))
+
+
+# --- Transformer ------------------------------------------------------------------------------------------------------------------
+
+
+def eager_attention_forward(module, query, key, value, attention_mask, scaling, dropout=0.0, is_causal=False, **kwargs):
+    """Plain attention that also returns its weights: (N, heads, L, d) -> (N, L, heads, d), (N, heads, L, M)."""
+    scores = query @ key.transpose(2, 3) * scaling
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    elif is_causal and scores.shape[-2] > 1:
+        later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+        scores = scores.masked_fill(later, torch.finfo(scores.dtype).min)
+    weights = F.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = F.dropout(weights, p=dropout, training=module.training)
+    return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+class Attention(nn.Module):
+    """Multi-head attention from `hidden` (N, L, D) to `memory` (N, M, D), by default itself."""
+
+    def __init__(self, config, is_causal=False):
+        super().__init__()
+        self.config = config
+        self.head_dim = config.hidden_size // config.num_attention_heads
+        self.scaling = self.head_dim**-0.5
+        self.is_causal = is_causal
+        self.dropout = config.attention_probs_dropout_prob
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, hidden, memory=None, attention_mask=None):
+        memory = hidden if memory is None else memory
+        query, key, value = (
+            proj(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            for proj, x in ((self.q_proj, hidden), (self.k_proj, memory), (self.v_proj, memory))
+        )  # (N, heads, L or M, d)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
+        output, _ = attend(
+            self, query, key, value, attention_mask, scaling=self.scaling, is_causal=self.is_causal,
+            dropout=self.dropout if self.training else 0.0,
+        )  # fmt: skip
+        return self.o_proj(output.flatten(2))
+
+
+class SingleKeyAttention(nn.Module):
+    """Attention to a memory of one vector: its weight is always 1, so only value and output projections remain."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, hidden, memory):
+        return self.o_proj(self.v_proj(memory)).expand_as(hidden)
+
+
+class TransformerLayer(nn.Module):
+    """Pre-norm Transformer layer, as Joint-SLT's; with cross-attention where `memory_size` says how many keys it will meet."""
+
+    def __init__(self, config, memory_size=None, is_causal=False):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.attention = Attention(config, is_causal)
+        self.has_memory = memory_size is not None
+        if self.has_memory:
+            single = memory_size == 1  # asks nothing, so nothing is normalised for it
+            self.cross_attention_norm = nn.Identity() if single else nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+            self.cross_attention = SingleKeyAttention(config) if single else Attention(config)
+        self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.activation = ACT2FN[config.hidden_act]
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, hidden, memory=None, attention_mask=None):
+        hidden = hidden + self.dropout(self.attention(self.attention_norm(hidden), attention_mask=attention_mask))
+        if self.has_memory:
+            hidden = hidden + self.dropout(self.cross_attention(self.cross_attention_norm(hidden), memory))
+        feed_forward = self.down_proj(self.dropout(self.activation(self.up_proj(self.feed_forward_norm(hidden)))))
+        return hidden + self.dropout(feed_forward)
+
+
+# --- Models -----------------------------------------------------------------------------------------------------------------------
+
+
+class UniGloRPreTrainedModel(PreTrainedModel):
+    """Initial values, set where they last: weights are loaded over them, buffers outside the checkpoint are rebuilt."""
+
+    _supports_sdpa = True
+    accepts_loss_kwargs = False  # losses are means over what they counted; the Trainer must not rescale them
+    _no_split_modules = ["TransformerLayer", "ChannelTopologyGraphConv"]
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, SinusoidalPositions):
+            init.copy_(module.table, sinusoids(*module.table.shape))
+        elif isinstance(module, (nn.Conv1d, nn.Conv2d)):
+            init.kaiming_normal_(module.weight, mode="fan_out")
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, ChannelTopologyGraphConv):
+            init.copy_(module.adjacency, torch.from_numpy(adjacency(module.layout)))
+            init.zeros_(module.alpha)  # start from the plain skeleton graph; learn its refinement
+            init.constant_(module.norm.weight, 1e-6)  # as CTR-GCN: a new block is close to its residual

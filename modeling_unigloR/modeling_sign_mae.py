@@ -1,0 +1,311 @@
+"""SignMAE: a masked autoencoder over windows of sign keypoints (paper sections 3.2 and 3.3).
+
+Shapes: B sequences, S segments of a sequence, N segments in all, T frames in a sequence, W frames in a window, V of them
+visible, K keypoints, C channels, D hidden size.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from .configuration_uniglor import SignMAEConfig
+from .keypoint_weighting_uniglor import keypoint_weights
+from .modeling_layers_uniglor import (
+    ChannelTopologyGraphConv,
+    KeypointNorm,
+    MultiScaleTemporalConv,
+    SinusoidalPositions,
+    TransformerLayer,
+    UniGloRPreTrainedModel,
+    sinusoids,
+)
+
+STD_FLOOR = 1e-6  # a dead dimension of the latent is not divided by 0
+
+
+@dataclass
+class SignMAEOutput(ModelOutput):
+    """What `SignMAE.forward` returns.
+
+    Attributes:
+        loss: (), weighted squared error in shoulder lengths squared (Eq 2).
+        latent: (N, D), the implicit gloss-level representation z, not standardised.
+        reconstruction: (N, W, K, C) in shoulder lengths.
+        masked: (N, W) bool, True where the encoder did not see the frame's token.
+    """
+
+    loss: torch.FloatTensor | None = None
+    latent: torch.FloatTensor | None = None
+    reconstruction: torch.FloatTensor | None = None
+    masked: torch.BoolTensor | None = None
+
+
+class SignMAEEncoder(nn.Module):
+    """Graph block, temporal block, one token for each frame, a Transformer that pools them into [GloR] (Fig 2a, left)."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.input_norm = KeypointNorm(config.num_keypoints, config.num_channels)
+        self.graph = ChannelTopologyGraphConv(
+            config.num_channels, config.graph_channels, config.relation_channels, config.layout, config.block_norm
+        )
+        self.temporal = MultiScaleTemporalConv(
+            config.graph_channels, config.temporal_branch_channels, config.temporal_kernel_size, config.temporal_dilations, config.block_norm
+        )
+        self.frame_projection = nn.Linear(config.num_keypoints * self.temporal.out_channels, config.hidden_size)
+        self.positions = SinusoidalPositions(config.window_size, config.hidden_size)
+        if config.mask_strategy == "replace":
+            self.mask_token = nn.Parameter(torch.zeros(config.hidden_size))
+        self.gloss_token = nn.Parameter(torch.zeros(config.hidden_size))  # [GloR]
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.num_hidden_layers))
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, keypoints, masked=None):
+        """(N, W, K, C), (N, W) bool or None -> latent (N, D)."""
+        tokens = self.embed(keypoints, masked)  # (N, W, D)
+        return self.pool(tokens, masked)
+
+    def embed(self, keypoints, masked=None):
+        """One token for each frame: (N, W, K, C) -> (N, W, D)."""
+        features = self.input_norm(keypoints)
+        if masked is not None and self.config.mask_stage == "keypoints":
+            features = features * ~masked[:, :, None, None]  # to the data's mean: neighbours cannot carry the frame
+        features = features.permute(0, 3, 1, 2)  # (N, C, W, K)
+        features = self.temporal(self.graph(features))
+        return self.frame_projection(features.permute(0, 2, 3, 1).flatten(2))
+
+    def pool(self, tokens, masked=None):
+        """Tokens, those of masked frames replaced or dropped, to the latent at [GloR]: (N, W, D) -> (N, D)."""
+        if masked is not None and self.config.mask_strategy == "replace":
+            tokens = torch.where(masked[..., None], self.mask_token, tokens)
+        tokens = self.positions(tokens)
+        if masked is not None and self.config.mask_strategy == "drop":
+            tokens = tokens[~masked].view(len(tokens), -1, tokens.shape[-1])  # (N, V, D)
+        hidden = torch.cat([self.gloss_token.expand(len(tokens), 1, -1), tokens], dim=1)
+        hidden = self.dropout(hidden)
+        for layer in self.layers:
+            hidden = layer(hidden)
+        return self.norm(hidden[:, 0])
+
+
+class SignMAEDecoder(nn.Module):
+    """Queries, one for each frame, that attend to each other and to views of the latent (Fig 2a, right): (N, D) -> (N, W, K, C).
+
+    A single view would give every frame the same vector; the decoder then settles on one static pose for each segment.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.autoregressive = config.decoding == "autoregressive"
+        self.views = nn.Linear(config.hidden_size, config.latent_views * config.hidden_size)
+        if self.autoregressive:
+            self.start_token = nn.Parameter(torch.zeros(config.hidden_size))
+            self.frame_embedding = nn.Linear(config.num_keypoints * config.num_channels, config.hidden_size)
+        if config.query_type == "learned":
+            self.queries = nn.Parameter(sinusoids(config.window_size, config.hidden_size))
+        else:
+            self.register_buffer("queries", sinusoids(config.window_size, config.hidden_size), persistent=True)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.layers = nn.ModuleList(
+            TransformerLayer(config, memory_size=config.latent_views, is_causal=self.autoregressive)
+            for _ in range(config.decoder_num_hidden_layers)
+        )
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.keypoint_projection = nn.Linear(config.hidden_size, config.num_keypoints * config.num_channels)
+
+    def forward(self, latent, previous_keypoints=None):
+        """Reconstructs segments.
+
+        Args:
+            latent: (N, D), not standardised.
+            previous_keypoints: (N, W, K, C) true frames, for teacher forcing; read by autoregressive decoding only, which
+                without them feeds itself its own frames.
+        """
+        memory = self.views(latent).unflatten(-1, (self.config.latent_views, -1))  # (N, W or 1, D)
+        if not self.autoregressive:
+            return self._decode(self.queries.expand(len(latent), -1, -1), memory)
+        if previous_keypoints is not None:
+            return self._decode(self._shifted(previous_keypoints[:, :-1]), memory)
+        reconstruction = latent.new_zeros(len(latent), 0, self.config.num_keypoints, self.config.num_channels)
+        for _ in range(self.config.window_size):
+            newest = self._decode(self._shifted(reconstruction), memory)[:, -1:]
+            reconstruction = torch.cat([reconstruction, newest], dim=1)
+        return reconstruction
+
+    def _shifted(self, keypoints):
+        """Start token and the frames so far, at their positions: (N, W', K, C) -> (N, W' + 1, D)."""
+        frames = self.frame_embedding(keypoints.flatten(2))
+        frames = torch.cat([self.start_token.expand(len(frames), 1, -1), frames], dim=1)
+        return frames + self.queries[: frames.shape[1]]
+
+    def _decode(self, queries, memory):
+        hidden = self.dropout(queries + memory[:, : queries.shape[1]])  # (N, W, D)
+        for layer in self.layers:
+            hidden = layer(hidden, memory)
+        frames = self.keypoint_projection(self.norm(hidden))
+        return frames.unflatten(-1, (self.config.num_keypoints, self.config.num_channels))
+
+
+class SignMAE(UniGloRPreTrainedModel):
+    """Masked autoencoder that gives one vector for every window of signing, without glosses or labels.
+
+    `forward` is pretraining. `encode`, `encode_sequence` and `decode` are what other models use: their latents are standardised
+    by `latent_mean` and `latent_std`, which pretraining stores at its end.
+    """
+
+    config: SignMAEConfig
+    config_class = SignMAEConfig
+    main_input_name = "keypoints"
+    base_model_prefix = "sign_mae"
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.encoder = SignMAEEncoder(config)
+        self.decoder = SignMAEDecoder(config)
+        self.register_buffer("latent_mean", torch.zeros(config.hidden_size))
+        self.register_buffer("latent_std", torch.ones(config.hidden_size))
+        self.register_buffer("keypoint_presence", torch.ones(config.num_keypoints))  # 0: never learned, so never drawn or scored
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, SignMAEEncoder):
+            init.normal_(module.gloss_token, std=self.config.initializer_range)
+            if self.config.mask_strategy == "replace":
+                init.normal_(module.mask_token, std=self.config.initializer_range)
+        elif isinstance(module, SignMAEDecoder):
+            init.copy_(module.queries, sinusoids(*module.queries.shape))  # amplitude 1, like the encoder's positions
+            if module.autoregressive:
+                init.normal_(module.start_token, std=self.config.initializer_range)
+        elif isinstance(module, SignMAE):
+            init.zeros_(module.latent_mean)
+            init.ones_(module.latent_std)
+            init.ones_(module.keypoint_presence)
+
+    # --- Pretraining --------------------------------------------------------------------------------------------------------------
+
+    def forward(self, keypoints, keypoint_mask=None, noise=None, return_loss=True):
+        """One pretraining step's loss on segments whose frames are all real.
+
+        Args:
+            keypoints: (N, W, K, C) in shoulder lengths, from `KeypointProcessor`.
+            keypoint_mask: (N, W, K), 1 where the point was seen; by default everywhere. Unseen points carry no loss.
+            noise: (N, W); the frames with the smallest values are masked. Random by default.
+            return_loss: False leaves out the loss.
+
+        Returns:
+            `SignMAEOutput`. With autoregressive decoding the reconstruction is teacher-forced; `decode` never is.
+        """
+        self._check_segments(keypoints)
+        masked = self.mask_frames(keypoints, noise)  # (N, W)
+        latent = self.encoder(keypoints, masked)  # (N, D)
+        reconstruction = self.decoder(latent, previous_keypoints=keypoints)  # (N, W, K, C)
+        loss = self.reconstruction_loss(reconstruction, keypoints, keypoint_mask) if return_loss else None
+        return SignMAEOutput(loss=loss, latent=latent, reconstruction=reconstruction, masked=masked)
+
+    def mask_frames(self, keypoints, noise=None):
+        """(N, W) bool, exactly `config.num_masked_frames` of them True in each segment."""
+        if noise is None:
+            noise = torch.rand(keypoints.shape[:2], device=keypoints.device)
+        hidden = noise.argsort(dim=1)[:, : self.config.num_masked_frames]
+        return torch.zeros_like(noise, dtype=torch.bool).scatter(1, hidden, True)
+
+    def reconstruction_loss(self, reconstruction, keypoints, keypoint_mask=None):
+        """Squared error of all frames, weighted by part (Eq 2), divided by the number of present coordinates."""
+        if keypoint_mask is None:
+            keypoint_mask = keypoints.new_ones(keypoints.shape[:3])
+        keypoint_mask = keypoint_mask.to(torch.float32)
+        weights = keypoint_weights(keypoints, keypoint_mask, self.config) * keypoint_mask  # (N, W, K)
+        error = (reconstruction.float() - keypoints.float()).square().sum(-1)
+        return (error * weights).sum() / (keypoint_mask.sum() * keypoints.shape[-1]).clamp_min(1)  # by what is present, not by the weights
+
+    # --- Use ----------------------------------------------------------------------------------------------------------------------
+
+    def encode(self, keypoints):
+        """Standardised latents of segments, nothing masked: (N, W, K, C) -> (N, D)."""
+        self._check_segments(keypoints)
+        return (self.encoder(keypoints) - self.latent_mean) / self.latent_std
+
+    def decode(self, latents):
+        """Undoes `encode`: standardised latents (..., D) -> keypoints (..., W, K, C) in shoulder lengths."""
+        latent = (latents * self.latent_std + self.latent_mean).reshape(-1, latents.shape[-1])
+        return self.decoder(latent).view(*latents.shape[:-1], *self.segment_shape)
+
+    def reconstruct(self, keypoints):
+        """Segments through encoder and decoder, nothing masked: (N, W, K, C) -> (N, W, K, C)."""
+        return self.decode(self.encode(keypoints))
+
+    def encode_sequence(self, keypoints, attention_mask=None, stride=None, batch_size=256):
+        """Latents of every window of whole clips. Padding never enters the convolutions.
+
+        Args:
+            keypoints: (B, T, K, C), padded after the last real frame.
+            attention_mask: (B, T), 1 where a frame is real; by default everywhere.
+            stride: frames between window starts; by default `config.stride`.
+            batch_size: how many windows are encoded at a time.
+
+        Returns:
+            latents (B, S, D), 0 where there is no window; latent_mask (B, S) int64.
+        """
+        segments, latent_mask = self.segment(keypoints, attention_mask, stride)  # (N, W, K, C), (B, S)
+        encoded = torch.cat([self.encode(some) for some in segments.split(batch_size)])
+        latents = encoded.new_zeros(*latent_mask.shape, encoded.shape[-1])
+        latents[latent_mask.bool()] = encoded
+        return latents, latent_mask
+
+    def segment(self, keypoints, attention_mask=None, stride=None):
+        """The real windows of a batch: (B, T, K, C), (B, T) -> segments (N, W, K, C), latent_mask (B, S) that says whose they are.
+
+        A clip that is shorter than a window is held at its last frame.
+        """
+        if keypoints.ndim != 4 or keypoints.shape[1] == 0:
+            raise ValueError(f"Found keypoints of shape {tuple(keypoints.shape)}, expected (clips, frames, keypoints, channels), frames at least 1.")
+        num_clips, num_frames = keypoints.shape[:2]
+        stride = self.config.stride if stride is None else stride
+        if attention_mask is None:
+            attention_mask = torch.ones(num_clips, num_frames, dtype=torch.long, device=keypoints.device)
+        lengths = attention_mask.sum(1)  # (B,)
+        if num_frames < self.config.window_size or (lengths < self.config.window_size).any():
+            frame = torch.arange(max(num_frames, self.config.window_size), device=keypoints.device)
+            last = torch.where(lengths < self.config.window_size, lengths - 1, num_frames - 1)
+            held = torch.minimum(frame, last[:, None])  # (B, T')
+            keypoints = keypoints[torch.arange(num_clips, device=keypoints.device)[:, None], held]
+        windows = keypoints.unfold(1, self.config.window_size, stride)  # (B, S, K, C, W), a view
+        starts = torch.arange(windows.shape[1], device=keypoints.device)
+        latent_mask = (starts < self.num_segments(lengths, stride)[:, None]).long()  # (B, S)
+        return windows[latent_mask.bool()].movedim(-1, 1).contiguous(), latent_mask
+
+    def num_segments(self, num_frames, stride=None):
+        """How many windows a clip of `num_frames` (int or tensor) has: floor((T - w) / s) + 1, at least 1 (section 3.4)."""
+        stride = self.config.stride if stride is None else stride
+        later = (num_frames - self.config.window_size) // stride
+        return later.clamp_min(0) + 1 if isinstance(later, torch.Tensor) else max(later, 0) + 1
+
+    @torch.no_grad()
+    def set_latent_statistics(self, mean, std):
+        """Stores the mean and standard deviation (D,) of unstandardised latents over the training set."""
+        self.latent_mean.copy_(mean)
+        self.latent_std.copy_(std.clamp_min(STD_FLOOR))
+
+    @property
+    def segment_shape(self):
+        """(W, K, C)."""
+        return self.config.window_size, self.config.num_keypoints, self.config.num_channels
+
+    def _check_segments(self, keypoints):
+        if keypoints.ndim != 4 or tuple(keypoints.shape[1:]) != self.segment_shape:
+            raise ValueError(
+                f"Found segments of shape {tuple(keypoints.shape)}, expected (segments, {', '.join(map(str, self.segment_shape))}): window_size "
+                f"frames of layout {self.config.layout!r}. Whole clips go through encode_sequence; KeypointProcessor(layout={self.config.layout!r}) "
+                "gives this layout."
+            )
+
+
+SignMAE.register_for_auto_class("AutoModel")

@@ -1,0 +1,205 @@
+"""Pretrains a SignMAE on canonical data sets.
+
+    accelerate launch train/pretrain.py                                   # small, on the built-in fingerspelling corpus
+    accelerate launch train/pretrain.py paper.yaml --datasets DIR --validation DIR --output_dir OUT
+    accelerate launch train/pretrain.py paper.yaml --resume_from_checkpoint true --bf16 true
+
+Writes a folder that `AutoModel.from_pretrained` and `AutoFeatureExtractor.from_pretrained` load, and `report.json`: error by
+part, motion, floors and the state of the latents.
+"""
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import interleave_datasets
+from transformers import set_seed
+from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils import logging
+
+from modeling_unigloR import KeypointProcessor, SignMAE, SignMAEConfig
+from train.arguments import UniGloRTrainingArguments, distribute, print_help, read_fields
+from train.metrics import reconstruction
+from train.segments import FrameStore, SegmentDataset, SegmentStream, consecutive_segments, describe, load_rows
+from train.trainers import SegmentTrainer, latents_of_training, scored_points
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass
+class PretrainArguments:
+    """What to pretrain on.
+
+    Attributes:
+        datasets: entries of `segments.load_rows`; with `weight`, segments of a clip and epoch relative to the others.
+        validation: the same, for evaluation; none is fine.
+        segments_per_clip: random segments of a clip and epoch.
+        max_eval_segments: how many validation segments are scored.
+        bank_clips: training clips whose every window the nearest-segment floor may give back.
+        frames_dir: where processed frames are kept; by default in the cache of `datasets`.
+        init_from: a SignMAE checkpoint to go on from with new data (its config is kept).
+    """
+
+    datasets: list = field(default_factory=list)
+    validation: list = field(default_factory=list)
+    segments_per_clip: float = 1
+    max_eval_segments: int = 2048
+    bank_clips: int = 500
+    frames_dir: str | None = None
+    init_from: str | None = None
+
+
+OWNERS = {"data": PretrainArguments, "model": SignMAEConfig, "processor": KeypointProcessor, "training": UniGloRTrainingArguments}
+
+
+def parse(argv, default_config="demo.yaml"):
+    """-> PretrainArguments, SignMAEConfig fields, KeypointProcessor, UniGloRTrainingArguments."""
+    shares = distribute(read_fields(argv, default_config), OWNERS)
+    data = PretrainArguments(**shares["data"])
+    if not data.datasets:
+        raise ValueError("No data set to pretrain on. Give `datasets:` in the config or --datasets PATH ...")
+    data.datasets, data.validation = ([entry] if isinstance(entry, (str, dict)) else entry for entry in (data.datasets, data.validation))
+    return data, shares["model"], KeypointProcessor(**shares["processor"]), UniGloRTrainingArguments(**shares["training"])
+
+
+def main(argv=None):
+    argv = sys.argv[1:] if argv is None else argv
+    if "--help" in argv or "-h" in argv:
+        return print_help(__doc__, OWNERS)
+    data, model_fields, processor, args = parse(argv)
+    set_seed(args.seed)
+    model = SignMAE.from_pretrained(data.init_from) if data.init_from else SignMAE(SignMAEConfig(**model_fields))
+    with args.main_process_first(desc="processing clips"):
+        train_set, train_stores = training_segments(data, processor, model.config.window_size, args.seed)
+        validation = validation_segments(data, processor, model.config.window_size)
+    if train_stores:
+        set_keypoint_presence(model, train_stores)
+    if args.world_size > 1 and args.device.type == "cuda":
+        model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    if validation is None:
+        args.eval_strategy = "no"
+    trainer = SegmentTrainer(model=model, args=args, train_dataset=train_set, eval_dataset=validation, processing_class=processor)
+    trainer.train(resume_from_checkpoint=last_checkpoint(args))
+    trainer.check_loss()
+    report = finish(trainer, model, train_set, train_stores, validation, data)
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        Path(args.output_dir, "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    if args.push_to_hub:
+        trainer.push_to_hub()
+    return report
+
+
+# --- Data -------------------------------------------------------------------------------------------------------------------------
+
+
+def training_segments(data, processor, window_size, seed):
+    """-> the training set, and its `FrameStore`s (none where it is streamed)."""
+    rows = [load_rows(spec, "train") for spec in data.datasets]
+    weights = [float(spec.get("weight", 1)) if isinstance(spec, dict) else 1.0 for spec in data.datasets]
+    if any(not hasattr(some, "__len__") for some in rows):
+        rows = [some if not hasattr(some, "__len__") else some.to_iterable_dataset() for some in rows]
+        shares = [weight / sum(weights) for weight in weights]
+        mixed = rows[0] if len(rows) == 1 else interleave_datasets(rows, shares, seed=seed, stopping_strategy="all_exhausted")
+        return SegmentStream(mixed, processor, window_size, seed), []
+    stores = [FrameStore.build(some, processor, data.frames_dir, describe(spec)) for some, spec in zip(rows, data.datasets)]
+    return SegmentDataset(stores, window_size, weights, data.segments_per_clip, seed), stores
+
+
+def validation_segments(data, processor, window_size):
+    """(keypoints, keypoint_mask, follows) of all validation sets together, or None."""
+    parts = []
+    for spec in data.validation:
+        store = FrameStore.build(load_rows(spec, "validation"), processor, data.frames_dir, describe(spec))
+        parts.append(consecutive_segments(store, window_size, data.max_eval_segments))
+    return tuple(torch.cat(tensors) for tensors in zip(*parts)) if parts else None
+
+
+def set_keypoint_presence(model, stores):
+    """Points that under half of the training frames show are neither drawn nor scored."""
+    seen = sum(np.asarray(store.keypoint_mask).sum(0, dtype=np.int64) for store in stores)
+    share = torch.from_numpy(seen / sum(len(store.keypoint_mask) for store in stores))
+    with torch.no_grad():
+        model.keypoint_presence.copy_((share >= 0.5).float())
+
+
+def last_checkpoint(args):
+    """What `resume_from_checkpoint` asks for: None, a path, or for true the last checkpoint of output_dir."""
+    resume = args.resume_from_checkpoint
+    if resume is True or str(resume).lower() == "true":
+        found = get_last_checkpoint(args.output_dir) if Path(args.output_dir).is_dir() else None
+        if found is None:
+            logger.warning(f"No checkpoint in {args.output_dir!r} to resume from: starting at step 0.")
+        return found
+    return None if resume is None or str(resume).lower() in ("false", "none") else resume
+
+
+# --- After training ---------------------------------------------------------------------------------------------------------------
+
+
+def finish(trainer, model, train_set, train_stores, validation, data):
+    """Stores the latents' statistics in the model and returns the report that stands beside it."""
+    report = {}
+    if train_stores:
+        latents = latents_of_training(model, train_set, trainer.args.eval_batch_size)
+        mean, std = latents.mean(0), latents.std(0)
+        model.set_latent_statistics(mean, std)
+        report["latents"] = {
+            "effective_rank": reconstruction.effective_rank(latents),
+            "dead_dimensions": int((std < 1e-3 * std.median()).sum()),
+            "hidden_size": len(std),
+        }
+        logger.warning(f"Latents: {report['latents']}")
+    else:
+        logger.warning("A streamed data set is not read a second time: latent_mean and latent_std stay 0 and 1.")
+    if validation is not None:
+        scores = trainer.evaluate()
+        report["validation"] = {name: value for name, value in scores.items() if "mpjpe" in name or "motion" in name or "border" in name}
+        report["floors"] = floors(model, train_stores, validation, data.bank_clips) if train_stores else {}
+        logger.warning(f"Reconstruction, in shoulder widths: {report['validation']}; floors: {report['floors']}")
+    return report
+
+
+def floors(model, stores, validation, bank_clips):
+    """Errors of three answers that know nothing of the segment, or only one pose of it, or only the training set."""
+    keypoints, mask, _ = validation
+    mask = scored_points(mask, model)
+    window_size = model.config.window_size
+    mean = torch.from_numpy(mean_pose(stores))
+    static = reconstruction.best_static_pose(keypoints, mask)
+    bank = segment_bank(stores, window_size, bank_clips)
+    return {
+        "mean_pose": reconstruction.mpjpe(mean, keypoints, mask),
+        "static": reconstruction.mpjpe(static, keypoints, mask),
+        "nearest_segment": reconstruction.nearest_segment_error(keypoints, mask, bank),
+        "bank_segments": len(bank),
+    }
+
+
+def mean_pose(stores, chunk=100_000):
+    """(K, C): the mean of every point over the training frames that show it."""
+    total, count = 0.0, 0
+    for store in stores:
+        for start in range(0, len(store.keypoints), chunk):
+            seen = np.asarray(store.keypoint_mask[start : start + chunk])[..., None]
+            total = total + (store.keypoints[start : start + chunk] * seen).sum(0, dtype=np.float64)
+            count = count + seen.sum(0)
+    return (total / np.maximum(count, 1)).astype(np.float32)
+
+
+def segment_bank(stores, window_size, max_clips, seed=0):
+    """Every stride-1 window of `max_clips` training clips, drawn from all stores: (F, W, K, C)."""
+    candidates = [(store, clip) for store in stores for clip in np.flatnonzero(store.lengths >= window_size)]
+    chosen = np.random.default_rng(seed).permutation(len(candidates))[:max_clips]
+    windows = []
+    for store, clip in (candidates[index] for index in chosen):
+        frames = torch.from_numpy(np.array(store.keypoints[store.offsets[clip] : store.offsets[clip + 1]]))
+        windows.append(frames.unfold(0, window_size, 1).movedim(-1, 1))
+    return torch.cat(windows)
+
+
+if __name__ == "__main__":
+    main()

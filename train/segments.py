@@ -1,0 +1,284 @@
+"""Random segments for pretraining: clips processed once into flat memory-mapped frames, and one gather for every batch.
+
+Shapes: M frames of all clips, N segments of a batch, W frames in a window, K keypoints, C channels.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import datasets
+import numpy as np
+import torch
+from torch.utils.data import Dataset, IterableDataset, Sampler
+from tqdm import tqdm
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
+
+class FrameStore:
+    """All frames of a data set, normalised, end to end, memory-mapped from a folder.
+
+    Attributes:
+        keypoints: (M, K, C) float32 and keypoint_mask (M, K) bool, memory-mapped.
+        offsets: (clips + 1,) int64, where each clip starts.
+        ids: (clips,) names of the clips.
+    """
+
+    def __init__(self, folder):
+        index = np.load(Path(folder) / "index.npz")
+        self.offsets, self.ids = index["offsets"], index["ids"]
+        shape = (int(self.offsets[-1]), *index["point_shape"])
+        self.keypoints = np.memmap(Path(folder) / "keypoints.f4", np.float32, "r", shape=shape)
+        self.keypoint_mask = np.memmap(Path(folder) / "keypoint_mask.u1", np.bool_, "r", shape=shape[:2])
+
+    @property
+    def lengths(self):
+        return np.diff(self.offsets)
+
+    @classmethod
+    def build(cls, rows, processor, cache_dir=None, description="frames"):
+        """Processes canonical rows into a folder named by their fingerprint, or opens the one that is there.
+
+        Rows that cannot be used (no shoulders, nothing seen) are left out, with a warning that counts and names them.
+
+        Args:
+            rows: a `datasets.Dataset` of canonical rows.
+            processor: a `KeypointProcessor`.
+            cache_dir: where the folder goes; by default beside the data sets' own cache.
+        """
+        facts = [rows._fingerprint, processor.to_json_string(), "1"]
+        key = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
+        folder = Path(cache_dir or datasets.config.HF_DATASETS_CACHE) / "uniglor_frames" / key
+        if not folder.exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = Path(tempfile.mkdtemp(prefix=f"{key}-unfinished-", dir=folder.parent))
+            try:
+                _write_frames(rows, processor, unfinished, description)
+                os.rename(unfinished, folder)  # whole or not at all
+            except OSError:
+                if not folder.exists():  # else another process was faster
+                    raise
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
+        return cls(folder)
+
+
+def _write_frames(rows, processor, folder, description):
+    lengths, ids, unusable, point_shape = [], [], [], None
+    with open(folder / "keypoints.f4", "wb") as keypoints, open(folder / "keypoint_mask.u1", "wb") as masks:
+        for row in tqdm(rows.with_format("numpy"), desc=f"Processing {description}", unit=" clips"):
+            try:
+                clip = processor.process_row(row)
+            except ValueError as error:
+                unusable.append(str(error))
+                continue
+            clip.keypoints.tofile(keypoints)
+            np.ascontiguousarray(clip.keypoint_mask).tofile(masks)
+            lengths.append(len(clip.keypoints))
+            ids.append(str(row["id"]))
+            point_shape = clip.keypoints.shape[1:]
+    if unusable:
+        logger.warning(f"{description}: {len(unusable)} of {len(rows)} clips cannot be used, the first: " + "; ".join(unusable[:3]))
+    if not lengths:
+        raise ValueError(f"{description}: none of {len(rows)} clips can be used. " + "; ".join(unusable[:3]))
+    np.savez(folder / "index.npz", offsets=np.cumsum([0] + lengths), ids=np.array(ids), point_shape=np.array(point_shape))
+
+
+class SegmentDataset(Dataset):
+    """One random segment of each clip and epoch, as a function of seed, epoch and clip: resuming is exact.
+
+    An item's index is epoch * len(self) + place; `SegmentSampler` gives such indices. A batch is one gather for each store.
+
+    Args:
+        stores: `FrameStore`s.
+        window_size: frames in a segment. Clips that are shorter are left out: all frames of a segment are real.
+        weights: segments of a clip and epoch, relative to `segments_per_clip`, for each store: 2.0 shows every clip twice,
+            0.5 shows half of the clips, others in each epoch.
+    """
+
+    def __init__(self, stores, window_size, weights=None, segments_per_clip=1, seed=0):
+        self.stores, self.window_size, self.seed = stores, window_size, seed
+        weights = [1.0] * len(stores) if weights is None else weights
+        if len(weights) != len(stores):
+            raise ValueError(f"Found {len(weights)} weights for {len(stores)} data sets.")
+        self.clips = [np.flatnonzero(store.lengths >= window_size) for store in stores]
+        self.draws = [round(weight * segments_per_clip * len(clips)) for weight, clips in zip(weights, self.clips)]
+        self.bounds = np.cumsum([0] + self.draws)
+        too_short = sum(len(store.lengths) - len(clips) for store, clips in zip(stores, self.clips))
+        if too_short:
+            logger.warning(f"{too_short} of {sum(len(store.lengths) for store in stores)} clips are shorter than a segment ({window_size} frames) and left out.")
+        if not len(self):
+            raise ValueError(f"No clip of at least window_size={window_size} frames in {len(stores)} data sets: nothing to train on.")
+
+    def __len__(self):
+        return int(self.bounds[-1])
+
+    def __getitem__(self, index):
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices):
+        """A batch: `keypoints` (N, W, K, C), `keypoint_mask` (N, W, K) and `clip_index` (N,), see `clip_ids`."""
+        epoch, place = np.divmod(np.asarray(indices, np.int64), len(self))
+        which = np.searchsorted(self.bounds, place, side="right") - 1
+        keypoints, mask = None, None
+        clip_index = np.zeros(len(place), np.int64)
+        for number, store in enumerate(self.stores):
+            rows = np.flatnonzero(which == number)
+            if not len(rows):
+                continue
+            clips = self._clips_of(number, epoch[rows], place[rows] - self.bounds[number])
+            starts = self._starts(number, epoch[rows], place[rows], store.lengths[clips])
+            frames = (store.offsets[clips] + starts)[:, None] + np.arange(self.window_size)  # (N', W)
+            if keypoints is None:
+                keypoints = np.empty((len(place), self.window_size, *store.keypoints.shape[1:]), np.float32)
+                mask = np.empty(keypoints.shape[:3], np.bool_)
+            keypoints[rows], mask[rows] = store.keypoints[frames], store.keypoint_mask[frames]
+            clip_index[rows] = sum(len(other.lengths) for other in self.stores[:number]) + clips
+        return {
+            "keypoints": torch.from_numpy(keypoints),
+            "keypoint_mask": torch.from_numpy(mask),
+            "clip_index": torch.from_numpy(clip_index),
+        }
+
+    def clip_ids(self, clip_index):
+        """Names of the clips of a batch's `clip_index`."""
+        ids = np.concatenate([store.ids for store in self.stores])
+        return [str(ids[index]) for index in clip_index]
+
+    def _clips_of(self, number, epoch, draw):
+        """Which clips a store's draws are: all of them in order, as often as the weight says; a rest is drawn anew each epoch."""
+        clips = self.clips[number]
+        whole = draw < self.draws[number] // len(clips) * len(clips)
+        chosen = clips[draw % len(clips)]
+        for each in np.unique(epoch[~whole]):
+            rest = np.random.default_rng((self.seed, number, int(each))).permutation(clips)
+            rows = ~whole & (epoch == each)
+            chosen[rows] = rest[draw[rows] % len(clips)]
+        return chosen
+
+    def _starts(self, number, epoch, place, lengths):
+        noise = _hash(np.uint64(self.seed), np.uint64(number), epoch.astype(np.uint64), place.astype(np.uint64))
+        return (noise % (lengths - self.window_size + 1).astype(np.uint64)).astype(np.int64)
+
+
+def _hash(*numbers):
+    """Mixes unsigned integers into one, element by element (the finaliser of SplitMix64)."""
+    with np.errstate(over="ignore"):
+        mixed = np.uint64(0)
+        for number in numbers:
+            mixed = (mixed ^ number) + np.uint64(0x9E3779B97F4A7C15)
+            mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            mixed = mixed ^ (mixed >> np.uint64(31))
+    return mixed
+
+
+class SegmentSampler(Sampler):
+    """A shuffled epoch of a `SegmentDataset`; the epoch travels in the indices, so that workers need no other word."""
+
+    def __init__(self, dataset):
+        self.dataset, self.epoch = dataset, 0
+
+    def set_epoch(self, epoch):
+        self.epoch = int(epoch)
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __iter__(self):
+        size = len(self.dataset)
+        order = np.random.default_rng((self.dataset.seed, self.epoch)).permutation(size)
+        yield from (order + self.epoch * size).tolist()
+
+
+class SegmentStream(IterableDataset):
+    """One random segment of each row of a streaming data set, as a function of seed, epoch and place in the stream.
+
+    Args:
+        rows: a `datasets.IterableDataset` of canonical rows.
+        processor: a `KeypointProcessor`.
+    """
+
+    def __init__(self, rows, processor, window_size, seed=0):
+        self.rows, self.processor, self.window_size, self.seed, self.epoch = rows, processor, window_size, seed, 0
+
+    def set_epoch(self, epoch):
+        self.epoch = int(epoch)
+        self.rows.set_epoch(int(epoch))
+
+    def __iter__(self):
+        for place, row in enumerate(self.rows.with_format("numpy")):
+            try:
+                clip = self.processor.process_row(row)
+            except ValueError as error:
+                logger.warning(f"Left out: {error}")
+                continue
+            free = len(clip.keypoints) - self.window_size
+            if free < 0:
+                continue
+            noise = _hash(np.uint64(self.seed), np.uint64(0), np.uint64(self.epoch), np.uint64(place))
+            span = slice(int(noise % np.uint64(free + 1)), int(noise % np.uint64(free + 1)) + self.window_size)
+            yield {
+                "keypoints": torch.from_numpy(clip.keypoints[span]),
+                "keypoint_mask": torch.from_numpy(clip.keypoint_mask[span]),
+            }
+
+
+def consecutive_segments(store, window_size, max_segments=None):
+    """Windows laid end to end in every clip of a store, for evaluation.
+
+    Returns:
+        keypoints (N, W, K, C), keypoint_mask (N, W, K), follows (N,) bool: True where a segment goes on from the one before it.
+    """
+    starts, follows = [], []
+    for begin, length in zip(store.offsets[:-1], store.lengths):
+        count = length // window_size
+        starts.extend(begin + np.arange(count) * window_size)
+        follows.extend([False] + [True] * (count - 1) if count else [])
+    if not starts:
+        raise ValueError(f"No clip of at least window_size={window_size} frames to evaluate on.")
+    if max_segments is not None and len(starts) > max_segments:  # whole runs, spread over the set
+        logger.warning(f"Evaluating the first {max_segments} of {len(starts)} segments.")
+        starts, follows = starts[:max_segments], follows[:max_segments]
+    frames = np.array(starts)[:, None] + np.arange(window_size)
+    return torch.from_numpy(store.keypoints[frames]), torch.from_numpy(store.keypoint_mask[frames]), torch.tensor(follows)
+
+
+def load_rows(spec, split):
+    """Canonical rows of one entry of `datasets` or `validation` in a config.
+
+    Args:
+        spec: a path or Hub id, or a dict with `path` and optionally `split`, `streaming`, `weight`, and what the built-in
+            `fingerspelling` corpus takes.
+        split: used where the entry names none.
+
+    Returns:
+        `datasets.Dataset` or, with `streaming: true`, `datasets.IterableDataset`.
+    """
+    spec = {"path": spec} if isinstance(spec, str) else dict(spec)
+    path, streaming = str(spec.pop("path")), spec.pop("streaming", False)
+    split, _ = spec.pop("split", split), spec.pop("weight", None)
+    if path == "fingerspelling":
+        return load_fingerspelling(spec, split)
+    if spec:
+        raise ValueError(f"Unknown keys {sorted(spec)} for data set {path!r}. Expected path, split, streaming, weight.")
+    if path.endswith(".parquet"):
+        return datasets.load_dataset("parquet", data_files={split: path}, split=split, streaming=streaming)
+    try:
+        return datasets.load_dataset(path, split=split, streaming=streaming)
+    except ValueError as error:
+        raise ValueError(f"Data set {path!r}, split {split!r}: {error}") from error
+
+
+def describe(spec):
+    """A short name of a `datasets` entry, for progress bars and reports."""
+    return spec if isinstance(spec, str) else str(spec["path"])
+
+
+def as_json(spec):
+    return json.dumps(spec, sort_keys=True)
