@@ -26,7 +26,8 @@ from .keypoints_uniglor import layout_hash as hash_of_layout
 logger = logging.get_logger(__name__)
 
 RELATIVE_LIMIT = 2.0  # a body whose median coordinate is below 2 is not in pixels
-SWAP_MARGIN = 0.1  # shoulder lengths by which the other wrist must be nearer before a hand changes its arm
+SWAP_MARGIN = 0.1  # shoulder lengths by which the other wrists must be nearer before a clip's hands change arms
+FRAME_SWAP_MARGIN = 0.5  # the same for a single frame, where hands that touch must not flicker
 
 
 class ProcessedClip(NamedTuple):
@@ -39,6 +40,7 @@ class ProcessedClip(NamedTuple):
         frame_times: (T,) float64, seconds from the clip's first source frame; source frame numbers where fps is unknown.
         center: (C,) source units that were subtracted; (T, C) with `normalize="frame"`.
         scale: () source units in one shoulder length; (T,) with `normalize="frame"`.
+        hands_swapped: whether the source's hand slots were exchanged, since they hang on the other side's wrists.
     """
 
     keypoints: np.ndarray
@@ -47,6 +49,7 @@ class ProcessedClip(NamedTuple):
     frame_times: np.ndarray
     center: np.ndarray
     scale: np.ndarray
+    hands_swapped: bool
 
 
 class Calibration(NamedTuple):
@@ -71,9 +74,9 @@ def map_layout(keypoints, confidence=None, layout="uniglor73", target="uniglor73
         keypoints (T, K, C) float32, 0 where not seen; present (T, K) bool.
     """
     mapped, present = _gather_points(keypoints, confidence, layout, target, missing, min_confidence, name)
-    if _hands_swapped(mapped, present, target):
-        mapped, present = _swap_hands(mapped, present, target)
-    return mapped, present
+    scale = _median_scale(mapped, present, target)
+    mapped, present = _settle_hands(mapped, present, target, _hands_swapped(mapped, present, target, scale), scale)
+    return mapped.astype(np.float32), present
 
 
 class KeypointProcessor(FeatureExtractionMixin):
@@ -185,6 +188,9 @@ class KeypointProcessor(FeatureExtractionMixin):
             self.process(clip, causal=causal, **{key: values[index] for key, values in per_clip.items()})
             for index, clip in enumerate(clips)
         ]
+        swapped = sum(clip.hands_swapped for clip in processed)
+        if swapped:
+            logger.warning_once(f"In {swapped} of {len(clips)} clips the hands hang on the other side's wrists: they changed slots, by geometry.")
         return self.pad(processed, return_tensors=return_tensors)
 
     def pad(self, clips, return_tensors=None):
@@ -252,9 +258,7 @@ class KeypointProcessor(FeatureExtractionMixin):
         if calibration is None:
             known = slice(self.calibration_frames) if causal else slice(None)
             calibration = self._calibrate(points[known], present[known], name)
-        if calibration.hands_swapped:
-            points, present = _swap_hands(points, present, self.layout)
-            _warn_swapped_hands(layout or self.layout)
+        points, present = _settle_hands(points, present, self.layout, calibration.hands_swapped, calibration.scale)
         kept = np.arange(len(points))
         if self.noisy_frame_threshold is not None and not causal:
             unit = calibration.scale if self.noisy_frame_unit == "shoulder" else 1.0
@@ -265,7 +269,7 @@ class KeypointProcessor(FeatureExtractionMixin):
         center, scale = self._center_and_scale(points, calibration)
         points = (points - center[..., None, :]) / scale[..., None, None]
         points, present, times, center, scale = self._resample(points, present, kept, fps, causal, center, scale)
-        return ProcessedClip(points.astype(np.float32, copy=False), present, kept, times, center, scale)
+        return ProcessedClip(points.astype(np.float32, copy=False), present, kept, times, center, scale, calibration.hands_swapped)
 
     def process_row(self, row, **kwargs):
         """`process` for a row of the canonical schema (id, keypoints, confidence, layout, fps, width, height)."""
@@ -323,27 +327,22 @@ class KeypointProcessor(FeatureExtractionMixin):
 
     def _calibrate(self, points, present, name):
         layout, index = get_layout(self.layout), point_index(self.layout)
-        a, b = (index[point] for point in layout.scale)
-        both = present[:, a] & present[:, b]
+        shoulders = [index[point] for point in layout.scale]
+        both = present[:, shoulders].all(1)
         if not both.any():
             raise ValueError(
                 f"{name}: no frame shows both {layout.scale[0]} and {layout.scale[1]}, which set the scale "
                 f"({int(present.any(1).sum())} of {len(points)} frames show anything). Clips without shoulders cannot be normalised."
             )
-        lengths = np.linalg.norm(points[both, a] - points[both, b], axis=-1)
-        if not (lengths > 0).any():
+        scale = _median_scale(points, present, self.layout)
+        if not scale > 0:
             raise ValueError(
                 f"{name}: {layout.scale[0]} and {layout.scale[1]} lie on one place in every frame, expected a length above 0 "
                 "to scale by: are the coordinates right?"
             )
-        scale = np.median(lengths[lengths > 0])
         center_seen = present[:, index[layout.center]]
-        center = (
-            np.median(points[center_seen, index[layout.center]], axis=0)
-            if center_seen.any()
-            else np.median((points[both, a] + points[both, b]) / 2, axis=0)
-        )
-        return Calibration(center, scale, _hands_swapped(points, present, self.layout))
+        center = points[center_seen, index[layout.center]] if center_seen.any() else points[both][:, shoulders].mean(1)
+        return Calibration(np.median(center, axis=0), scale, _hands_swapped(points, present, self.layout, scale))
 
     def _center_and_scale(self, points, calibration):
         if self.normalize == "clip":
@@ -466,21 +465,60 @@ def _hand_indices(layout_name):
     return hands
 
 
-def _hands_swapped(points, present, layout_name):
-    """Whether, over the clip, the hands' roots lie nearer to the other arm's wrists (median distance)."""
-    (_, left_root, left_wrist), (_, right_root, right_wrist) = _hand_indices(layout_name)
-    as_named = crossed = 0.0
-    for root, own, other in ((left_root, left_wrist, right_wrist), (right_root, right_wrist, left_wrist)):
-        seen = present[:, root] & present[:, own] & present[:, other]
-        if seen.any():
-            as_named += np.median(np.linalg.norm(points[seen, root] - points[seen, own], axis=-1))
-            crossed += np.median(np.linalg.norm(points[seen, root] - points[seen, other], axis=-1))
-    if crossed >= as_named:
-        return False
+def _median_scale(points, present, layout_name):
+    """Median distance of the layout's two scale points, over the frames that show both apart; 0 where none does."""
     a, b = (point_index(layout_name)[name] for name in get_layout(layout_name).scale)
     both = present[:, a] & present[:, b]
-    shoulder = np.median(np.linalg.norm(points[both, a] - points[both, b], axis=-1)) if both.any() else 0.0
-    return bool(as_named - crossed > SWAP_MARGIN * shoulder)
+    lengths = np.linalg.norm(points[both, a] - points[both, b], axis=-1)
+    return np.median(lengths[lengths > 0]) if (lengths > 0).any() else np.float64(0)
+
+
+def _hand_distances(points, present, layout_name):
+    """For left and right: (T,) distance of the hand's root to its own wrist and to the other one, and whether all three are seen."""
+    (_, left_root, left_wrist), (_, right_root, right_wrist) = _hand_indices(layout_name)
+    distances = []
+    for root, own, other in ((left_root, left_wrist, right_wrist), (right_root, right_wrist, left_wrist)):
+        seen = present[:, root] & present[:, own] & present[:, other]
+        to_own, to_other = (np.linalg.norm(points[:, root] - points[:, wrist], axis=-1) for wrist in (own, other))
+        distances.append((to_own, to_other, seen))
+    return distances
+
+
+def _hands_swapped(points, present, layout_name, scale):
+    """Whether, over the clip, the hands' roots lie nearer to the other arm's wrists (median distance, by how often it was seen)."""
+    excess = frames = 0.0
+    for to_own, to_other, seen in _hand_distances(points, present, layout_name):
+        if seen.any():
+            excess += seen.sum() * (np.median(to_own[seen]) - np.median(to_other[seen]))
+            frames += seen.sum()
+    return bool(excess > SWAP_MARGIN * scale * frames) and frames > 0
+
+
+def _settle_hands(points, present, layout_name, swapped, scale):
+    """Puts each hand on the arm that it hangs on: by the clip's verdict, and frame by frame where it is plain.
+
+    Trackers exchange the slots for a while, or find one hand twice. In a frame whose hands lie nearer to the other wrists
+    by more than `FRAME_SWAP_MARGIN`, they change slots; a second finding of a hand that is in its own slot is not seen.
+    """
+    if swapped:
+        points, present = _swap_hands(points, present, layout_name)
+    distances = _hand_distances(points, present, layout_name)
+    (left, left_present), (right, right_present) = (
+        (np.where(seen, to_own - to_other, 0.0), present[:, root])
+        for (to_own, to_other, seen), (_, root, _) in zip(distances, _hand_indices(layout_name))
+    )
+    margin = FRAME_SWAP_MARGIN * scale
+    crossed = left + right > margin
+    astray = ((left > margin) & right_present & ~crossed, (right > margin) & left_present & ~crossed)
+    if not (crossed.any() or astray[0].any() or astray[1].any()):
+        return points, present
+    other_points, other_present = _swap_hands(points, present, layout_name)
+    points = np.where(crossed[:, None, None], other_points, points)
+    present = np.where(crossed[:, None], other_present, present)
+    for frames, (hand, _, _) in zip(astray, _hand_indices(layout_name)):
+        present[np.ix_(frames, hand)] = False
+        points[np.ix_(frames, hand)] = 0
+    return points, present
 
 
 def _swap_hands(points, present, layout_name):
@@ -488,12 +526,6 @@ def _swap_hands(points, present, layout_name):
     order = np.arange(points.shape[1])
     order[left], order[right] = right, left
     return points[:, order], present[:, order]
-
-
-def _warn_swapped_hands(layout):
-    logger.warning_once(
-        f"Hands in layout {layout!r} hang on the other side's wrists in some clips: the slots were exchanged there, by geometry."
-    )
 
 
 def _kept_frames(points, present, threshold, max_dropped):

@@ -14,6 +14,7 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from .graph_mixing_uniglor import mix
 from .keypoints_uniglor import adjacency
 
 
@@ -72,63 +73,55 @@ class ChannelTopologyGraphConv(nn.Module):
         graph = torch.from_numpy(adjacency(layout))
         self.layout = layout
         self.num_subsets = len(graph)
-        self.out_channels = out_channels
-        self.relation_channels = relation_channels
         self.adjacency = nn.Parameter(graph)  # (S, K, K), learned, from the skeleton
         self.alpha = nn.Parameter(torch.zeros(1))
         self.query = nn.Conv1d(in_channels, self.num_subsets * relation_channels, 1)
         self.key = nn.Conv1d(in_channels, self.num_subsets * relation_channels, 1)
         self.value = nn.Conv2d(in_channels, self.num_subsets * out_channels, 1)
-        self.refine = nn.Conv2d(self.num_subsets * relation_channels, self.num_subsets * out_channels, 1, groups=self.num_subsets)
+        self.refine_weight = nn.Parameter(torch.zeros(self.num_subsets, out_channels, relation_channels))
+        self.refine_bias = nn.Parameter(torch.zeros(self.num_subsets, out_channels))
         self.norm = block_norm(norm, out_channels)
         self.residual = nn.Conv2d(in_channels, out_channels, 1)
         self.residual_norm = block_norm(norm, out_channels)
 
     def forward(self, features):
-        topology = self.topology(features)  # (N, S, C, K, K)
-        values = self.value(features).unflatten(1, (self.num_subsets, self.out_channels))  # (N, S, C, W, K)
-        mixed = (values @ topology.transpose(-1, -2)).sum(1)  # (N, C, W, K)
+        average = features.mean(2)  # (N, C_in, K); the time mean commutes with the 1 x 1 convolutions
+        query, key = (self._by_subset(proj(average)) for proj in (self.query, self.key))  # (N, S, R, K)
+        values = self._by_subset(self.value(features))  # (N, S, C, W, K)
+        mixed = mix(query, key, values, self.alpha * self.refine_weight, self.alpha * self.refine_bias, self.adjacency)  # (N, C, W, K)
         return F.relu(self.norm(mixed) + self.residual_norm(self.residual(features)))
 
-    def topology(self, features):
-        """What each point takes from each other, by subset and channel: (N, C_in, W, K) -> (N, S, C, K, K)."""
-        average = features.mean(2)  # the time mean commutes with the 1 x 1 convolutions
-        difference = torch.tanh(self.query(average)[..., :, None] - self.key(average)[..., None, :])  # (N, S R, K, K)
-        refinement = self.refine(difference).unflatten(1, (self.num_subsets, self.out_channels))
-        return self.adjacency[:, None] + self.alpha * refinement
+    def _by_subset(self, features):
+        return features.unflatten(1, (self.num_subsets, -1))
 
 
 class MultiScaleTemporalConv(nn.Module):
     """Multi-scale temporal convolution (Liu et al. 2020, in the form that CTR-GCN uses), with its residual.
 
-    A branch for each dilation, one that takes maxima and one of width 1: (N, C_in, W, K) -> (N, branches x C_branch, W, K).
+    A branch for each dilation, one that takes maxima, one of width 1: (N, C_in, W, K) -> (N, branches x C_branch, W, K). What the
+    branches have in common is one layer over all their channels: the 1 x 1 convolutions that open them and the residual's,
+    their norms, and the norms that close them.
     """
 
     def __init__(self, in_channels, branch_channels, kernel_size, dilations, norm):
         super().__init__()
-        out_channels = branch_channels * (len(dilations) + 2)
-
-        def reduce():
-            return [nn.Conv2d(in_channels, branch_channels, 1), block_norm(norm, branch_channels)]
-
-        self.branches = nn.ModuleList(
-            nn.Sequential(
-                *reduce(),
-                nn.ReLU(),
-                nn.Conv2d(branch_channels, branch_channels, (kernel_size, 1), padding="same", dilation=(dilation, 1)),
-                block_norm(norm, branch_channels),
-            )
-            for dilation in dilations
+        self.num_temporal = branch_channels * (len(dilations) + 1)  # channels of the branches that look along time
+        self.out_channels = self.num_temporal + branch_channels
+        self.open = nn.Conv2d(in_channels, 2 * self.out_channels, 1)  # branches, then residual
+        self.open_norm = block_norm(norm, 2 * self.out_channels)
+        self.dilated = nn.ModuleList(
+            nn.Conv2d(branch_channels, branch_channels, (kernel_size, 1), padding="same", dilation=(dilation, 1)) for dilation in dilations
         )
-        pool = nn.MaxPool2d((3, 1), stride=1, padding=(1, 0))
-        self.branches.append(nn.Sequential(*reduce(), nn.ReLU(), pool, block_norm(norm, branch_channels)))
-        self.branches.append(nn.Sequential(*reduce()))
-        self.residual = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1), block_norm(norm, out_channels))
-        self.out_channels = out_channels
+        self.pool = nn.MaxPool2d((3, 1), stride=1, padding=(1, 0))
+        self.close_norm = block_norm(norm, self.num_temporal)
 
     def forward(self, features):
-        branches = torch.cat([branch(features) for branch in self.branches], dim=1)
-        return F.relu(branches + self.residual(features))
+        opened = self.open_norm(self.open(features))
+        temporal, pointwise, residual = opened.split([self.num_temporal, self.out_channels - self.num_temporal, self.out_channels], dim=1)
+        *branches, pooled = F.relu(temporal).chunk(len(self.dilated) + 1, dim=1)
+        branches = [conv(branch) for conv, branch in zip(self.dilated, branches)]
+        temporal = self.close_norm(torch.cat([*branches, self.pool(pooled)], dim=1))
+        return F.relu(torch.cat([temporal, pointwise], dim=1) + residual)
 
 
 # --- Transformer ------------------------------------------------------------------------------------------------------------------
@@ -237,5 +230,7 @@ class UniGloRPreTrainedModel(PreTrainedModel):
             init.zeros_(module.bias)
         elif isinstance(module, ChannelTopologyGraphConv):
             init.copy_(module.adjacency, torch.from_numpy(adjacency(module.layout)))
+            init.normal_(module.refine_weight, std=(2 / module.refine_weight.shape[1]) ** 0.5)
+            init.zeros_(module.refine_bias)
             init.zeros_(module.alpha)  # start from the plain skeleton graph; learn its refinement
             init.constant_(module.norm.weight, 1e-6)  # as CTR-GCN: a new block is close to its residual

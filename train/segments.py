@@ -69,7 +69,7 @@ class FrameStore:
 
 
 def _write_frames(rows, processor, folder, description):
-    lengths, ids, unusable, point_shape = [], [], [], None
+    lengths, ids, unusable, point_shape, swapped = [], [], [], None, 0
     with open(folder / "keypoints.f4", "wb") as keypoints, open(folder / "keypoint_mask.u1", "wb") as masks:
         for row in tqdm(rows.with_format("numpy"), desc=f"Processing {description}", unit=" clips"):
             try:
@@ -82,6 +82,9 @@ def _write_frames(rows, processor, folder, description):
             lengths.append(len(clip.keypoints))
             ids.append(str(row["id"]))
             point_shape = clip.keypoints.shape[1:]
+            swapped += clip.hands_swapped
+    if swapped:
+        logger.warning(f"{description}: in {swapped} of {len(lengths)} clips the hands hang on the other side's wrists: they changed slots, by geometry.")
     if unusable:
         logger.warning(f"{description}: {len(unusable)} of {len(rows)} clips cannot be used, the first: " + "; ".join(unusable[:3]))
     if not lengths:

@@ -1,0 +1,83 @@
+"""Shared fixtures: no network, one thread for each test process, tiny random models, keypoints of a body that moves."""
+
+import os
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import pytest
+import torch
+
+from modeling_unigloR import SignMAE, SignMAEConfig
+from modeling_unigloR.keypoints_uniglor import get_layout, point_index
+
+torch.set_num_threads(1)
+
+REAL_DATA = Path(os.environ.get("UNIGLOR_DATA", Path(__file__).parents[2] / "shared" / "data")) / "real"
+
+TINY = dict(
+    hidden_size=16, num_hidden_layers=2, decoder_num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+    graph_channels=4, relation_channels=2, temporal_branch_channels=2,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Data sets and processed frames go to a folder of this test run."""
+    import datasets
+
+    datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("datasets")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def tiny_sign_mae():
+    """A factory of tiny random SignMAEs in eval mode, whose graph refinement is switched on: `tiny_sign_mae(window_size=8)`."""
+
+    def make(seed=0, **fields):
+        torch.manual_seed(seed)
+        model = SignMAE(SignMAEConfig(**TINY | fields)).eval()
+        model.encoder.graph.alpha.data.fill_(0.5)
+        model.encoder.graph.norm.weight.data.fill_(1.0)
+        return model
+
+    return make
+
+
+@pytest.fixture
+def signing():
+    """A factory of smooth random motion about a plausible body: `signing(num_frames)` -> (T, 73, 2) in shoulder lengths."""
+    return random_signing
+
+
+def random_signing(num_frames, seed=0, layout_name="uniglor73", num_channels=2):
+    rng = np.random.default_rng(seed)
+    layout, index = get_layout(layout_name), point_index(layout_name)
+    pose = rng.normal(0, 0.05, (len(layout.names), num_channels))
+    places = {
+        "nose": (0, -0.6), "neck": (0, 0), "right_shoulder": (-0.5, 0), "left_shoulder": (0.5, 0), "right_elbow": (-0.6, 0.6),
+        "left_elbow": (0.6, 0.6), "right_wrist": (-0.3, 0.4), "left_wrist": (0.3, 0.4),
+    }  # fmt: skip
+    for name in layout.names:
+        origin = layout.copies.get(name, name)
+        while origin not in places:
+            origin = layout.anchors[origin]
+        pose[index[name], :2] += places[origin]
+    for name, place in places.items():
+        pose[index[name]] = 0
+        pose[index[name], :2] = place
+    time = np.arange(num_frames)[:, None, None]
+    speed, phase = rng.uniform(0.05, 0.3, pose.shape), rng.uniform(0, 6, pose.shape)
+    moving = 0.1 * np.sin(time * speed + phase)
+    moving[:, [index[name] for name in (layout.center, *layout.scale)]] = 0
+    motion = pose + moving
+    for copy, original in layout.copies.items():
+        motion[:, index[copy]] = motion[:, index[original]]
+    return motion.astype(np.float32)
