@@ -39,10 +39,10 @@ class _ChunkedMix(torch.autograd.Function):
         num_segments, num_subsets, num_channels, window, num_points = values.shape
         factors = _factors(weight, bias)
         mixed = values.new_empty(num_segments, num_channels, num_points, window)
+        chunk = _chunk(values)
         values = values.transpose(-1, -2)  # (N, S, C, K, W)
-        relations = _relation_buffer(query, adjacency, _chunk(values))
-        for rows in torch.arange(num_segments).split(_chunk(values)):
-            rows = slice(int(rows[0]), int(rows[-1]) + 1)
+        relations = _relation_buffer(query, adjacency, chunk)
+        for rows in _slices(num_segments, chunk):
             topology = _topology(relations, query[rows], key[rows], factors)  # (n, S, C, K, K)
             for subset in range(num_subsets):
                 left, right = topology[:, subset].flatten(0, 1), values[rows, subset].flatten(0, 1)
@@ -61,8 +61,7 @@ class _ChunkedMix(torch.autograd.Function):
         grad_factors = torch.zeros_like(factors)
         grad_adjacency = torch.zeros_like(adjacency)
         relations = _relation_buffer(query, adjacency, _chunk(values))
-        for rows in torch.arange(num_segments).split(_chunk(values)):
-            rows = slice(int(rows[0]), int(rows[-1]) + 1)
+        for rows in _slices(num_segments, _chunk(values)):
             size = rows.stop - rows.start
             topology = _topology(relations, query[rows], key[rows], factors)  # (n, S, C, K, K)
             grad = grad_mixed[rows, None].expand(-1, num_subsets, -1, -1, -1).reshape(-1, window, num_points)  # (n S C, W, K)
@@ -82,10 +81,13 @@ class _ChunkedMix(torch.autograd.Function):
 
 
 def _chunk(values):
-    """How many segments' topologies fit into the cache."""
-    _, num_subsets, num_channels = values.shape[:3]
-    num_points = max(values.shape[-1], values.shape[-2])
-    return max(1, CACHE_FLOATS // (num_subsets * num_channels * num_points**2))
+    """How many segments' topologies fit into the cache, of (N, S, C, W, K) values."""
+    num_segments, num_subsets, num_channels, _, num_points = values.shape
+    return min(num_segments, max(1, CACHE_FLOATS // (num_subsets * num_channels * num_points**2)))
+
+
+def _slices(length, chunk):
+    return [slice(start, min(start + chunk, length)) for start in range(0, length, chunk)]
 
 
 def _factors(weight, bias):

@@ -1,0 +1,295 @@
+"""SignMAE: shapes, masks, windows, what does not change its latents, and that it learns."""
+
+import copy
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModel
+
+from modeling_unigloR import SignMAE, SignMAEConfig
+from modeling_unigloR.keypoints_uniglor import point_index
+
+from .conftest import TINY
+
+ABLATIONS = [
+    {}, {"decoding": "autoregressive"}, {"query_type": "sinusoidal"}, {"latent_views": 1}, {"mask_stage": "keypoints"},
+    {"mask_strategy": "drop"}, {"block_norm": "layer"}, {"window_size": 32}, {"num_channels": 3}, {"keypoint_weighting": "none"},
+    {"decoding": "autoregressive", "query_type": "sinusoidal", "latent_views": 1},
+]  # fmt: skip
+
+
+def segments(model, num=6, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(num, *model.segment_shape, generator=generator) * 0.3
+
+
+@pytest.mark.parametrize("fields", ABLATIONS)
+def test_every_ablation_trains_every_parameter(tiny_sign_mae, fields):
+    model = tiny_sign_mae(**fields).train()
+    keypoints = segments(model)
+    output = model(keypoints, keypoint_mask=torch.ones(keypoints.shape[:3]))
+    output.loss.backward()
+    config = model.config
+    assert output.loss.shape == () and output.latent.shape == (6, 16)
+    assert output.reconstruction.shape == keypoints.shape
+    assert output.masked.shape == (6, config.window_size) and output.masked.dtype == torch.bool
+    # adding one number to every key changes no softmax: key biases have no gradient but roundings
+    dead = [name for name, p in model.named_parameters() if "k_proj.bias" not in name and (p.grad is None or not p.grad.any())]
+    assert dead == []
+
+
+@pytest.mark.parametrize("fields", ABLATIONS)
+def test_saved_and_loaded_models_agree(tiny_sign_mae, fields, tmp_path):
+    model = tiny_sign_mae(**fields)
+    model.set_latent_statistics(torch.randn(16), torch.rand(16) + 0.5)
+    model.save_pretrained(tmp_path)
+    loaded = AutoModel.from_pretrained(tmp_path)
+    assert type(loaded) is SignMAE and loaded.config.to_dict() == model.config.to_dict() | {"dtype": "float32"} | {
+        key: loaded.config.to_dict()[key] for key in ("_name_or_path",) if key in loaded.config.to_dict()
+    }
+    with torch.no_grad():
+        latents = model.encode(segments(model))
+        torch.testing.assert_close(loaded.encode(segments(model)), latents, rtol=0, atol=0)
+        torch.testing.assert_close(loaded.decode(latents), model.decode(latents), rtol=0, atol=0)
+
+
+def test_the_paper_sized_model_has_the_papers_numbers():
+    config = SignMAEConfig()
+    assert (config.window_size, config.stride, config.mask_ratio, config.hidden_size, config.num_hidden_layers) == (15, 7, 0.25, 512, 3)
+    assert config.num_masked_frames == 4 and config.latent_views == 15 and config.num_keypoints == 73
+    assert SignMAE(config).encoder.temporal.out_channels == 96
+
+
+def test_exactly_four_of_fifteen_frames_are_masked(tiny_sign_mae):
+    masked = tiny_sign_mae()(segments(tiny_sign_mae(), 50)).masked
+    assert masked.sum(1).tolist() == [4] * 50
+    assert len({tuple(row.tolist()) for row in masked}) > 20
+
+
+def test_noise_decides_which_frames_are_masked(tiny_sign_mae):
+    model, noise = tiny_sign_mae(), torch.arange(15).float().expand(6, 15)
+    first, second = (model(segments(model), noise=noise) for _ in range(2))
+    assert first.masked[:, :4].all() and not first.masked[:, 4:].any()
+    torch.testing.assert_close(first.latent, second.latent, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("strategy", ["replace", "drop"])
+def test_hidden_at_the_keypoints_a_frame_has_no_way_into_the_latent(tiny_sign_mae, strategy):
+    model = tiny_sign_mae(mask_stage="keypoints", mask_strategy=strategy)
+    keypoints, noise = segments(model), torch.arange(15).float().expand(6, 15)
+    changed = keypoints.clone()
+    changed[:, :4] += 1
+    with torch.no_grad():
+        torch.testing.assert_close(model(changed, noise=noise).latent, model(keypoints, noise=noise).latent)
+
+
+def test_hidden_at_the_tokens_its_neighbours_still_carry_it(tiny_sign_mae):
+    """The features pass the temporal block before masking (section 3.2): nobody may claim that unseen frames are predicted."""
+    model = tiny_sign_mae()
+    keypoints, noise = segments(model), torch.arange(15).float().expand(6, 15)
+    changed = keypoints.clone()
+    changed[:, 3] += 1
+    with torch.no_grad():
+        assert (model(changed, noise=noise).latent - model(keypoints, noise=noise).latent).abs().max() > 1e-4
+
+
+def test_encode_never_masks(tiny_sign_mae):
+    model = tiny_sign_mae().train()
+    model.apply(lambda m: setattr(m, "p", 0.0) if isinstance(m, torch.nn.Dropout) else None)
+    for layer in model.encoder.layers:
+        layer.attention.dropout = 0.0
+    torch.testing.assert_close(model.encode(segments(model)), model.encode(segments(model)))
+
+
+def test_encode_standardises_and_decode_undoes_it(tiny_sign_mae):
+    model = tiny_sign_mae()
+    with torch.no_grad():
+        raw, plain = model.encoder(segments(model)), model.reconstruct(segments(model))
+        model.set_latent_statistics(raw.mean(0), raw.std(0))
+        latents = model.encode(segments(model))
+        torch.testing.assert_close(latents.mean(0), torch.zeros(16), atol=1e-4, rtol=0)
+        torch.testing.assert_close(latents.std(0), torch.ones(16), atol=1e-4, rtol=0)
+        torch.testing.assert_close(model.decode(latents), plain, atol=1e-4, rtol=1e-4)
+        assert model.decode(latents.view(2, 3, 16)).shape == (2, 3, *model.segment_shape)
+
+
+def test_unseen_points_carry_no_loss(tiny_sign_mae):
+    model = tiny_sign_mae(keypoint_weighting="none")
+    keypoints, noise = segments(model), torch.rand(6, 15)
+    mask = torch.ones(6, 15, 73)
+    mask[:, :, 50:] = 0
+    target = keypoints.clone()
+    with torch.no_grad():
+        reconstruction = model(keypoints, noise=noise).reconstruction
+        target[:, :, 50:] += 100
+        expected = (reconstruction - keypoints)[:, :, :50].square().mean()
+        torch.testing.assert_close(model.reconstruction_loss(reconstruction, target, mask), expected)
+
+
+def test_the_loss_divides_by_present_coordinates_not_by_weights(tiny_sign_mae):
+    model = tiny_sign_mae(keypoint_weighting="fixed")
+    weights = torch.cat([torch.full((8,), 1.0), torch.full((19,), 1.17), torch.full((46,), 1.18)])
+    loss = model.reconstruction_loss(torch.ones(2, 15, 73, 2), torch.zeros(2, 15, 73, 2))
+    torch.testing.assert_close(loss, weights.mean())
+
+
+@pytest.mark.parametrize("num_frames, stride, expected", [(15, 7, 1), (21, 7, 1), (22, 7, 2), (100, 7, 13), (3, 7, 1), (45, 15, 3), (16, 1, 2)])
+def test_the_number_of_segments_is_the_papers_formula(tiny_sign_mae, num_frames, stride, expected):
+    model = tiny_sign_mae()
+    assert model.num_segments(num_frames, stride) == expected
+    assert model.num_segments(torch.tensor([num_frames]), stride).tolist() == [expected]
+    found, mask = model.segment(torch.randn(1, num_frames, 73, 2), stride=stride)
+    assert len(found) == mask.sum() == expected
+
+
+def test_segments_are_the_windows_that_a_loop_cuts(tiny_sign_mae):
+    model = tiny_sign_mae()
+    keypoints, lengths = torch.randn(3, 60, 73, 2), [60, 33, 9]
+    attention_mask = torch.tensor([[1] * length + [0] * (60 - length) for length in lengths])
+    found, latent_mask = model.segment(keypoints, attention_mask, stride=7)
+    expected = []
+    for clip, length in zip(keypoints, lengths):
+        frames = [clip[min(t, length - 1)] for t in range(max(length, 15))]
+        expected += [torch.stack(frames[start : start + 15]) for start in range(0, len(frames) - 14, 7)]
+    torch.testing.assert_close(found, torch.stack(expected), rtol=0, atol=0)
+    assert latent_mask.sum(1).tolist() == [7, 3, 1]
+
+
+def test_padding_and_batching_change_no_latent(tiny_sign_mae, signing):
+    """Padding never enters the convolutions: what stands there, NaN even, cannot matter."""
+    model = tiny_sign_mae()
+    clips = [torch.from_numpy(signing(length, seed=length)) for length in (50, 31, 8, 15)]
+    padded = torch.full((4, 60, 73, 2), float("nan"))
+    attention_mask = torch.zeros(4, 60, dtype=torch.long)
+    for index, clip in enumerate(clips):
+        padded[index, : len(clip)] = clip
+        attention_mask[index, : len(clip)] = 1
+    with torch.no_grad():
+        latents, latent_mask = model.encode_sequence(padded, attention_mask, batch_size=3)
+        for index, clip in enumerate(clips):
+            alone, _ = model.encode_sequence(clip[None])
+            torch.testing.assert_close(latents[index, : alone.shape[1]], alone[0], atol=1e-5, rtol=1e-5)
+            assert latent_mask[index].sum() == alone.shape[1] and (latents[index, alone.shape[1] :] == 0).all()
+
+
+def test_autoregressive_training_sees_only_earlier_frames(tiny_sign_mae):
+    model = tiny_sign_mae(decoding="autoregressive")
+    keypoints, latent = segments(model), torch.randn(6, 16)
+    changed = keypoints.clone()
+    changed[:, 7:] += 1
+    with torch.no_grad():
+        before, after = (model.decoder(latent, previous_keypoints=k) for k in (keypoints, changed))
+    torch.testing.assert_close(after[:, :8], before[:, :8])
+    assert (after[:, 8:] - before[:, 8:]).abs().max() > 1e-4
+
+
+def test_autoregressive_decoding_feeds_itself_its_own_frames(tiny_sign_mae):
+    model = tiny_sign_mae(decoding="autoregressive")
+    with torch.no_grad():
+        latents = torch.randn(6, 16)
+        free = model.decode(latents)
+        torch.testing.assert_close(model.decoder(latents, previous_keypoints=free), free, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("fields", [{}, {"decoding": "autoregressive"}])
+def test_eager_and_sdpa_attention_agree(tiny_sign_mae, fields, tmp_path):
+    model = tiny_sign_mae(**fields)
+    model.save_pretrained(tmp_path)
+    eager = SignMAE.from_pretrained(tmp_path, attn_implementation="eager")
+    assert eager.config._attn_implementation == "eager"
+    with torch.no_grad():
+        torch.testing.assert_close(eager.reconstruct(segments(model)), model.reconstruct(segments(model)), atol=1e-5, rtol=1e-5)
+
+
+def test_inputs_are_not_changed(tiny_sign_mae):
+    model = tiny_sign_mae().train()
+    keypoints, mask = segments(model), (torch.rand(6, 15, 73) > 0.2).float()
+    before = keypoints.clone(), mask.clone()
+    model(keypoints, mask).loss.backward()
+    assert (keypoints == before[0]).all() and (mask == before[1]).all()
+
+
+def test_the_same_seed_makes_the_same_model(tiny_sign_mae):
+    one, two, other = tiny_sign_mae(seed=1), tiny_sign_mae(seed=1), tiny_sign_mae(seed=2)
+    for (name, a), b in zip(one.state_dict().items(), two.state_dict().values()):
+        torch.testing.assert_close(a, b, rtol=0, atol=0, msg=name)
+    assert (one.decoder.views.weight != other.decoder.views.weight).any()
+
+
+def test_bfloat16_stays_finite(tiny_sign_mae):
+    model = tiny_sign_mae()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model(segments(model)).loss.isfinite()
+    assert model.bfloat16()(segments(model).bfloat16()).loss.isfinite()
+
+
+@pytest.mark.parametrize("fields", [{}, {"decoding": "autoregressive"}, {"block_norm": "layer"}])
+def test_one_batch_can_be_learnt_by_heart(signing, fields):
+    """Loss to a fifth within 100 steps, and what was learnt moves: not one static pose for each segment."""
+    torch.manual_seed(0)
+    model = SignMAE(SignMAEConfig(**TINY | fields | dict(hidden_size=64, intermediate_size=128, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)))
+    keypoints = torch.stack([torch.from_numpy(signing(15, seed=seed)) for seed in range(8)])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(100):
+        loss = model(keypoints, noise=torch.rand(8, 15)).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 5
+    if model.config.decoding == "parallel":
+        for _ in range(200):
+            loss = model(keypoints).loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        with torch.no_grad():
+            model.eval()
+            inside = [points.diff(dim=1).norm(dim=-1).mean() for points in (model.reconstruct(keypoints), keypoints)]
+        assert inside[0] / inside[1] > 0.5
+
+
+def test_a_config_survives_json(tmp_path):
+    config = SignMAEConfig(window_size=32, decoding="autoregressive", temporal_dilations=[1, 2])
+    config.save_pretrained(tmp_path)
+    loaded = AutoConfig.from_pretrained(tmp_path)
+    assert loaded.window_size == loaded.latent_views == 32 and loaded.temporal_dilations == [1, 2] and loaded.layout_hash == config.layout_hash
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [({"window_size": 0}, "window_size=0 must be at least 1"), ({"hidden_size": 100}, "hidden_size=100 .* num_attention_heads=8"),
+     ({"decoding": "beam"}, "decoding='beam' must be one of"), ({"mask_ratio": 1.0}, "at least one"), ({"latent_views": 3}, "latent_views=3"),
+     ({"layout": "openpose137"}, "Unknown keypoint layout"), ({"layout_hash": "0123456789ab"}, "its points differ")],
+)  # fmt: skip
+def test_bad_configs_say_what_is_wrong(fields, message):
+    with pytest.raises(ValueError, match=message):
+        SignMAEConfig(**fields)
+
+
+def test_segments_of_the_wrong_shape_say_what_was_expected(tiny_sign_mae):
+    model = tiny_sign_mae()
+    with pytest.raises(ValueError, match=r"\(6, 16, 73, 2\), expected \(segments, 15, 73, 2\)"):
+        model(torch.zeros(6, 16, 73, 2))
+    with pytest.raises(ValueError, match="expected .clips, frames"):
+        model.encode_sequence(torch.zeros(60, 73, 2))
+
+
+def test_a_copied_model_is_its_own(tiny_sign_mae):
+    model = tiny_sign_mae()
+    other = copy.deepcopy(model)
+    other.encoder.graph.alpha.data.fill_(9)
+    assert model.encoder.graph.alpha.item() != 9
+
+
+def test_the_graph_knows_that_a_hand_hangs_on_its_arm(tiny_sign_mae):
+    """Moving the elbow changes the features of the wrist, its neighbour, and not those of the other hand's tips (alpha 0)."""
+    model, index = tiny_sign_mae(), point_index("uniglor73")
+    model.encoder.graph.alpha.data.zero_()
+    features = torch.randn(1, 2, 15, 73)
+    moved = features.clone()
+    moved[..., index["right_elbow"]] += 1
+    with torch.no_grad():
+        change = (model.encoder.graph(moved) - model.encoder.graph(features)).abs().amax((0, 1, 2))
+    assert change[index["right_wrist"]] > 0 and change[index["left_hand_index_4"]] == 0
