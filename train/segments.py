@@ -285,3 +285,13 @@ def describe(spec):
 
 def as_json(spec):
     return json.dumps(spec, sort_keys=True)
+
+
+def load_fingerspelling(spec, split):
+    """Rows of the built-in corpus; `spec` holds what `datasets_scripts.fingerspelling.rows` takes, and `augment: true`."""
+    from datasets_scripts import fingerspelling, schema
+
+    spec = dict(spec)
+    augmentation = fingerspelling.Augmentation() if spec.pop("augment", False) else None
+    arguments = {"split": split, "augmentation": augmentation, **spec}
+    return datasets.Dataset.from_generator(fingerspelling.rows, features=schema.features(73, 2), gen_kwargs=arguments)

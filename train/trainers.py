@@ -1,7 +1,9 @@
 """Trainers: `transformers.Trainer` with what pretraining on segments needs."""
 
+import json
 import math
 import time
+from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader
@@ -62,6 +64,14 @@ class SegmentTrainer(Trainer):
     def _save_checkpoint(self, model, trial):
         self.check_loss()  # what is saved is never newer than the last good step
         super()._save_checkpoint(model, trial)
+
+    def _save(self, output_dir=None, state_dict=None):
+        """As the base class, but training arguments as JSON, without this machine's folders, instead of a pickle."""
+        super()._save(output_dir, state_dict)
+        folder = Path(output_dir or self.args.output_dir)
+        (folder / "training_args.bin").unlink(missing_ok=True)
+        kept = {key: value for key, value in self.args.to_dict().items() if not key.endswith(("_dir", "_checkpoint", "_token"))}
+        (folder / "training_args.json").write_text(json.dumps(kept, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8")
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
         start = time.time()

@@ -1,0 +1,672 @@
+"""Fingerspelling corpus: words spelled by real recordings of letters, with no download beyond a Python package.
+
+    pip install uniglor[fingerspelling]
+    python -m datasets_scripts.fingerspelling --output_dir fingerspelling --languages ase gsg --num_words 1000
+
+What it is: the citation letters of twenty manual alphabets, one recording for each letter, which the package `spoken-to-signed`
+carries (MIT, ZurichNLP; its clips carry no licence of their own). Nothing of it is copied here; the clips are read from the
+installed package. A word is its letters' clips joined by interpolated transitions, so pairs of text and keypoints are real hand
+shapes in an order that nobody signed. It is fingerspelling, not sign-language sentences: scores on it say that a model learns,
+not that it translates.
+
+How a word comes about: every clip is read into `uniglor73`, laid on one neck and one shoulder length, brought to 25 frames a second
+and cut to its active core (the hand's way up and down goes, holds are shortened, movement stays); letters are joined by transitions
+that ease in and out and take longer over longer ways; the last letter is held. An `Augmentation` varies all of it from a seed.
+
+Shapes: T frames, K = 73 keypoints, C = 2 channels. Inside: shoulder lengths, the neck at the origin. Outside: pixels.
+"""
+
+import argparse
+import csv
+import dataclasses
+import functools
+import hashlib
+import importlib.util
+import json
+import math
+import os
+import re
+import unicodedata
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import datasets
+import numpy as np
+
+from modeling_unigloR.keypoint_processing_uniglor import map_layout
+from modeling_unigloR.keypoints_uniglor import SIDES, copy_pairs, get_layout, layout_hash, mirror_permutation, point_index, source_table
+
+from .schema import FEATURES, check_row
+
+LAYOUT = "uniglor73"
+SOURCE_LAYOUT = "mediapipe543"
+FPS = 25.0
+WIDTH = HEIGHT = 512  # pixels of the canvas that words are laid on
+SHOULDER_PIXELS = 128.0
+NECK_PIXELS = np.array([256.0, 215.0], np.float32)
+
+LANGUAGES = {  # sign language -> the spoken language whose letters it spells, both as the lexicon's index names them
+    "ase": "en", "asq": "de", "bzs": "pt", "cse": "cs", "csq": "hr", "eso": "et", "fsl": "fr", "gsg": "de", "gss": "el", "ise": "it",
+    "jos": "ar", "lls": "lt", "mfs": "es", "psr": "pt", "sgg": "de", "ssp": "es", "svk": "sk", "swl": "sv", "tsm": "tr", "ukl": "uk",
+}  # fmt: skip
+SPLITS = ("train", "validation", "test")
+UNITS = ("word", "letter")
+
+# Trimming, in shoulder lengths a second and frames at 25 fps; chosen by looking at the speed of the hand in all 600 clips.
+STILL_SPEED = 1.5  # the hand has arrived, or not yet left
+ARRIVAL_SPEED = 5.0  # below this, a dip in speed also counts as arrival: letters that move (J, Z) never come to rest
+MOVING_SPEED, MOVEMENT_PEAK = 0.8, 2.0  # a movement is a run above the first that reaches the second
+TRAVEL_SPEED, TRAVEL_FRAMES = 10.0, 4  # so fast for so long the hand has left: two recordings go on with the letters that follow
+HELD_FRAMES = 7  # of a letter that does not move
+MARGIN_FRAMES = 2  # before and after the movement of one that does
+MIN_FRAMES = 6  # shorter letters (the Greek recordings) are stretched to it
+RECORDING_FRAMES = 15  # a letter alone has at least so many, where its recording does
+FINAL_FRAMES = 4  # the last letter of a word is held for so many more
+TRANSITION_FRAMES = (4, 10)
+TRANSITION_FRAMES_PER_LENGTH = 7.0  # frames for each shoulder length that the farthest point travels
+
+_POINTS = point_index(LAYOUT)
+_COPIES, _ORIGINALS = copy_pairs(LAYOUT)
+_HANDS = {side: slice(get_layout(LAYOUT).parts[f"{side}_hand"].start, get_layout(LAYOUT).parts[f"{side}_hand"].start + 21) for side in SIDES}
+_WRISTS = {side: _POINTS[f"{side}_wrist"] for side in SIDES}
+_ELBOWS = {side: _POINTS[f"{side}_elbow"] for side in SIDES}
+
+
+# --- Texts ------------------------------------------------------------------------------------------------------------------------
+
+
+def normalize_text(text, language=None):
+    """Composed (NFC) and lower-case; Turkish I and İ by their own rule; a final sigma is a sigma."""
+    text = unicodedata.normalize("NFC", text)
+    if language == "tsm":
+        text = text.replace("I", "ı").replace("İ", "i")
+    return unicodedata.normalize("NFC", text.lower()).replace("ς", "σ")
+
+
+def split_letters(text, language):
+    """The letters that spell a text: the longest match at each place, from left to right.
+
+    Returns:
+        list of str, keys of `alphabet(language)`.
+
+    Raises:
+        ValueError: empty text, or a character that the alphabet lacks, which it names.
+    """
+    normal, pattern, letters, place = normalize_text(text, language), _letter_pattern(language), [], 0
+    while place < len(normal):
+        match = pattern.match(normal, place)
+        if match is None:
+            raise ValueError(
+                f"No letter for {normal[place]!r} of {text!r} in the alphabet of {language!r}. Expected only: {' '.join(_letter_paths(language))}."
+            )
+        letters.append(match.group())
+        place = match.end()
+    if not letters:
+        raise ValueError(f"Cannot spell the empty text {text!r} in {language!r}. Expected at least one letter.")
+    return letters
+
+
+def split_of_word(word):
+    """The split that a word belongs to, by its own letters alone: "train" (0.8), "validation" (0.1) or "test" (0.1).
+
+    The same in every language and for every seed and number of words, so that splits stay disjoint whatever is generated.
+    """
+    share = int.from_bytes(hashlib.sha256(normalize_text(word).encode()).digest()[:4], "big") / 2**32
+    return "train" if share < 0.8 else "validation" if share < 0.9 else "test"
+
+
+def generate_words(num_words, language, seed=0, min_letters=3, max_letters=8, split=None):
+    """Distinct random words in which every letter of the alphabet, digraphs too, comes up about equally often.
+
+    Letters are dealt from a shuffled deck; one that would merge with its neighbours (b after b where bb is a letter) waits.
+
+    Args:
+        split: one of `SPLITS` whose words are wanted, or None for all.
+
+    Returns:
+        list of `num_words` str, of which `split_letters` gives back the letters that were dealt.
+    """
+    if not 1 <= min_letters <= max_letters:
+        raise ValueError(f"min_letters={min_letters} and max_letters={max_letters} must satisfy 1 <= min_letters <= max_letters.")
+    if split not in (None, *SPLITS):
+        raise ValueError(f"Unknown split {split!r}. Expected one of {SPLITS}, or None.")
+    rng = _rng(seed, "words", language)
+    alphabet_letters, deck, words, misses = list(_letter_paths(language)), [], {}, 0
+    while len(words) < num_words:
+        letters, num_letters = [], rng.integers(min_letters, max_letters + 1)
+        while len(letters) < num_letters:
+            fits = (i for i, letter in enumerate(deck) if split_letters("".join(letters) + letter, language) == [*letters, letter])
+            position = next(fits, None)
+            if position is None:
+                deck += [alphabet_letters[i] for i in rng.permutation(len(alphabet_letters))]
+            else:
+                letters.append(deck.pop(position))
+        word = "".join(letters)
+        if word in words or split not in (None, split_of_word(word)):
+            misses += 1
+            if misses > 20_000:
+                raise ValueError(
+                    f"Found only {len(words)} of num_words={num_words} distinct words of {min_letters} to {max_letters} letters in {language!r}"
+                    f"{f', split {split}' if split else ''}. Ask for fewer, or for longer ones."
+                )
+        else:
+            words[word], misses = None, 0
+    return list(words)
+
+
+# --- Letters ----------------------------------------------------------------------------------------------------------------------
+
+
+class Letter(NamedTuple):
+    """One recording of a letter at 25 fps, in shoulder lengths with the neck at the origin; not to be written to.
+
+    Attributes:
+        keypoints, confidence: (T, K, C) and (T, K), what a word takes of it: the active core, its holds shortened.
+        held_keypoints, held_confidence: the `FINAL_FRAMES` frames that follow, for the end of a word.
+        recorded_keypoints, recorded_confidence: real frames only, cut less tightly: the letter alone.
+    """
+
+    keypoints: np.ndarray
+    confidence: np.ndarray
+    held_keypoints: np.ndarray
+    held_confidence: np.ndarray
+    recorded_keypoints: np.ndarray
+    recorded_confidence: np.ndarray
+
+
+def alphabet(language):
+    """{letter text: `Letter`} of a sign language, in the lexicon's order; each clip is read once in a process."""
+    return {letter: _read_letter(path) for letter, path in _letter_paths(language).items()}
+
+
+def letter_clip(letter, language):
+    """One letter as it was recorded, trimmed loosely (15 frames or more, where the recording has them), on the canvas at 25 fps.
+
+    Returns:
+        keypoints (T, K, C) float32 in pixels, 0 where not seen; confidence (T, K) float32.
+    """
+    clip = _letter(letter, language)
+    return _on_canvas(clip.recorded_keypoints, clip.recorded_confidence), clip.recorded_confidence.copy()
+
+
+def _letter(letter, language):
+    paths, normal = _letter_paths(language), normalize_text(letter, language)
+    if normal not in paths:
+        raise ValueError(f"Unknown letter {letter!r} of {language!r}. Expected one of: {' '.join(paths)}.")
+    return _read_letter(paths[normal])
+
+
+def _lexicon_dir():
+    package = importlib.util.find_spec("spoken_to_signed")  # found, not imported: its import takes seconds and is not needed
+    if package is None:
+        raise ImportError("The fingerspelling corpus reads the letters of the package spoken-to-signed: pip install uniglor[fingerspelling]")
+    return Path(package.origin).parent / "assets" / "fingerspelling_lexicon"
+
+
+@functools.lru_cache(maxsize=None)
+def _letter_paths(language):
+    """{letter: path of its clip in the lexicon} of a sign language."""
+    if language not in LANGUAGES:
+        raise ValueError(f"Unknown sign language {language!r}. Expected one of {', '.join(LANGUAGES)}.")
+    with open(_lexicon_dir() / "index.csv", encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if (row["signed_language"], row["spoken_language"]) == (language, LANGUAGES[language])]
+    if not rows:
+        raise ValueError(f"The installed spoken-to-signed has no letters of {language!r}. Expected version 0.4 or newer.")
+    return {normalize_text(row["words"], language): row["path"] for row in rows}
+
+
+@functools.lru_cache(maxsize=None)
+def _letter_pattern(language):
+    return re.compile("|".join(re.escape(letter) for letter in sorted(_letter_paths(language), key=len, reverse=True)))
+
+
+@functools.lru_cache(maxsize=None)
+def _read_letter(path):
+    """`Letter` of a clip of the lexicon. Two languages that share a clip share the `Letter`."""
+    try:
+        from pose_format import Pose
+    except ImportError as error:
+        raise ImportError("The fingerspelling corpus reads .pose files: pip install uniglor[fingerspelling]") from error
+    pose = Pose.read((_lexicon_dir() / path).read_bytes())
+    source = np.asarray(pose.body.data.filled(0))[:, 0, :, :2]
+    source_confidence = np.asarray(pose.body.confidence)[:, 0]
+    keypoints, present = map_layout(source, source_confidence, layout=SOURCE_LAYOUT, target=LAYOUT, name=path)
+    table = source_table(SOURCE_LAYOUT, source.shape[1], LAYOUT)
+    confidence = np.stack([source_confidence[:, indices].min(1) for indices in table], 1)
+    confidence = np.where(present, np.where(confidence > 0, confidence, 1.0), 0.0).astype(np.float32)  # a hand that changed slots is a 1
+
+    num_frames = round((len(keypoints) - 1) * FPS / pose.body.fps) + 1
+    keypoints, confidence = _sample(keypoints, confidence, np.linspace(0, len(keypoints) - 1, num_frames))
+    right, left = (_POINTS[name] for name in get_layout(LAYOUT).scale)
+    shoulder = np.median(np.linalg.norm(keypoints[:, right] - keypoints[:, left], axis=-1))
+    speed = _hand_speed(keypoints / shoulder, confidence)
+    start, stop, end = _active_core(speed)
+    first, last = _spelled_part(speed, start, stop)
+
+    # Every clip on one neck and one shoulder length, so that bodies do not jump where letters join.
+    core = keypoints[start:stop]
+    neck = np.median(core[:, _POINTS["neck"]], axis=0)
+    shoulder = np.median(np.linalg.norm(core[:, right] - core[:, left], axis=-1))
+    keypoints = np.where(confidence[..., None] > 0, (keypoints - neck) / shoulder, 0).astype(np.float32)
+
+    spelled = np.linspace(first, last - 1, max(last - first, MIN_FRAMES))
+    held = np.minimum(np.arange(last, last + FINAL_FRAMES), stop - 1)
+    margin = max(3, math.ceil((RECORDING_FRAMES - (stop - start)) / 2))
+    begin = max(0, min(start - margin, end - RECORDING_FRAMES))
+    recorded = np.arange(begin, min(end, max(stop + margin, begin + RECORDING_FRAMES)))
+    letter = Letter(
+        *_sample(keypoints, confidence, spelled), keypoints[held], confidence[held], keypoints[recorded], confidence[recorded]
+    )  # fmt: skip
+    for array in letter:
+        array.flags.writeable = False
+    return letter
+
+
+def _hand_speed(keypoints, confidence):
+    """(T - 1,) mean speed of a hand's points from frame to frame, of the faster hand, in shoulder lengths a second; inf before it is
+    first seen and after it is last seen. A hand that is seen in less than 0.4 of the frames is idle."""
+    speeds = []
+    for hand in _HANDS.values():
+        seen = (confidence[:, hand] > 0).all(1)
+        steps = np.flatnonzero(seen[1:] & seen[:-1])
+        if seen.mean() >= 0.4 and len(steps):
+            speed = np.linalg.norm(np.diff(keypoints[:, hand], axis=0), axis=-1).mean(1) * FPS  # (T - 1,)
+            speeds.append(np.interp(np.arange(len(speed)), steps, speed[steps], left=np.inf, right=np.inf))
+    return np.max(speeds, axis=0)
+
+
+def _active_core(speed):
+    """Frames between the hand's arrival and its leaving: (start, stop), and the end of the recording of this letter."""
+    slow = speed < STILL_SPEED
+    dips = (speed < ARRIVAL_SPEED) & (speed <= np.r_[np.inf, speed[:-1]]) & (speed <= np.r_[speed[1:], np.inf])
+    arrived = slow | dips
+    if not arrived.any():
+        arrived = speed <= speed.min()
+    start = int(np.argmax(arrived))
+    travels = np.convolve(speed > TRAVEL_SPEED, np.ones(TRAVEL_FRAMES), "valid") == TRAVEL_FRAMES  # (T - TRAVEL_FRAMES,) starts of a run
+    travels = np.flatnonzero(travels[start:]) + start
+    end = int(travels[0]) + 1 if len(travels) else len(speed) + 1
+    stop = int(np.flatnonzero(arrived[: end - 1])[-1]) + 2
+    return start, stop, end
+
+
+def _spelled_part(speed, start, stop):
+    """The frames (first, last) of the core that a word takes: its movement with a margin, or the stillest few of a letter that is held."""
+    inside = speed[start : stop - 1]
+    moving = np.r_[False, inside > MOVING_SPEED, False]
+    begins, ends = np.flatnonzero(moving[1:] & ~moving[:-1]), np.flatnonzero(moving[:-1] & ~moving[1:])  # steps [begin, end)
+    runs = [(begin, end) for begin, end in zip(begins, ends) if inside[begin:end].max() > MOVEMENT_PEAK]
+    if runs:
+        first, last = start + runs[0][0] - MARGIN_FRAMES, start + runs[-1][1] + 1 + MARGIN_FRAMES
+        spare = HELD_FRAMES - (min(last, stop) - max(first, start))
+        return max(first - max(spare, 0), start), min(last + max(spare, 0), stop)
+    if stop - start <= HELD_FRAMES:
+        return start, stop
+    path = np.r_[0, np.cumsum(inside)]  # way up to each frame of the core
+    first = start + int(np.argmin(path[HELD_FRAMES - 1 :] - path[: len(path) - HELD_FRAMES + 1]))
+    return first, first + HELD_FRAMES
+
+
+def _sample(keypoints, confidence, positions):
+    """A clip at fractional frame positions (T',), linearly; a point is seen where the nearer of its two frames shows it."""
+    before = np.floor(positions).astype(int)
+    after = np.minimum(before + 1, len(keypoints) - 1)
+    share = (positions - before)[:, None]
+    before_weight, after_weight = (1 - share) * (confidence[before] > 0), share * (confidence[after] > 0)  # (T', K)
+    total = before_weight + after_weight
+    seen = total >= 0.5
+    before_weight, after_weight = before_weight / np.where(seen, total, 1) * seen, after_weight / np.where(seen, total, 1) * seen
+    sampled = keypoints[before] * before_weight[..., None] + keypoints[after] * after_weight[..., None]
+    return sampled.astype(np.float32), (confidence[before] * before_weight + confidence[after] * after_weight).astype(np.float32)
+
+
+# --- Augmentation -----------------------------------------------------------------------------------------------------------------
+
+OFF = (1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far a spelled word may stray from its recordings. Lengths are in shoulder lengths, ranges are factors (low, high).
+
+    A model that sees a hundred clips many times learns them by heart; what varies here is what differs between recordings of
+    different people, cameras and alphabets.
+    """
+
+    # Once for each word
+    speed: tuple = (0.8, 1.25)
+    scale: tuple = (0.9, 1.1)
+    stretch: tuple = (0.9, 1.1)  # of x against y
+    rotation: float = 6.0  # degrees, to either side
+    mirror: float = 0.3  # probability: the other hand signs
+    shape_noise: float = 0.01  # standard deviation of each point's own place: another body
+    # Once for each letter
+    letter_speed: tuple = (0.85, 1.2)
+    hand_scale: tuple = (0.85, 1.15)
+    hand_stretch: tuple = (0.8, 1.25)  # along a random axis: a hand that turns away from the camera
+    hand_rotation: float = 12.0  # degrees about the wrist, to either side
+    hand_shift: float = 0.08  # standard deviation of the wrists' place; elbows follow by half
+    # Through time
+    smooth_noise: float = 0.012  # standard deviation of a slow drift of each point; hands follow their wrist
+    noise: float = 0.004  # standard deviation in each frame
+    dropped_points: float = 0.01  # probability of each point in each frame
+    dropped_hands: float = 0.1  # probability for each hand of a word to be lost for one to five frames
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(field.default, tuple):
+                object.__setattr__(self, field.name, tuple(value))  # lists come from YAML
+                if len(value) != 2 or not 0 < value[0] <= value[1]:
+                    raise ValueError(f"{field.name}={value} must be a range (low, high) with 0 < low <= high; {OFF} is off.")
+            elif value < 0 or (field.name in ("mirror", "dropped_points", "dropped_hands") and value > 1):
+                raise ValueError(f"{field.name}={value} must be at least 0{', and at most 1: a probability' if value > 1 else ''}.")
+
+    @classmethod
+    def off(cls, **fields):
+        """An augmentation that changes nothing but the fields given."""
+        return cls(**{field.name: OFF if isinstance(field.default, tuple) else 0.0 for field in dataclasses.fields(cls)} | fields)
+
+
+def _factor(bounds, rng):
+    return math.exp(rng.uniform(math.log(bounds[0]), math.log(bounds[1])))
+
+
+def _turn(degrees):
+    angle = math.radians(degrees)
+    return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+
+
+def _vary_letter(keypoints, confidence, augmentation, rng):
+    """One letter with its hands turned, sized, foreshortened and moved, and its speed changed."""
+    varied = keypoints.copy()
+    shift = rng.normal(0, 1, 2) * augmentation.hand_shift  # both hands alike: hands that touch go on touching
+    for side, hand in _HANDS.items():
+        axis, wrist = _turn(rng.uniform(0, 180)), _WRISTS[side]
+        stretch, scale = _factor(augmentation.hand_stretch, rng) ** 0.5, _factor(augmentation.hand_scale, rng)
+        rotation = _turn(rng.uniform(-1, 1) * augmentation.hand_rotation)
+        change = rotation @ axis @ np.diag([stretch * scale, scale / stretch]) @ axis.T  # (2, 2)
+        pivot = np.where(confidence[:, wrist, None] > 0, keypoints[:, wrist], keypoints[:, hand.start])[:, None]  # (T, 1, 2)
+        varied[:, hand] = (keypoints[:, hand] - pivot) @ change.T + pivot + shift
+        varied[:, wrist] += shift
+        varied[:, _ELBOWS[side]] += shift / 2
+    varied[:, _COPIES] = varied[:, _ORIGINALS]
+    num_frames = max(round(len(keypoints) / _factor(augmentation.letter_speed, rng)), 3)
+    return _sample(varied, confidence, np.linspace(0, len(keypoints) - 1, num_frames))
+
+
+def _vary_word(keypoints, confidence, augmentation, rng):
+    """A joined word with another body, drift, view, side and detector."""
+    num_frames, num_points = confidence.shape
+    keypoints = keypoints + rng.normal(0, 1, (num_points, 2)) * augmentation.shape_noise
+
+    knots = rng.normal(0, 1, (num_frames // 8 + 2, num_points, 2)) * augmentation.smooth_noise  # a new direction every eight frames
+    before, share = np.divmod(np.arange(num_frames) / 8, 1)
+    before, share = before.astype(int), (share**2 * (3 - 2 * share))[:, None, None]
+    drift = knots[before] * (1 - share) + knots[before + 1] * share  # (T, K, C)
+    for side, hand in _HANDS.items():
+        drift[:, hand] = drift[:, hand] / 2 + drift[:, _WRISTS[side], None]
+    keypoints = keypoints + drift
+
+    stretch, scale = _factor(augmentation.stretch, rng) ** 0.5, _factor(augmentation.scale, rng)
+    view = _turn(rng.uniform(-1, 1) * augmentation.rotation) @ np.diag([stretch * scale, scale / stretch])
+    keypoints = keypoints @ view.T
+    if rng.random() < augmentation.mirror:
+        permutation = mirror_permutation(LAYOUT)
+        keypoints, confidence = keypoints[:, permutation] * [-1.0, 1.0], confidence[:, permutation]
+
+    keypoints = keypoints + rng.normal(0, 1, keypoints.shape) * augmentation.noise
+    kept = rng.random(confidence.shape) >= augmentation.dropped_points
+    for hand in _HANDS.values():
+        lost, start, length = rng.random(), rng.integers(num_frames), rng.integers(1, 6)
+        if lost < augmentation.dropped_hands:
+            kept[start : start + length, hand] = False
+    kept[:, _COPIES], keypoints[:, _COPIES] = kept[:, _ORIGINALS], keypoints[:, _ORIGINALS]
+    return keypoints, confidence * kept
+
+
+# --- Words ------------------------------------------------------------------------------------------------------------------------
+
+
+def spell(text, language, augmentation=None, rng=None):
+    """A text spelled by the letters of a sign language, at 25 fps on a canvas of `WIDTH` x `HEIGHT` pixels.
+
+    Args:
+        augmentation: an `Augmentation`, or None for the recordings as they are.
+        rng: a `np.random.Generator`, which an augmentation needs.
+
+    Returns:
+        keypoints (T, K, C) float32 in pixels, 0 where not seen; confidence (T, K) float32.
+
+    Raises:
+        ValueError: see `split_letters`; an augmentation without `rng`.
+    """
+    if augmentation is not None and rng is None:
+        raise ValueError("An augmentation draws from rng, found None. Expected a np.random.Generator, such as np.random.default_rng(seed).")
+    paths = _letter_paths(language)
+    letters = [_read_letter(paths[letter]) for letter in split_letters(text, language)]
+    pieces = [(letter.keypoints, letter.confidence) for letter in letters]
+    pieces[-1] = tuple(np.concatenate(parts) for parts in zip(pieces[-1], (letters[-1].held_keypoints, letters[-1].held_confidence)))
+    speed = 1.0
+    if augmentation is not None:
+        pieces = [_vary_letter(*piece, augmentation, rng) for piece in pieces]
+        speed = _factor(augmentation.speed, rng)
+    keypoints, confidence = _join(pieces)
+    if speed != 1:
+        keypoints, confidence = _sample(keypoints, confidence, np.linspace(0, len(keypoints) - 1, max(round(len(keypoints) / speed), 2)))
+    if augmentation is not None:
+        keypoints, confidence = _vary_word(keypoints, confidence, augmentation, rng)
+    return _on_canvas(keypoints, confidence), confidence.astype(np.float32)
+
+
+def _join(pieces):
+    """Clips [(keypoints, confidence), ..] end to end with transitions between -> keypoints (T, K, C), confidence (T, K)."""
+    joined = [pieces[0]]
+    for piece in pieces[1:]:
+        joined += [_transition(joined[-1][0][-1], joined[-1][1][-1], piece[0][0], piece[1][0]), piece]
+    return np.concatenate([keypoints for keypoints, _ in joined]), np.concatenate([confidence for _, confidence in joined])
+
+
+def _transition(start, start_confidence, goal, goal_confidence):
+    """From one pose (K, C) to another, easing in and out; a point that either lacks stays unseen on the way.
+
+    Returns:
+        keypoints (T, K, C), confidence (T, K); T grows with the way of the point that goes farthest.
+    """
+    seen = (start_confidence > 0) & (goal_confidence > 0)
+    way = np.sqrt((((goal - start) ** 2).sum(-1) * seen).max())
+    least, most = TRANSITION_FRAMES
+    num_frames = min(max(math.ceil(way * TRANSITION_FRAMES_PER_LENGTH), least), most)
+    share = np.arange(1, num_frames + 1, dtype=np.float32)[:, None] / (num_frames + 1)
+    share = share**2 * (3 - 2 * share)  # (T, 1)
+    keypoints = start + (goal - start) * share[..., None]
+    return keypoints, (start_confidence + (goal_confidence - start_confidence) * share) * seen
+
+
+def _on_canvas(keypoints, confidence):
+    return np.where(confidence[..., None] > 0, keypoints * SHOULDER_PIXELS + NECK_PIXELS, 0).astype(np.float32)
+
+
+# --- Rows -------------------------------------------------------------------------------------------------------------------------
+
+
+def rows(languages, split=None, num_words=None, seed=0, augmentation=None, words=None, unit="word"):
+    """Canonical rows (`schema.py`), one for each word or letter clip; the same arguments give the same rows.
+
+    Args:
+        languages: a sign language, or several.
+        split: one of `SPLITS`, or None for all words. Letters belong to no split (each is in words of all of them): to evaluate on
+            clips that were never seen, hold out whole languages.
+        num_words: how many words to generate for each language, all of them in `split`; of given words, how many at most.
+        seed: of the words and of the augmentation. A word with another seed is another variant of it.
+        augmentation: an `Augmentation` or None.
+        words: words to spell instead of generated ones: a list for all languages, or {language: list}.
+        unit: "word", or "letter" for each letter clip alone, as recorded.
+    """
+    languages = _checked_languages(languages)
+    if unit not in UNITS:
+        raise ValueError(f"Unknown unit {unit!r}. Expected one of {UNITS}.")
+    if unit == "word" and words is None and num_words is None:
+        raise ValueError("Found neither num_words nor words. Expected how many words to generate, or the words.")
+    for language in languages:
+        for text in _texts(language, split, num_words, seed, words, unit):
+            rng = _rng(seed, language, unit, text)
+            if unit == "word":
+                keypoints, confidence = spell(text, language, augmentation, rng)
+            elif augmentation is None:
+                keypoints, confidence = letter_clip(text, language)
+            else:
+                clip = _letter(text, language)
+                keypoints, confidence = _vary_letter(clip.recorded_keypoints, clip.recorded_confidence, augmentation, rng)
+                keypoints, confidence = _vary_word(keypoints, confidence, augmentation, rng)
+                keypoints, confidence = _on_canvas(keypoints, confidence), confidence.astype(np.float32)
+            yield check_row(
+                {
+                    "id": f"{language}/{unit}/{text}/{seed}", "keypoints": keypoints, "confidence": confidence, "layout": LAYOUT, "fps": FPS,
+                    "width": WIDTH, "height": HEIGHT, "text": text, "gloss": None, "label": None, "signer": None, "language": language,
+                }
+            )  # fmt: skip
+
+
+def check_held_out(languages, held_out_languages):
+    """Raises `ValueError` where a clip file would be both seen and held out: French spells with the American clips."""
+    languages, held_out_languages = _checked_languages(languages), _checked_languages(held_out_languages)
+    for language in languages:
+        for held_out in held_out_languages:
+            shared = set(_letter_paths(language).values()) & set(_letter_paths(held_out).values())
+            if shared:
+                raise ValueError(
+                    f"Held-out language {held_out!r} and language {language!r} share {len(shared)} letter clips. Expected none: put both on one side."
+                )
+
+
+def _checked_languages(languages):
+    languages = [languages] if isinstance(languages, str) else list(languages)
+    for language in languages:
+        _letter_paths(language)
+    if len(set(languages)) < len(languages):
+        raise ValueError(f"Found languages {languages}. Expected each once.")
+    return languages
+
+
+def _texts(language, split, num_words, seed, words, unit):
+    if unit == "letter":
+        return list(_letter_paths(language))
+    if words is None:
+        return generate_words(num_words, language, seed, split=split)
+    given = words[language] if isinstance(words, dict) else words
+    texts = dict.fromkeys(normalize_text(word, language) for word in given)
+    return [text for text in texts if split in (None, split_of_word(text))][:num_words]
+
+
+def _rng(seed, *names):
+    return np.random.default_rng([seed, zlib.crc32("/".join(names).encode())])
+
+
+# --- Data set ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class FingerspellingConfig(datasets.BuilderConfig):
+    """What `build` takes."""
+
+    languages: list | tuple | str = ("ase",)
+    num_words: int | None = 1000  # for each language, in the train split
+    num_evaluation_words: int | None = None  # in validation and test each, and for each held-out language; by default an eighth
+    held_out_languages: list | tuple | str = ()
+    seed: int = 0
+    augmentation: Augmentation | dict | None = None  # of the train split
+    words: list | dict | None = None
+    unit: str = "word"
+
+
+class Fingerspelling(datasets.GeneratorBasedBuilder):
+    """Splits `train`, `validation` and `test` of disjoint words, and `held_out`: test words of languages that no other split has.
+
+    With `unit="letter"` there are `train` and `held_out` only, since a letter has one recording.
+    """
+
+    VERSION = datasets.Version("1.0.0")
+    BUILDER_CONFIG_CLASS = FingerspellingConfig
+
+    def _info(self):
+        return datasets.DatasetInfo(
+            description=__doc__, features=FEATURES, homepage="https://github.com/ZurichNLP/spoken-to-signed-translation"
+        )  # fmt: skip
+
+    def _split_generators(self, dl_manager):
+        config = self.config
+        check_held_out(config.languages, config.held_out_languages)
+        fewer = config.num_evaluation_words
+        if fewer is None and config.num_words is not None:
+            fewer = max(config.num_words // 8, 1)
+        plan = [("train", config.languages, "train", config.num_words)]
+        if config.unit == "word":
+            plan += [(split, config.languages, split, fewer) for split in SPLITS[1:]]
+        if config.held_out_languages:
+            plan.append(("held_out", config.held_out_languages, "test", fewer))
+        return [
+            datasets.SplitGenerator(name, gen_kwargs={"languages": _checked_languages(languages), "split": split, "num_words": num_words})
+            for name, languages, split, num_words in plan
+        ]
+
+    def _generate_examples(self, languages, split, num_words):
+        config, augmentation = self.config, self.config.augmentation if split == "train" else None
+        augmentation = Augmentation(**augmentation) if isinstance(augmentation, dict) else augmentation
+        for row in rows(languages, split, num_words, config.seed, augmentation, config.words, config.unit):
+            yield row["id"], row
+
+
+def build(languages=("ase",), num_words=1000, cache_dir=None, num_proc=None, **fields):
+    """The corpus as a `datasets.DatasetDict` of canonical rows, built once and cached by its arguments, this file and the lexicon.
+
+    Args:
+        languages, num_words, **fields: of `FingerspellingConfig`.
+        cache_dir: where it is kept; by default where `datasets` keeps its own.
+        num_proc: processes, at most one for each language.
+    """
+    facts = [Path(__file__).read_bytes(), (_lexicon_dir() / "index.csv").read_bytes(), layout_hash(LAYOUT).encode()]
+    version = hashlib.sha256(b"".join(facts)).hexdigest()[:16]
+    builder = Fingerspelling(cache_dir=cache_dir, hash=version, languages=languages, num_words=num_words, **fields)
+    builder.download_and_prepare(num_proc=num_proc)
+    return builder.as_dataset()
+
+
+def parse(argv=None):
+    parser = argparse.ArgumentParser(description="Writes the fingerspelling corpus as Parquet, one file for each split.")
+    parser.add_argument("--output_dir", required=True, help="read it back with datasets.load_dataset(output_dir)")
+    parser.add_argument("--languages", nargs="+", default=["ase"], metavar="CODE", help=f"of {' '.join(LANGUAGES)}")
+    parser.add_argument("--held_out_languages", nargs="+", default=[], metavar="CODE", help="for the split held_out only")
+    parser.add_argument("--num_words", type=int, help="for each language in the train split; 1000 where no words are given")
+    parser.add_argument("--num_evaluation_words", type=int, help="in each other split; by default an eighth of num_words")
+    parser.add_argument("--words", help="a text file of words, one a line, to spell instead of generated ones")
+    parser.add_argument("--unit", choices=UNITS, default="word")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--augmentation", type=json.loads, help="""JSON of Augmentation's fields, '{}' for its defaults""")
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    arguments = vars(parse(argv))
+    folder = Path(arguments.pop("output_dir")) / "data"
+    if arguments["words"] is not None:
+        arguments["words"] = Path(arguments["words"]).read_text(encoding="utf-8").split()
+    elif arguments["num_words"] is None:
+        arguments["num_words"] = FingerspellingConfig.num_words
+    corpus = build(**arguments)
+    paths = {folder / f"{split}-00000-of-00001.parquet": split_rows for split, split_rows in corpus.items()}
+    stale = set(folder.glob("*.parquet")) - set(paths)
+    if stale:
+        raise ValueError(f"{folder} holds {sorted(path.name for path in stale)} of another corpus. Remove them, or choose another output_dir.")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, split_rows in paths.items():
+        unfinished = path.with_suffix(".unfinished")
+        split_rows.to_parquet(unfinished)
+        os.replace(unfinished, path)
+        print(f"{path}: {len(split_rows)} rows")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""The real script, on tiny data: it learns, resumes exactly, stops on a loss that is no number, and leaves what loads."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoFeatureExtractor, AutoModel
+
+from train import pretrain
+from train.arguments import distribute, read_fields
+from train.trainers import NonFiniteLossError
+
+from .conftest import TINY
+from .test_segments import dataset_of
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Two canonical data sets as Parquet files: (training, validation)."""
+    folder = tmp_path_factory.mktemp("corpus")
+    paths = folder / "train.parquet", folder / "validation.parquet"
+    dataset_of([60] * 12).to_parquet(paths[0])
+    dataset_of([61] * 3).to_parquet(paths[1])
+    return paths
+
+
+def arguments(corpus, output_dir, **fields):
+    fields = (
+        dict(output_dir=output_dir, datasets=corpus[0], validation=corpus[1], max_steps=4, per_device_train_batch_size=4, eval_strategy="steps",
+             eval_steps=2, save_strategy="steps", save_steps=2, logging_steps=1, use_cpu=True, disable_tqdm=True, bank_clips=4, learning_rate=1e-3)
+        | TINY | fields
+    )  # fmt: skip
+    return ["paper.yaml"] + [word for key, value in fields.items() for word in (f"--{key}", str(value))]
+
+
+def test_four_steps_leave_a_loadable_model_and_a_report(corpus, tmp_path):
+    report = pretrain.main(arguments(corpus, tmp_path))
+    model, processor = AutoModel.from_pretrained(tmp_path), AutoFeatureExtractor.from_pretrained(tmp_path)
+    assert model.latent_mean.abs().sum() > 0 and (model.latent_std != 1).any() and model.config.hidden_size == 16
+    assert processor.layout_hash == model.config.layout_hash
+    assert json.loads((tmp_path / "report.json").read_text()) == report
+    assert set(report["floors"]) == {"mean_pose", "static", "nearest_segment", "bank_segments"}
+    assert {"eval_mpjpe", "eval_mpjpe_hands", "eval_motion_ratio", "eval_border_jump"} <= set(report["validation"])
+    assert report["latents"]["effective_rank"] > 1
+    assert not list(tmp_path.rglob("*.bin")) and (tmp_path / "checkpoint-4" / "model.safetensors").exists()
+
+
+def weights(folder):
+    return AutoModel.from_pretrained(folder).state_dict()
+
+
+def test_resuming_after_two_steps_gives_the_same_weights(corpus, tmp_path):
+    """In the middle of an epoch and across one (3 batches make one), with dropout and random masks."""
+    pretrain.main(arguments(corpus, tmp_path / "whole", max_steps=6))
+    pretrain.main(arguments(corpus, tmp_path / "parts", max_steps=6, save_total_limit=5))
+    for later in ("checkpoint-4", "checkpoint-6"):
+        for path in sorted((tmp_path / "parts" / later).rglob("*"), reverse=True):
+            path.unlink() if path.is_file() else path.rmdir()
+        (tmp_path / "parts" / later).rmdir()
+    pretrain.main(arguments(corpus, tmp_path / "parts", max_steps=6, resume_from_checkpoint="true"))
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, rtol=0, atol=0, msg=name)
+
+
+def test_a_loss_that_is_not_a_number_stops_training_and_names_the_clips(corpus, tmp_path, monkeypatch):
+    """Found a step later, so that a GPU is never waited for; but nothing is saved in between."""
+    from modeling_unigloR import SignMAE
+
+    calm, calls = SignMAE.reconstruction_loss, []
+
+    def loss(self, *args):
+        calls.append(1)
+        return calm(self, *args) * (float("nan") if len(calls) == 4 else 1.0)
+
+    monkeypatch.setattr(SignMAE, "reconstruction_loss", loss)
+    with pytest.raises(NonFiniteLossError, match="The loss of step 4 is nan.*clip-"):
+        pretrain.main(arguments(corpus, tmp_path, max_steps=8))
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == ["checkpoint-2"]
+    assert all(value.isfinite().all() for value in weights(tmp_path / "checkpoint-2").values())
+
+
+def test_a_streamed_mix_trains(corpus, tmp_path):
+    mix = json.dumps([{"path": str(corpus[0]), "streaming": True, "weight": 2}, {"path": str(corpus[1]), "split": "train", "streaming": True}])
+    report = pretrain.main(arguments(corpus, tmp_path, datasets=mix))
+    assert report["validation"]["eval_mpjpe"] > 0 and "latents" not in report
+
+
+def test_a_weighted_mix_trains_without_validation(corpus, tmp_path):
+    mix = json.dumps([{"path": str(corpus[0]), "weight": 0.5}, {"path": str(corpus[1]), "split": "train", "weight": 2}])
+    assert "validation" not in pretrain.main(arguments(corpus, tmp_path, datasets=mix, validation="[]"))
+
+
+def test_going_on_from_a_checkpoint_keeps_its_config(corpus, tmp_path):
+    pretrain.main(arguments(corpus, tmp_path / "a", max_steps=2))
+    pretrain.main(arguments(corpus, tmp_path / "b", max_steps=2, init_from=tmp_path / "a", hidden_size=32, num_attention_heads=4))
+    assert AutoModel.from_pretrained(tmp_path / "b").config.hidden_size == 16
+
+
+def test_points_that_training_rarely_showed_are_not_scored(tmp_path):
+    def without_face(row, number):
+        row["confidence"][:, 8:27] = 0
+        return row["confidence"]
+
+    dataset_of([60] * 4, confidence=without_face).to_parquet(tmp_path / "faceless.parquet")
+    faceless = (tmp_path / "faceless.parquet", tmp_path / "faceless.parquet")
+    report = pretrain.main(arguments(faceless, tmp_path / "out"))
+    assert AutoModel.from_pretrained(tmp_path / "out").keypoint_presence.sum() == 73 - 19
+    assert report["validation"]["eval_mpjpe_face"] == 0
+
+
+def test_accelerate_launches_it_from_any_folder(corpus, tmp_path):
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", str(ROOT / "train" / "pretrain.py")]
+    environment = os.environ | {"HF_DATASETS_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(command + arguments(corpus, tmp_path / "out", max_steps=2), capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert AutoModel.from_pretrained(tmp_path / "out").config.hidden_size == 16
+
+
+def test_the_configs_in_the_repository_are_understood(tmp_path):
+    for path in (ROOT / "train" / "configs").glob("*.yaml"):
+        data, model_fields, processor, args = pretrain.parse([path.name, "--output_dir", str(tmp_path)])
+        assert data.datasets and processor.layout == "uniglor73" and args.learning_rate > 0
+
+
+def test_the_paper_config_is_the_papers_optimiser(tmp_path):
+    _, model_fields, _, args = pretrain.parse(["paper.yaml", "--output_dir", str(tmp_path)])
+    assert (args.learning_rate, args.adam_beta1, args.adam_beta2, args.weight_decay, args.num_train_epochs) == (1e-4, 0.9, 0.98, 1e-3, 50)
+    assert args.per_device_train_batch_size == 64 and args.lr_scheduler_kwargs == {"min_lr_rate": 0.5}
+    assert args.get_warmup_steps(1000) == 100 and args.get_warmup_steps(10**6) == 10_000
+    assert model_fields["latent_views"] is None and model_fields["mask_ratio"] == 0.25
+
+
+def test_command_line_fields_stand_over_the_file(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("learning_rate: 1e-3\nhidden_size: 8\n")
+    assert read_fields([str(path), "--hidden_size", "16", "--bf16", "--datasets", "a", "b"], "demo.yaml") == {
+        "learning_rate": 1e-3, "hidden_size": 16, "bf16": True, "datasets": ["a", "b"],
+    }  # fmt: skip
+
+
+def test_an_unknown_field_names_its_neighbours():
+    with pytest.raises(ValueError, match="'hiden_size'.*hidden_size"):
+        distribute({"hiden_size": 3}, pretrain.OWNERS)
+
+
+def test_help_lists_every_owners_fields(capsys):
+    pretrain.main(["--help"])
+    printed = capsys.readouterr().out
+    for field in ("--segments_per_clip", "--mask_ratio (default 0.25)", "--noisy_frame_threshold (default 2.0)", "--learning_rate (default 0.0001)"):
+        assert field in printed
+
+
+def test_a_missing_data_set_is_named(tmp_path, corpus):
+    with pytest.raises((ValueError, FileNotFoundError), match="nowhere"):
+        pretrain.main(arguments(corpus, tmp_path, datasets=str(tmp_path / "nowhere.parquet")))
+    with pytest.raises(ValueError, match="Unknown keys .'weigth'."):
+        pretrain.main(arguments(corpus, tmp_path, datasets=json.dumps([{"path": str(corpus[0]), "weigth": 2}])))
+
+
+def test_keypoints_on_disk_are_not_pickles(corpus, tmp_path):
+    pretrain.main(arguments(corpus, tmp_path, frames_dir=tmp_path / "frames", max_steps=2))
+    index = next((tmp_path / "frames").rglob("index.npz"))
+    assert {np.load(index, allow_pickle=False)[key].dtype.kind for key in ("offsets", "ids", "point_shape")} == {"i", "U"}

@@ -1,0 +1,152 @@
+"""Random segments: the frames that are on disk, a function of seed, epoch and clip, whole or not at all."""
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+
+from datasets_scripts import schema
+from modeling_unigloR import KeypointProcessor
+from train.segments import FrameStore, SegmentDataset, SegmentSampler, SegmentStream, consecutive_segments
+
+from .conftest import random_signing
+
+
+def rows_of(lengths, **changes):
+    for number, length in enumerate(lengths):
+        row = dict(
+            id=f"clip-{number}", keypoints=random_signing(length, seed=number) * 100 + 200, confidence=np.ones((length, 73), np.float32),
+            layout="uniglor73", fps=25.0, width=400, height=400, text="x", gloss=None, label=None, signer=None, language="ase",
+        )  # fmt: skip
+        yield row | {key: value(row, number) for key, value in changes.items()}
+
+
+def dataset_of(lengths, **changes):
+    return Dataset.from_list(list(rows_of(lengths, **changes)), features=schema.features(73, 2))
+
+
+@pytest.fixture
+def store(tmp_path):
+    return FrameStore.build(dataset_of([40, 15, 9, 100]), KeypointProcessor(), tmp_path)
+
+
+def test_a_store_holds_every_clip_as_the_processor_gives_it(store):
+    processor = KeypointProcessor()
+    assert store.ids.tolist() == ["clip-0", "clip-1", "clip-2", "clip-3"] and store.lengths.tolist() == [40, 15, 9, 100]
+    for number, row in enumerate(rows_of([40, 15, 9, 100])):
+        clip = processor.process_row(row)
+        span = slice(store.offsets[number], store.offsets[number + 1])
+        np.testing.assert_allclose(store.keypoints[span], clip.keypoints, atol=1e-6)
+        np.testing.assert_array_equal(store.keypoint_mask[span], clip.keypoint_mask)
+
+
+def test_a_store_is_built_once_for_rows_and_processor(tmp_path):
+    rows = dataset_of([40, 20])
+    FrameStore.build(rows, KeypointProcessor(), tmp_path)
+    folder = tmp_path / "uniglor_frames"
+    first = [(path.name, path.stat().st_mtime_ns) for path in folder.iterdir()]
+    FrameStore.build(rows, KeypointProcessor(), tmp_path)
+    assert [(path.name, path.stat().st_mtime_ns) for path in folder.iterdir()] == first
+    FrameStore.build(rows, KeypointProcessor(fps=50.0), tmp_path)
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_a_build_that_dies_leaves_nothing_that_looks_finished(tmp_path, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        FrameStore.build(dataset_of([40]), KeypointProcessor(), tmp_path)
+    assert list((tmp_path / "uniglor_frames").iterdir()) == []
+
+
+def test_clips_that_cannot_be_used_are_left_out_and_named(tmp_path, caplog):
+    def nothing_seen_in_the_first(row, number):
+        return row["confidence"] * (number > 0)
+
+    kept = FrameStore.build(dataset_of([40, 30], confidence=nothing_seen_in_the_first), KeypointProcessor(), tmp_path)
+    assert kept.ids.tolist() == ["clip-1"]
+    with pytest.raises(ValueError, match="none of 1 clips can be used. clip-0"):
+        FrameStore.build(dataset_of([40], confidence=nothing_seen_in_the_first), KeypointProcessor(), tmp_path)
+
+
+def test_a_segment_is_a_window_of_its_clip(store):
+    data = SegmentDataset([store], window_size=15)
+    assert len(data) == 3  # the clip of 9 frames is left out
+    for index in range(30):  # ten epochs
+        item = data[index]
+        clip = store.ids.tolist().index(data.clip_ids(item["clip_index"].tolist())[0])
+        assert clip == [0, 1, 3][index % 3]
+        frames = store.keypoints[store.offsets[clip] : store.offsets[clip + 1]]
+        windows = [frames[start : start + 15] for start in range(len(frames) - 14)]
+        assert any((item["keypoints"][0].numpy() == window).all() for window in windows)
+
+
+def test_a_batch_is_the_items_one_by_one(store):
+    data = SegmentDataset([store, store], window_size=15, weights=[1, 0.5], segments_per_clip=2)
+    indices = [5, 0, 17, 3, 100]
+    batch = data.__getitems__(indices)
+    for place, index in enumerate(indices):
+        for key, value in data[index].items():
+            assert (batch[key][place] == value[0]).all()
+
+
+def test_segments_depend_on_seed_and_epoch_alone(store):
+    one, same, other = (SegmentDataset([store], 15, seed=seed) for seed in (0, 0, 1))
+    epochs = [one.__getitems__(range(epoch * 3, epoch * 3 + 3))["keypoints"] for epoch in range(8)]
+    assert (same.__getitems__(range(3))["keypoints"] == epochs[0]).all()
+    assert any((other.__getitems__(range(e * 3, e * 3 + 3))["keypoints"] != epochs[e]).any() for e in range(8))
+    assert any((epoch != epochs[0]).any() for epoch in epochs)
+
+
+def test_every_window_start_is_drawn(tmp_path):
+    store = FrameStore.build(dataset_of([20]), KeypointProcessor(), tmp_path)
+    data = SegmentDataset([store], 15)
+    firsts = {float(data[index]["keypoints"][0, 0, 0, 0]) for index in range(200)}
+    assert len(firsts) == 6
+
+
+def test_weights_are_segments_of_a_clip_and_epoch(tmp_path):
+    first = FrameStore.build(dataset_of([20] * 10), KeypointProcessor(), tmp_path)
+    second = FrameStore.build(dataset_of([21] * 4), KeypointProcessor(), tmp_path)
+    data = SegmentDataset([first, second], 15, weights=[0.5, 2])
+    assert len(data) == 5 + 8
+    drawn = [np.sort(data.__getitems__(range(e * 13, e * 13 + 13))["clip_index"].numpy()) for e in range(6)]
+    for clips in drawn:
+        assert len(set(clips[clips < 10])) == 5 and np.bincount(clips[clips >= 10] - 10).tolist() == [2, 2, 2, 2]
+    assert len({tuple(clips[clips < 10]) for clips in drawn}) > 1
+
+
+def test_a_sampler_shuffles_each_epoch_anew(store):
+    sampler = SegmentSampler(SegmentDataset([store], 15, segments_per_clip=20))
+    first = list(sampler)
+    sampler.set_epoch(1)
+    second = list(sampler)
+    assert sorted(first) == list(range(60)) and sorted(second) == list(range(60, 120))
+    assert [index - 60 for index in second] != first
+    sampler.set_epoch(0)
+    assert list(sampler) == first
+
+
+def test_a_stream_gives_windows_of_its_rows():
+    stream = SegmentStream(dataset_of([40, 9, 30]).to_iterable_dataset(), KeypointProcessor(), 15)
+    items = list(stream)
+    assert [item["keypoints"].shape for item in items] == [(15, 73, 2)] * 2
+    again = list(stream)
+    assert all((a["keypoints"] == b["keypoints"]).all() for a, b in zip(items, again))
+    stream.set_epoch(1)
+    assert any((a["keypoints"] != b["keypoints"]).any() for a, b in zip(items, stream))
+
+
+def test_consecutive_segments_lie_end_to_end(store):
+    keypoints, mask, follows = consecutive_segments(store, 15)
+    assert keypoints.shape == (2 + 1 + 6, 15, 73, 2) and mask.shape == (9, 15, 73)
+    assert follows.tolist() == [False, True, False, False, True, True, True, True, True]
+    torch.testing.assert_close(keypoints[:2].flatten(0, 1), torch.from_numpy(np.array(store.keypoints[:30])))
+
+
+def test_no_clip_is_long_enough(tmp_path):
+    store = FrameStore.build(dataset_of([9, 10]), KeypointProcessor(), tmp_path)
+    with pytest.raises(ValueError, match="No clip of at least window_size=15"):
+        SegmentDataset([store], 15)
