@@ -36,7 +36,16 @@ import datasets
 import numpy as np
 
 from modeling_unigloR.keypoint_processing_uniglor import map_layout
-from modeling_unigloR.keypoints_uniglor import SIDES, copy_pairs, get_layout, layout_hash, mirror_permutation, point_index, source_table
+from modeling_unigloR.keypoints_uniglor import (
+    HAND_POINTS,
+    SIDES,
+    copy_pairs,
+    get_layout,
+    layout_hash,
+    mirror_permutation,
+    point_index,
+    source_table,
+)
 
 from .schema import FEATURES, check_row
 
@@ -57,7 +66,8 @@ UNITS = ("word", "letter")
 # Trimming, in shoulder lengths a second and frames at 25 fps; chosen by looking at the speed of the hand in all 600 clips.
 STILL_SPEED = 1.5  # the hand has arrived, or not yet left
 ARRIVAL_SPEED = 5.0  # below this, a dip in speed also counts as arrival: letters that move (J, Z) never come to rest
-MOVING_SPEED, MOVEMENT_PEAK = 0.8, 2.0  # a movement is a run above the first that reaches the second
+MOVING_SPEED = 0.8  # a movement is a run above this that reaches MOVEMENT_PEAK or leads over MOVEMENT_LENGTH
+MOVEMENT_PEAK, MOVEMENT_LENGTH = 2.0, 0.2
 TRAVEL_SPEED, TRAVEL_FRAMES = 10.0, 4  # so fast for so long the hand has left: two recordings go on with the letters that follow
 HELD_FRAMES = 7  # of a letter that does not move
 MARGIN_FRAMES = 2  # before and after the movement of one that does
@@ -69,7 +79,7 @@ TRANSITION_FRAMES_PER_LENGTH = 7.0  # frames for each shoulder length that the f
 
 _POINTS = point_index(LAYOUT)
 _COPIES, _ORIGINALS = copy_pairs(LAYOUT)
-_HANDS = {side: slice(get_layout(LAYOUT).parts[f"{side}_hand"].start, get_layout(LAYOUT).parts[f"{side}_hand"].start + 21) for side in SIDES}
+_HANDS = {side: slice(_POINTS[f"{side}_hand_root"], _POINTS[f"{side}_hand_root"] + len(HAND_POINTS)) for side in SIDES}
 _WRISTS = {side: _POINTS[f"{side}_wrist"] for side in SIDES}
 _ELBOWS = {side: _POINTS[f"{side}_elbow"] for side in SIDES}
 
@@ -99,7 +109,8 @@ def split_letters(text, language):
         match = pattern.match(normal, place)
         if match is None:
             raise ValueError(
-                f"No letter for {normal[place]!r} of {text!r} in the alphabet of {language!r}. Expected only: {' '.join(_letter_paths(language))}."
+                f"No letter for {normal[place]!r} of {text!r} in the alphabet of {language!r}. "
+                f"Expected only: {' '.join(_letter_paths(language))}."
             )
         letters.append(match.group())
         place = match.end()
@@ -148,8 +159,8 @@ def generate_words(num_words, language, seed=0, min_letters=3, max_letters=8, sp
             misses += 1
             if misses > 20_000:
                 raise ValueError(
-                    f"Found only {len(words)} of num_words={num_words} distinct words of {min_letters} to {max_letters} letters in {language!r}"
-                    f"{f', split {split}' if split else ''}. Ask for fewer, or for longer ones."
+                    f"Found only {len(words)} of num_words={num_words} distinct words of {min_letters} to {max_letters} letters "
+                    f"in {language!r}, split {split}. Ask for fewer, or for longer ones."
                 )
         else:
             words[word], misses = None, 0
@@ -201,11 +212,11 @@ def _letter(letter, language):
 def _lexicon_dir():
     package = importlib.util.find_spec("spoken_to_signed")  # found, not imported: its import takes seconds and is not needed
     if package is None:
-        raise ImportError("The fingerspelling corpus reads the letters of the package spoken-to-signed: pip install uniglor[fingerspelling]")
+        raise ImportError("The fingerspelling corpus reads the letters of spoken-to-signed: pip install uniglor[fingerspelling]")
     return Path(package.origin).parent / "assets" / "fingerspelling_lexicon"
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _letter_paths(language):
     """{letter: path of its clip in the lexicon} of a sign language."""
     if language not in LANGUAGES:
@@ -217,12 +228,12 @@ def _letter_paths(language):
     return {normalize_text(row["words"], language): row["path"] for row in rows}
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _letter_pattern(language):
     return re.compile("|".join(re.escape(letter) for letter in sorted(_letter_paths(language), key=len, reverse=True)))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _read_letter(path):
     """`Letter` of a clip of the lexicon. Two languages that share a clip share the `Letter`."""
     try:
@@ -241,7 +252,7 @@ def _read_letter(path):
     keypoints, confidence = _sample(keypoints, confidence, np.linspace(0, len(keypoints) - 1, num_frames))
     right, left = (_POINTS[name] for name in get_layout(LAYOUT).scale)
     shoulder = np.median(np.linalg.norm(keypoints[:, right] - keypoints[:, left], axis=-1))
-    speed = _hand_speed(keypoints / shoulder, confidence)
+    speed = _hand_speed(keypoints / shoulder, confidence, path)
     start, stop, end = _active_core(speed)
     first, last = _spelled_part(speed, start, stop)
 
@@ -256,15 +267,14 @@ def _read_letter(path):
     margin = max(3, math.ceil((RECORDING_FRAMES - (stop - start)) / 2))
     begin = max(0, min(start - margin, end - RECORDING_FRAMES))
     recorded = np.arange(begin, min(end, max(stop + margin, begin + RECORDING_FRAMES)))
-    letter = Letter(
-        *_sample(keypoints, confidence, spelled), keypoints[held], confidence[held], keypoints[recorded], confidence[recorded]
-    )  # fmt: skip
+    parts = [keypoints[held], confidence[held], keypoints[recorded], confidence[recorded]]
+    letter = Letter(*_sample(keypoints, confidence, spelled), *parts)
     for array in letter:
         array.flags.writeable = False
     return letter
 
 
-def _hand_speed(keypoints, confidence):
+def _hand_speed(keypoints, confidence, name):
     """(T - 1,) mean speed of a hand's points from frame to frame, of the faster hand, in shoulder lengths a second; inf before it is
     first seen and after it is last seen. A hand that is seen in less than 0.4 of the frames is idle."""
     speeds = []
@@ -274,6 +284,8 @@ def _hand_speed(keypoints, confidence):
         if seen.mean() >= 0.4 and len(steps):
             speed = np.linalg.norm(np.diff(keypoints[:, hand], axis=0), axis=-1).mean(1) * FPS  # (T - 1,)
             speeds.append(np.interp(np.arange(len(speed)), steps, speed[steps], left=np.inf, right=np.inf))
+    if not speeds:
+        raise ValueError(f"{name}: neither hand is seen in 0.4 of the frames. Expected a letter that a hand signs.")
     return np.max(speeds, axis=0)
 
 
@@ -297,7 +309,10 @@ def _spelled_part(speed, start, stop):
     inside = speed[start : stop - 1]
     moving = np.r_[False, inside > MOVING_SPEED, False]
     begins, ends = np.flatnonzero(moving[1:] & ~moving[:-1]), np.flatnonzero(moving[:-1] & ~moving[1:])  # steps [begin, end)
-    runs = [(begin, end) for begin, end in zip(begins, ends) if inside[begin:end].max() > MOVEMENT_PEAK]
+    runs = [
+        (int(begin), int(end)) for begin, end in zip(begins, ends)
+        if inside[begin:end].max() > MOVEMENT_PEAK or inside[begin:end].sum() / FPS > MOVEMENT_LENGTH
+    ]  # fmt: skip
     if runs:
         first, last = start + runs[0][0] - MARGIN_FRAMES, start + runs[-1][1] + 1 + MARGIN_FRAMES
         spare = HELD_FRAMES - (min(last, stop) - max(first, start))
@@ -524,8 +539,9 @@ def rows(languages, split=None, num_words=None, seed=0, augmentation=None, words
                 keypoints, confidence = _on_canvas(keypoints, confidence), confidence.astype(np.float32)
             yield check_row(
                 {
-                    "id": f"{language}/{unit}/{text}/{seed}", "keypoints": keypoints, "confidence": confidence, "layout": LAYOUT, "fps": FPS,
-                    "width": WIDTH, "height": HEIGHT, "text": text, "gloss": None, "label": None, "signer": None, "language": language,
+                    "id": f"{language}/{unit}/{text}/{seed}", "keypoints": keypoints, "confidence": confidence, "layout": LAYOUT,
+                    "fps": FPS, "width": WIDTH, "height": HEIGHT, "text": text, "gloss": None, "label": None, "signer": None,
+                    "language": language,
                 }
             )  # fmt: skip
 
@@ -538,7 +554,8 @@ def check_held_out(languages, held_out_languages):
             shared = set(_letter_paths(language).values()) & set(_letter_paths(held_out).values())
             if shared:
                 raise ValueError(
-                    f"Held-out language {held_out!r} and language {language!r} share {len(shared)} letter clips. Expected none: put both on one side."
+                    f"Held-out language {held_out!r} and language {language!r} share {len(shared)} letter clips. "
+                    "Expected none: put both on one side."
                 )
 
 
@@ -573,7 +590,7 @@ class FingerspellingConfig(datasets.BuilderConfig):
     """What `build` takes."""
 
     languages: list | tuple | str = ("ase",)
-    num_words: int | None = 1000  # for each language, in the train split
+    num_words: int | None = None  # for each language, in the train split; by default 1000 generated ones, or all given ones
     num_evaluation_words: int | None = None  # in validation and test each, and for each held-out language; by default an eighth
     held_out_languages: list | tuple | str = ()
     seed: int = 0
@@ -592,25 +609,29 @@ class Fingerspelling(datasets.GeneratorBasedBuilder):
     BUILDER_CONFIG_CLASS = FingerspellingConfig
 
     def _info(self):
-        return datasets.DatasetInfo(
-            description=__doc__, features=FEATURES, homepage="https://github.com/ZurichNLP/spoken-to-signed-translation"
-        )  # fmt: skip
+        return datasets.DatasetInfo(description=__doc__, features=FEATURES)
 
     def _split_generators(self, dl_manager):
         config = self.config
         check_held_out(config.languages, config.held_out_languages)
+        num_words = 1000 if config.num_words is None and config.words is None else config.num_words
         fewer = config.num_evaluation_words
-        if fewer is None and config.num_words is not None:
-            fewer = max(config.num_words // 8, 1)
-        plan = [("train", config.languages, "train", config.num_words)]
+        if fewer is None and num_words is not None:
+            fewer = max(num_words // 8, 1)
+        plan = [("train", config.languages, "train", num_words)]
         if config.unit == "word":
             plan += [(split, config.languages, split, fewer) for split in SPLITS[1:]]
         if config.held_out_languages:
             plan.append(("held_out", config.held_out_languages, "test", fewer))
-        return [
-            datasets.SplitGenerator(name, gen_kwargs={"languages": _checked_languages(languages), "split": split, "num_words": num_words})
-            for name, languages, split, num_words in plan
-        ]
+        plan = [(name, {"languages": _checked_languages(of), "split": split, "num_words": count}) for name, of, split, count in plan]
+        if config.unit == "word" and config.words is not None:  # given words may leave a split empty, which `datasets` cannot read back
+            plan = [
+                (name, given) for name, given in plan
+                if any(_texts(language, given["split"], given["num_words"], 0, config.words, "word") for language in given["languages"])
+            ]  # fmt: skip
+        if not plan:
+            raise ValueError(f"Found no words to spell in words={config.words!r}. Expected at least one.")
+        return [datasets.SplitGenerator(name, gen_kwargs=given) for name, given in plan]
 
     def _generate_examples(self, languages, split, num_words):
         config, augmentation = self.config, self.config.augmentation if split == "train" else None
@@ -619,7 +640,7 @@ class Fingerspelling(datasets.GeneratorBasedBuilder):
             yield row["id"], row
 
 
-def build(languages=("ase",), num_words=1000, cache_dir=None, num_proc=None, **fields):
+def build(languages=("ase",), num_words=None, cache_dir=None, num_proc=None, **fields):
     """The corpus as a `datasets.DatasetDict` of canonical rows, built once and cached by its arguments, this file and the lexicon.
 
     Args:
@@ -639,7 +660,7 @@ def parse(argv=None):
     parser.add_argument("--output_dir", required=True, help="read it back with datasets.load_dataset(output_dir)")
     parser.add_argument("--languages", nargs="+", default=["ase"], metavar="CODE", help=f"of {' '.join(LANGUAGES)}")
     parser.add_argument("--held_out_languages", nargs="+", default=[], metavar="CODE", help="for the split held_out only")
-    parser.add_argument("--num_words", type=int, help="for each language in the train split; 1000 where no words are given")
+    parser.add_argument("--num_words", type=int, help="for each language in the train split")
     parser.add_argument("--num_evaluation_words", type=int, help="in each other split; by default an eighth of num_words")
     parser.add_argument("--words", help="a text file of words, one a line, to spell instead of generated ones")
     parser.add_argument("--unit", choices=UNITS, default="word")
@@ -653,13 +674,12 @@ def main(argv=None):
     folder = Path(arguments.pop("output_dir")) / "data"
     if arguments["words"] is not None:
         arguments["words"] = Path(arguments["words"]).read_text(encoding="utf-8").split()
-    elif arguments["num_words"] is None:
-        arguments["num_words"] = FingerspellingConfig.num_words
     corpus = build(**arguments)
     paths = {folder / f"{split}-00000-of-00001.parquet": split_rows for split, split_rows in corpus.items()}
     stale = set(folder.glob("*.parquet")) - set(paths)
     if stale:
-        raise ValueError(f"{folder} holds {sorted(path.name for path in stale)} of another corpus. Remove them, or choose another output_dir.")
+        names = sorted(path.name for path in stale)
+        raise ValueError(f"{folder} holds {names} of another corpus. Remove them, or choose another output_dir.")
     folder.mkdir(parents=True, exist_ok=True)
     for path, split_rows in paths.items():
         unfinished = path.with_suffix(".unfinished")

@@ -66,12 +66,13 @@ def check_row(row):
     )
     expect(confidence.shape == shape[:2], f"confidence of shape {confidence.shape}", f"{shape[:2]}, as the keypoints have")
     expect((confidence >= 0).all() and np.isfinite(confidence).all(), "a confidence that is negative or not finite", "0 or above")
-    expect(np.isfinite(keypoints[confidence > 0]).all(), "a present keypoint that is not finite", "finite numbers where confidence is above 0")
+    expect(np.isfinite(keypoints[confidence > 0]).all(), "a present keypoint that is not finite", "numbers where confidence is above 0")
 
     fps = row["fps"]
     expect(fps is None or (isinstance(fps, numbers.Real) and math.isfinite(fps) and fps > 0), f"fps={fps!r}", "a number above 0, or None")
     for key in COUNTS:
-        expect(row[key] is None or (isinstance(row[key], numbers.Integral) and row[key] > 0), f"{key}={row[key]!r}", "an int above 0, or None")
+        positive = isinstance(row[key], numbers.Integral) and row[key] > 0
+        expect(positive or row[key] is None, f"{key}={row[key]!r}", "an int above 0, or None")
     for key in STRINGS:
         expect(row[key] is None or isinstance(row[key], str), f"{key}={row[key]!r}", "a string, or None")
     expect(row["label"] is None or isinstance(row["label"], numbers.Integral), f"label={row['label']!r}", "an int, or None")

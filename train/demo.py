@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from transformers import AutoFeatureExtractor, AutoModel
 
+from datasets_scripts.fingerspelling import check_held_out
 from modeling_unigloR.rendering_uniglor import to_svg
 from train import pretrain
 from train.segments import FrameStore, load_rows
@@ -24,9 +25,10 @@ def main(argv=None):
     argv = sys.argv[1:] if argv is None else list(argv)
     folder = OUTPUT / "sign-mae"
     argv = ["demo.yaml", "--output_dir", str(folder), *argv]
-    report = pretrain.main(argv)
     data, *_ = pretrain.parse(argv)
-    held_out = [language for spec in data.validation for language in spec["languages"]]
+    seen, held_out = ([language for spec in specs for language in spec["languages"]] for specs in (data.datasets, data.validation))
+    check_held_out(seen, held_out)
+    report = pretrain.main(argv)
     drawn = draw_reconstruction(folder, data, OUTPUT / "reconstruction.svg")
     scores, floors = report["validation"], report["floors"]
     print(f"\nDrew {drawn} into {OUTPUT / 'reconstruction.svg'}; the model is in {folder}.")

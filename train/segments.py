@@ -4,7 +4,6 @@ Shapes: M frames of all clips, N segments of a batch, W frames in a window, K ke
 """
 
 import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -283,15 +282,12 @@ def describe(spec):
     return spec if isinstance(spec, str) else str(spec["path"])
 
 
-def as_json(spec):
-    return json.dumps(spec, sort_keys=True)
-
-
 def load_fingerspelling(spec, split):
-    """Rows of the built-in corpus; `spec` holds what `datasets_scripts.fingerspelling.rows` takes, and `augment: true`."""
-    from datasets_scripts import fingerspelling, schema
+    """A split of the built-in corpus; `spec` holds what `datasets_scripts.fingerspelling.build` takes, and `augment: true`."""
+    from datasets_scripts import fingerspelling
 
     spec = dict(spec)
-    augmentation = fingerspelling.Augmentation() if spec.pop("augment", False) else None
-    arguments = {"split": split, "augmentation": augmentation, **spec}
-    return datasets.Dataset.from_generator(fingerspelling.rows, features=schema.features(73, 2), gen_kwargs=arguments)
+    if spec.pop("augment", False):
+        spec["augmentation"] = fingerspelling.Augmentation()
+    corpus = fingerspelling.build(**spec)
+    return corpus["train" if spec.get("unit") == "letter" else split]  # letters belong to no split
