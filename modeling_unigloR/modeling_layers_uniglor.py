@@ -1,7 +1,7 @@
 """What the UniGloR models are built from: graph and temporal convolutions over keypoints, a pre-norm Transformer layer.
 
 Shapes: N segments, W frames in a window, K keypoints, C channels, D hidden size, L queries, M keys.
-Channels-first (N, C, W, K) exists only inside the convolution blocks.
+Channels-first, time last, (N, C, K, W), exists only inside the convolution blocks.
 """
 
 import math
@@ -14,7 +14,6 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .graph_mixing_uniglor import mix
 from .keypoints_uniglor import adjacency
 
 
@@ -40,7 +39,7 @@ class SinusoidalPositions(nn.Module):
 
 
 class ChannelLayerNorm(nn.LayerNorm):
-    """LayerNorm over the channels of (N, C, W, K)."""
+    """LayerNorm over the channels of (N, C, K, W)."""
 
     def forward(self, features):
         return super().forward(features.movedim(1, -1)).movedim(-1, 1)
@@ -64,41 +63,69 @@ class KeypointNorm(nn.Module):
 class ChannelTopologyGraphConv(nn.Module):
     """Channel-wise topology refinement graph convolution (CTR-GC; Chen et al. 2021, section 3.2), with its residual.
 
-    In each of three subsets (itself, inward, outward) the skeleton's learned topology is refined, for each segment and
-    channel, by the tanh of differences between time-averaged points: (N, C_in, W, K) -> (N, C_out, W, K).
+    In each of three subsets s (itself, inward, outward) the skeleton's learned adjacency is refined, for each segment n and
+    channel c, by R relations between time-averaged points, and mixes the points of the projected input:
+
+        relation[n, s, r, v, u] = tanh(query[n, s, r, v] - key[n, s, r, u])
+        topology[n, s, c, v, u] = adjacency[s, v, u] + alpha (refine[s, c] . relation[n, s, :, v, u] + refine_bias[s, c])
+        mixed[n, c, v, w]       = sum over s, u of topology[n, s, c, v, u] (value[s, c] . input[n, :, u, w] + value_bias[s, c])
+
+    Published code builds the topology, K x K for every segment, subset and channel: 260 MB at batch 64 with 64 channels. But all of
+    it is linear in the relations and in the input, and there are few of both (8 relations, 2 input channels): so the relations
+    mix the input's points first, and the channels are made of that. The function is the same.
     """
 
     def __init__(self, in_channels, out_channels, relation_channels, layout, norm):
         super().__init__()
         graph = torch.from_numpy(adjacency(layout))
         self.layout = layout
-        self.num_subsets = len(graph)
         self.adjacency = nn.Parameter(graph)  # (S, K, K), learned, from the skeleton
         self.alpha = nn.Parameter(torch.zeros(1))
-        self.query = nn.Conv1d(in_channels, self.num_subsets * relation_channels, 1)
-        self.key = nn.Conv1d(in_channels, self.num_subsets * relation_channels, 1)
-        self.value = nn.Conv2d(in_channels, self.num_subsets * out_channels, 1)
-        self.refine_weight = nn.Parameter(torch.zeros(self.num_subsets, out_channels, relation_channels))
-        self.refine_bias = nn.Parameter(torch.zeros(self.num_subsets, out_channels))
+        self.query = nn.Conv1d(in_channels, len(graph) * relation_channels, 1)
+        self.key = nn.Conv1d(in_channels, len(graph) * relation_channels, 1)
+        self.refine = nn.Parameter(torch.zeros(len(graph), out_channels, relation_channels))
+        self.refine_bias = nn.Parameter(torch.zeros(len(graph), out_channels))
+        self.value = nn.Parameter(torch.zeros(len(graph), out_channels, in_channels))
+        self.value_bias = nn.Parameter(torch.zeros(len(graph), out_channels))
         self.norm = block_norm(norm, out_channels)
         self.residual = nn.Conv2d(in_channels, out_channels, 1)
         self.residual_norm = block_norm(norm, out_channels)
 
     def forward(self, features):
-        average = features.mean(2)  # (N, C_in, K); the time mean commutes with the 1 x 1 convolutions
-        query, key = (self._by_subset(proj(average)) for proj in (self.query, self.key))  # (N, S, R, K)
-        values = self._by_subset(self.value(features))  # (N, S, C, W, K)
-        mixed = mix(query, key, values, self.alpha * self.refine_weight, self.alpha * self.refine_bias, self.adjacency)  # (N, C, W, K)
+        """(N, C_in, K, W) -> (N, C_out, K, W)."""
+        mixed = self.mix(features, self.relations(features))
         return F.relu(self.norm(mixed) + self.residual_norm(self.residual(features)))
 
-    def _by_subset(self, features):
-        return features.unflatten(1, (self.num_subsets, -1))
+    def relations(self, features):
+        """How far each point stands from each other, in S x R learned senses: (N, C_in, K, W) -> (N, S R, K, K)."""
+        average = features.mean(-1)  # (N, C_in, K); the time mean commutes with the 1 x 1 convolutions
+        return torch.tanh(self.query(average)[..., None] - self.key(average)[..., None, :])
+
+    def mix(self, features, relations):
+        """Sums `mixed` of the class docstring from the inside out: (N, C_in, K, W), (N, S R, K, K) -> (N, C_out, K, W)."""
+        refine, refine_bias = self.alpha * self.refine, self.alpha * self.refine_bias
+        by_relation = torch.einsum("sci,scr->icsr", self.value, refine).flatten(2)  # (C_in, C, S R)
+        by_skeleton = self.value.permute(2, 1, 0)  # (C_in, C, S)
+        everywhere = torch.einsum("sci,sc->ic", self.value, refine_bias)  # (C_in, C)
+
+        # What the value's bias gives, through adjacency, relations and refine_bias: it does not change over time.
+        mixed = torch.einsum("sc,sv->cv", self.value_bias, self.adjacency.sum(-1))
+        mixed = mixed + (self.value_bias * refine_bias).sum(0)[:, None] * features.shape[2]
+        mixed = mixed + torch.einsum("sc,scr->csr", self.value_bias, refine).flatten(1) @ relations.sum(-1)  # (N, C, K)
+        mixed = mixed[..., None]
+        for channel, points in enumerate(features.unbind(1)):  # (N, K, W)
+            related = (relations.flatten(1, 2) @ points).unflatten(1, relations.shape[1:3])  # (N, S R, K, W)
+            skeleton = (self.adjacency.flatten(0, 1) @ points).unflatten(1, self.adjacency.shape[:2])  # (N, S, K, W)
+            made = by_relation[channel] @ related.flatten(2) + by_skeleton[channel] @ skeleton.flatten(2)  # (N, C, K W)
+            mixed = mixed + made.unflatten(2, points.shape[1:])
+            mixed = mixed + everywhere[channel][:, None, None] * points.sum(1)[:, None, None]
+        return mixed
 
 
 class MultiScaleTemporalConv(nn.Module):
     """Multi-scale temporal convolution (Liu et al. 2020, in the form that CTR-GCN uses), with its residual.
 
-    A branch for each dilation, one that takes maxima, one of width 1: (N, C_in, W, K) -> (N, branches x C_branch, W, K). What the
+    A branch for each dilation, one that takes maxima, one of width 1: (N, C_in, K, W) -> (N, branches x C_branch, K, W). What the
     branches have in common is one layer over all their channels: the 1 x 1 convolutions that open them and the residual's,
     their norms, and the norms that close them.
     """
@@ -110,9 +137,9 @@ class MultiScaleTemporalConv(nn.Module):
         self.open = nn.Conv2d(in_channels, 2 * self.out_channels, 1)  # branches, then residual
         self.open_norm = block_norm(norm, 2 * self.out_channels)
         self.dilated = nn.ModuleList(
-            nn.Conv2d(branch_channels, branch_channels, (kernel_size, 1), padding="same", dilation=(dilation, 1)) for dilation in dilations
+            nn.Conv2d(branch_channels, branch_channels, (1, kernel_size), padding="same", dilation=(1, dilation)) for dilation in dilations
         )
-        self.pool = nn.MaxPool2d((3, 1), stride=1, padding=(1, 0))
+        self.pool = nn.MaxPool2d((1, 3), stride=1, padding=(0, 1))
         self.close_norm = block_norm(norm, self.num_temporal)
 
     def forward(self, features):
@@ -230,7 +257,9 @@ class UniGloRPreTrainedModel(PreTrainedModel):
             init.zeros_(module.bias)
         elif isinstance(module, ChannelTopologyGraphConv):
             init.copy_(module.adjacency, torch.from_numpy(adjacency(module.layout)))
-            init.normal_(module.refine_weight, std=(2 / module.refine_weight.shape[1]) ** 0.5)
+            for weight in (module.refine, module.value):  # as the 1 x 1 convolutions that they are
+                init.normal_(weight, std=(2 / weight.shape[1]) ** 0.5)
             init.zeros_(module.refine_bias)
+            init.zeros_(module.value_bias)
             init.zeros_(module.alpha)  # start from the plain skeleton graph; learn its refinement
             init.constant_(module.norm.weight, 1e-6)  # as CTR-GCN: a new block is close to its residual

@@ -75,9 +75,9 @@ class SignMAEEncoder(nn.Module):
         features = self.input_norm(keypoints)
         if masked is not None and self.config.mask_stage == "keypoints":
             features = features * ~masked[:, :, None, None]  # to the data's mean: neighbours cannot carry the frame
-        features = features.permute(0, 3, 1, 2)  # (N, C, W, K)
-        features = self.temporal(self.graph(features))
-        return self.frame_projection(features.permute(0, 2, 3, 1).flatten(2))
+        features = features.permute(0, 3, 2, 1)  # (N, C, K, W)
+        features = self.temporal(self.graph(features))  # (N, C', K, W)
+        return self.frame_projection(features.flatten(1, 2).transpose(1, 2))
 
     def pool(self, tokens, masked=None):
         """Tokens, those of masked frames replaced or dropped, to the latent at [GloR]: (N, W, D) -> (N, D)."""

@@ -4,19 +4,18 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from modeling_unigloR.graph_mixing_uniglor import mix, mix_plain
 from modeling_unigloR.keypoints_uniglor import adjacency
 from modeling_unigloR.modeling_layers_uniglor import ChannelTopologyGraphConv, MultiScaleTemporalConv
 
 
 def naive_graph_convolution(layer, features):
     """CTR-GC in its published order of operations: project every frame, then average; a topology for each subset and channel."""
-    num_segments, _, window, num_points = features.shape
-    num_subsets, num_channels, num_relations = layer.refine_weight.shape
-    query, key, value = layer.query(features.flatten(2)), layer.key(features.flatten(2)), layer.value(features)
-    query, key = (x.view(num_segments, num_subsets, num_relations, window, num_points).mean(3) for x in (query, key))
-    value = value.view(num_segments, num_subsets, num_channels, window, num_points)
-    mixed = torch.zeros(num_segments, num_channels, window, num_points)
+    num_segments, _, num_points, window = features.shape
+    num_subsets, num_channels, num_relations = layer.refine.shape
+    query, key = (
+        proj(features.flatten(2)).view(num_segments, num_subsets, num_relations, num_points, window).mean(-1) for proj in (layer.query, layer.key)
+    )
+    mixed = torch.zeros(num_segments, num_channels, num_points, window)
     for n in range(num_segments):
         for s in range(num_subsets):
             for c in range(num_channels):
@@ -24,8 +23,9 @@ def naive_graph_convolution(layer, features):
                 for v in range(num_points):
                     for u in range(num_points):
                         relation = torch.tanh(query[n, s, :, v] - key[n, s, :, u])
-                        topology[v, u] += layer.alpha[0] * (layer.refine_weight[s, c] @ relation + layer.refine_bias[s, c])
-                mixed[n, c] += value[n, s, c] @ topology.T
+                        topology[v, u] += layer.alpha[0] * (layer.refine[s, c] @ relation + layer.refine_bias[s, c])
+                value = torch.einsum("i,ikw->kw", layer.value[s, c], features[n]) + layer.value_bias[s, c]
+                mixed[n, c] += topology @ value
     return F.relu(layer.norm(mixed) + layer.residual_norm(layer.residual(features)))
 
 
@@ -33,20 +33,20 @@ def naive_temporal_convolution(layer, features):
     """Every branch by itself, every output frame by itself."""
     width = layer.out_channels - layer.num_temporal
     opened = layer.open_norm(layer.open(features))
-    window = features.shape[2]
+    window = features.shape[3]
     branches = []
     for number, conv in enumerate(layer.dilated):
         branch = opened[:, number * width : (number + 1) * width].clamp_min(0)
         out = torch.zeros_like(branch)
         for t in range(window):
-            for tap in range(conv.kernel_size[0]):
-                source = t + (tap - conv.kernel_size[0] // 2) * conv.dilation[0]
+            for tap in range(conv.kernel_size[1]):
+                source = t + (tap - conv.kernel_size[1] // 2) * conv.dilation[1]
                 if 0 <= source < window:
-                    out[:, :, t] += torch.einsum("oi,nik->nok", conv.weight[:, :, tap, 0], branch[:, :, source])
-            out[:, :, t] += conv.bias[:, None]
+                    out[..., t] += torch.einsum("oi,nik->nok", conv.weight[:, :, 0, tap], branch[..., source])
+            out[..., t] += conv.bias[:, None]
         branches.append(out)
     pooled = opened[:, layer.num_temporal - width : layer.num_temporal].clamp_min(0)
-    branches.append(torch.stack([pooled[:, :, max(t - 1, 0) : t + 2].amax(2) for t in range(window)], dim=2))
+    branches.append(torch.stack([pooled[..., max(t - 1, 0) : t + 2].amax(-1) for t in range(window)], dim=-1))
     temporal = layer.close_norm(torch.cat(branches, 1))
     pointwise = opened[:, layer.num_temporal : layer.out_channels]
     return (torch.cat([temporal, pointwise], 1) + opened[:, layer.out_channels :]).clamp_min(0)
@@ -57,10 +57,9 @@ def naive_temporal_convolution(layer, features):
 def test_graph_convolution_equals_its_loops(norm):
     torch.manual_seed(0)
     layer = ChannelTopologyGraphConv(2, 3, 2, "uniglor73", norm).eval()
-    layer.alpha.fill_(0.7)
-    layer.refine_weight.normal_()
-    layer.refine_bias.normal_()
-    features = torch.randn(2, 2, 5, 73)
+    for parameter in layer.parameters():
+        parameter.normal_()
+    features = torch.randn(2, 2, 73, 5)
     torch.testing.assert_close(layer(features), naive_graph_convolution(layer, features), atol=1e-5, rtol=1e-5)
 
 
@@ -69,53 +68,60 @@ def test_graph_convolution_equals_its_loops(norm):
 def test_temporal_convolution_equals_its_loops(norm):
     torch.manual_seed(0)
     layer = MultiScaleTemporalConv(3, 4, 3, [1, 2, 3, 4], norm).eval()
-    features = torch.randn(2, 3, 15, 6)
+    features = torch.randn(2, 3, 6, 15)
     out = layer(features)
-    assert out.shape == (2, 24, 15, 6)
+    assert out.shape == (2, 24, 6, 15)
     torch.testing.assert_close(out, naive_temporal_convolution(layer, features), atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
 def test_with_alpha_zero_the_topology_is_the_skeleton():
     layer = ChannelTopologyGraphConv(2, 3, 2, "uniglor73", "batch").eval()
-    layer.refine_weight.normal_()
-    features = torch.randn(2, 2, 5, 73)
-    values = layer.value(features).view(2, 3, 3, 5, 73)
-    plain = torch.einsum("svu,nsctu->nctv", torch.from_numpy(adjacency("uniglor73")), values)
+    layer.refine.normal_()
+    layer.value.normal_()
+    features = torch.randn(2, 2, 73, 5)
+    plain = torch.einsum("svu,sci,niuw->ncvw", torch.from_numpy(adjacency("uniglor73")), layer.value, features)
     expected = F.relu(layer.norm(plain) + layer.residual_norm(layer.residual(features)))
     torch.testing.assert_close(layer(features), expected, atol=1e-5, rtol=1e-5)
 
 
-def mixing_arguments(num_segments, num_points, dtype, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    shapes = dict(
-        query=(num_segments, 3, 2, num_points), key=(num_segments, 3, 2, num_points), values=(num_segments, 3, 4, 5, num_points),
-        weight=(3, 4, 2), bias=(3, 4), adjacency=(3, num_points, num_points),
-    )  # fmt: skip
-    return [torch.randn(shape, generator=generator, dtype=dtype).requires_grad_() for shape in shapes.values()]
+def published_order(layer, features):
+    """The whole topology in memory, as published code computes it."""
+    relations = layer.relations(features).unflatten(1, layer.refine.shape[::2])  # (N, S, R, K, K)
+    refinement = torch.einsum("scr,nsrvu->nscvu", layer.refine, relations) + layer.refine_bias[..., None, None]
+    topology = layer.adjacency[:, None] + layer.alpha * refinement
+    values = torch.einsum("sci,nikw->nsckw", layer.value, features) + layer.value_bias[..., None, None]
+    return torch.einsum("nscvu,nscuw->ncvw", topology, values)
 
 
-@pytest.mark.parametrize("cache_floats", [1, 30_000, 10**9])
-def test_mixing_in_chunks_equals_the_plain_order_forward_and_backward(monkeypatch, cache_floats):
-    """One segment at a time, a few with a shorter rest, and all at once."""
-    monkeypatch.setattr("modeling_unigloR.graph_mixing_uniglor.CACHE_FLOATS", cache_floats)
-    results = []
-    for function in (mix, mix_plain):
-        arguments = mixing_arguments(7, 20, torch.float32)
-        mixed = function(*arguments)
-        (mixed * torch.linspace(-1, 1, mixed.numel()).view_as(mixed)).sum().backward()
-        results.append([mixed.detach(), *(argument.grad for argument in arguments)])
-    for chunked, plain in zip(*results):
-        torch.testing.assert_close(chunked, plain, atol=1e-4, rtol=1e-4)
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-10), (torch.float32, 1e-4)])
+def test_mixing_equals_the_published_order_forward_and_backward(dtype, tolerance):
+    torch.manual_seed(0)
+    layer = ChannelTopologyGraphConv(3, 16, 8, "uniglor73", "batch").to(dtype)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.normal_(std=0.3)
+    gradients = []
+    for function in (lambda x: layer.mix(x, layer.relations(x)), lambda x: published_order(layer, x)):
+        layer.zero_grad()
+        features = torch.randn(6, 3, 73, 15, dtype=dtype, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        mixed = function(features)
+        (mixed * torch.linspace(-1, 1, mixed.numel(), dtype=dtype).view_as(mixed)).sum().backward()
+        used = {name: parameter.grad for name, parameter in layer.named_parameters() if parameter.grad is not None}
+        gradients.append([mixed.detach(), features.grad, *used.values()])
+    assert len(gradients[0]) == len(gradients[1]) == 12
+    for ours, published in zip(*gradients):
+        torch.testing.assert_close(ours, published, atol=tolerance * published.abs().max().item(), rtol=tolerance)
 
 
-def test_the_gradient_of_mixing_is_right_in_double_precision():
-    assert torch.autograd.gradcheck(mix, mixing_arguments(3, 6, torch.float64))
-
-
-def test_mixing_under_autocast_stays_within_roundings_of_bfloat16():
-    arguments = mixing_arguments(3, 20, torch.float32)
-    with torch.autocast("cpu", torch.bfloat16):
-        mixed = mix(*(argument.bfloat16() for argument in arguments[:3]), *arguments[3:])
-    expected = mix_plain(*arguments)
-    assert (mixed.float() - expected).abs().max() < 0.02 * expected.abs().max()
+def test_the_graph_convolution_under_autocast_stays_within_roundings_of_bfloat16():
+    torch.manual_seed(0)
+    layer = ChannelTopologyGraphConv(2, 8, 4, "uniglor73", "batch").eval()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.normal_(std=0.3)
+        features = torch.randn(4, 2, 73, 15)
+        expected = layer(features)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = layer(features)
+    assert (found.float() - expected).abs().max() < 0.03 * expected.abs().max()

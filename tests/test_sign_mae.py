@@ -287,9 +287,9 @@ def test_the_graph_knows_that_a_hand_hangs_on_its_arm(tiny_sign_mae):
     """Moving the elbow changes the features of the wrist, its neighbour, and not those of the other hand's tips (alpha 0)."""
     model, index = tiny_sign_mae(), point_index("uniglor73")
     model.encoder.graph.alpha.data.zero_()
-    features = torch.randn(1, 2, 15, 73)
+    features = torch.randn(1, 2, 73, 15)
     moved = features.clone()
-    moved[..., index["right_elbow"]] += 1
+    moved[:, :, index["right_elbow"]] += 1
     with torch.no_grad():
-        change = (model.encoder.graph(moved) - model.encoder.graph(features)).abs().amax((0, 1, 2))
+        change = (model.encoder.graph(moved) - model.encoder.graph(features)).abs().amax((0, 1, 3))
     assert change[index["right_wrist"]] > 0 and change[index["left_hand_index_4"]] == 0
