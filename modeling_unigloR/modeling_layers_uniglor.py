@@ -14,6 +14,7 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from .graph_mixing_uniglor import mix
 from .keypoints_uniglor import adjacency
 
 
@@ -72,7 +73,7 @@ class ChannelTopologyGraphConv(nn.Module):
 
     Published code builds the topology, K x K for every segment, subset and channel: 260 MB at batch 64 with 64 channels. But all of
     it is linear in the relations and in the input, and there are few of both (8 relations, 2 input channels): so the relations
-    mix the input's points first, and the channels are made of that. The function is the same.
+    mix the input's points first, and the channels are made of that (`graph_mixing_uniglor.py`). The function is the same.
     """
 
     def __init__(self, in_channels, out_channels, relation_channels, layout, norm):
@@ -93,33 +94,24 @@ class ChannelTopologyGraphConv(nn.Module):
 
     def forward(self, features):
         """(N, C_in, K, W) -> (N, C_out, K, W)."""
-        mixed = self.mix(features, self.relations(features))
-        return F.relu(self.norm(mixed) + self.residual_norm(self.residual(features)))
+        return F.relu(self.norm(self.mix(features)) + self.residual_norm(self.residual(features)))
 
-    def relations(self, features):
-        """How far each point stands from each other, in S x R learned senses: (N, C_in, K, W) -> (N, S R, K, K)."""
+    def mix(self, features):
+        """`mixed` of the class docstring, summed from the inside out: (N, C_in, K, W) -> (N, C_out, K, W)."""
         average = features.mean(-1)  # (N, C_in, K); the time mean commutes with the 1 x 1 convolutions
-        return torch.tanh(self.query(average)[..., None] - self.key(average)[..., None, :])
-
-    def mix(self, features, relations):
-        """Sums `mixed` of the class docstring from the inside out: (N, C_in, K, W), (N, S R, K, K) -> (N, C_out, K, W)."""
         refine, refine_bias = self.alpha * self.refine, self.alpha * self.refine_bias
         by_relation = torch.einsum("sci,scr->icsr", self.value, refine).flatten(2)  # (C_in, C, S R)
-        by_skeleton = self.value.permute(2, 1, 0)  # (C_in, C, S)
-        everywhere = torch.einsum("sci,sc->ic", self.value, refine_bias)  # (C_in, C)
+        bias_by_relation = torch.einsum("sc,scr->csr", self.value_bias, refine).flatten(1)  # (C, S R)
+        mixed = mix(self.query(average), self.key(average), features, by_relation, bias_by_relation)
 
-        # What the value's bias gives, through adjacency, relations and refine_bias: it does not change over time.
-        mixed = torch.einsum("sc,sv->cv", self.value_bias, self.adjacency.sum(-1))
-        mixed = mixed + (self.value_bias * refine_bias).sum(0)[:, None] * features.shape[2]
-        mixed = mixed + torch.einsum("sc,scr->csr", self.value_bias, refine).flatten(1) @ relations.sum(-1)  # (N, C, K)
-        mixed = mixed[..., None]
-        for channel, points in enumerate(features.unbind(1)):  # (N, K, W)
-            related = (relations.flatten(1, 2) @ points).unflatten(1, relations.shape[1:3])  # (N, S R, K, W)
-            skeleton = (self.adjacency.flatten(0, 1) @ points).unflatten(1, self.adjacency.shape[:2])  # (N, S, K, W)
-            made = by_relation[channel] @ related.flatten(2) + by_skeleton[channel] @ skeleton.flatten(2)  # (N, C, K W)
-            mixed = mixed + made.unflatten(2, points.shape[1:])
-            mixed = mixed + everywhere[channel][:, None, None] * points.sum(1)[:, None, None]
-        return mixed
+        # Adjacency and refine_bias are the same for every segment.
+        skeleton = self.adjacency.flatten(0, 1) @ features.transpose(1, 2).flatten(2)  # (N, S K, C_in W)
+        skeleton = skeleton.view(len(features), *self.adjacency.shape[:2], -1, features.shape[-1])  # (N, S, K, C_in, W)
+        mixed = mixed + torch.einsum("sci,nskiw->nckw", self.value, skeleton)
+        everywhere = torch.einsum("sci,sc,nikw->ncw", self.value, refine_bias, features)[:, :, None]
+        constant = torch.einsum("sc,sk->ck", self.value_bias, self.adjacency.sum(-1))
+        constant = constant + (self.value_bias * refine_bias).sum(0)[:, None] * features.shape[2]
+        return mixed + everywhere + constant[..., None]
 
 
 class MultiScaleTemporalConv(nn.Module):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from modeling_unigloR.graph_mixing_uniglor import mix, mix_plain
 from modeling_unigloR.keypoints_uniglor import adjacency
 from modeling_unigloR.modeling_layers_uniglor import ChannelTopologyGraphConv, MultiScaleTemporalConv
 
@@ -87,22 +88,27 @@ def test_with_alpha_zero_the_topology_is_the_skeleton():
 
 def published_order(layer, features):
     """The whole topology in memory, as published code computes it."""
-    relations = layer.relations(features).unflatten(1, layer.refine.shape[::2])  # (N, S, R, K, K)
+    average = features.mean(-1)
+    relations = torch.tanh(layer.query(average)[..., None] - layer.key(average)[..., None, :])
+    relations = relations.unflatten(1, layer.refine.shape[::2])  # (N, S, R, K, K)
     refinement = torch.einsum("scr,nsrvu->nscvu", layer.refine, relations) + layer.refine_bias[..., None, None]
     topology = layer.adjacency[:, None] + layer.alpha * refinement
     values = torch.einsum("sci,nikw->nsckw", layer.value, features) + layer.value_bias[..., None, None]
     return torch.einsum("nscvu,nscuw->ncvw", topology, values)
 
 
+@pytest.mark.parametrize("cache_floats", [1, 300_000, 10**9])
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-10), (torch.float32, 1e-4)])
-def test_mixing_equals_the_published_order_forward_and_backward(dtype, tolerance):
+def test_mixing_equals_the_published_order_forward_and_backward(monkeypatch, cache_floats, dtype, tolerance):
+    """One segment at a time, a few with a shorter rest, and all at once."""
+    monkeypatch.setattr("modeling_unigloR.graph_mixing_uniglor.CACHE_FLOATS", cache_floats)
     torch.manual_seed(0)
     layer = ChannelTopologyGraphConv(3, 16, 8, "uniglor73", "batch").to(dtype)
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.normal_(std=0.3)
     gradients = []
-    for function in (lambda x: layer.mix(x, layer.relations(x)), lambda x: published_order(layer, x)):
+    for function in (layer.mix, lambda x: published_order(layer, x)):
         layer.zero_grad()
         features = torch.randn(6, 3, 73, 15, dtype=dtype, generator=torch.Generator().manual_seed(1)).requires_grad_()
         mixed = function(features)
@@ -112,6 +118,28 @@ def test_mixing_equals_the_published_order_forward_and_backward(dtype, tolerance
     assert len(gradients[0]) == len(gradients[1]) == 12
     for ours, published in zip(*gradients):
         torch.testing.assert_close(ours, published, atol=tolerance * published.abs().max().item(), rtol=tolerance)
+
+
+def mixing_arguments(num_segments, num_points, dtype):
+    generator = torch.Generator().manual_seed(0)
+    query, key = ((num_segments, 6, num_points),) * 2
+    shapes = (query, key, (num_segments, 2, num_points, 5), (2, 4, 6), (4, 6))
+    return [torch.randn(shape, generator=generator, dtype=dtype).requires_grad_() for shape in shapes]
+
+
+def test_the_gradient_of_mixing_is_right_in_double_precision():
+    assert torch.autograd.gradcheck(mix, mixing_arguments(3, 6, torch.float64))
+
+
+def test_mixing_a_few_segments_at_a_time_equals_all_relations_in_memory():
+    results = []
+    for function in (mix, mix_plain):
+        arguments = mixing_arguments(7, 20, torch.float32)
+        mixed = function(*arguments)
+        (mixed * torch.linspace(-1, 1, mixed.numel()).view_as(mixed)).sum().backward()
+        results.append([mixed.detach(), *(argument.grad for argument in arguments)])
+    for chunked, plain in zip(*results):
+        torch.testing.assert_close(chunked, plain, atol=1e-4, rtol=1e-4)
 
 
 def test_the_graph_convolution_under_autocast_stays_within_roundings_of_bfloat16():

@@ -1,0 +1,98 @@
+"""Mixing keypoints by learned relations: what costs most in the graph convolution, and the two ways to compute it.
+
+    relation[n, r, v, u] = tanh(query[n, r, v] - key[n, r, u])
+    mixed[n, c, v, w]    = sum over r, u of relation[n, r, v, u] (sum over i of weight[i, c, r] features[n, i, u, w] + bias[c, r])
+
+`mix_plain` says just that; autograd then keeps several (N, R, K, K) tensors. `mix` on a CPU goes through a few segments at a
+time, whose relations stay in cache, and computes them again in the backward.
+
+Shapes: N segments, R relations (of all subsets), C channels, I input channels, W frames in a window, K keypoints.
+"""
+
+import torch
+
+CACHE_FLOATS = 1_000_000  # relations that are held at a time
+
+
+def mix(query, key, features, weight, bias):
+    """(N, R, K), (N, R, K), (N, I, K, W), (I, C, R), (C, R) -> (N, C, K, W)."""
+    if features.device.type != "cpu" or torch.compiler.is_compiling():
+        return mix_plain(query, key, features, weight, bias)
+    return _ChunkedMix.apply(query, key, features, weight, bias)
+
+
+def mix_plain(query, key, features, weight, bias):
+    """`mix` with all relations in memory. The points are mixed first, while there are few channels."""
+    relation = torch.tanh(query[..., None] - key[..., None, :])  # (N, R, K, K)
+    mixed = (bias @ relation.sum(-1))[..., None]  # (N, C, K, 1)
+    for channel, points in enumerate(features.unbind(1)):  # (N, K, W)
+        related = (relation.flatten(1, 2) @ points).view(len(points), query.shape[1], -1)  # (N, R, K W)
+        mixed = mixed + (weight[channel] @ related).unflatten(-1, points.shape[1:])
+    return mixed
+
+
+class _ChunkedMix(torch.autograd.Function):
+    @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
+    def forward(ctx, query, key, features, weight, bias):
+        ctx.save_for_backward(query, key, features, weight, bias)
+        mixed = features.new_empty(len(features), weight.shape[1], *features.shape[2:])
+        buffer = _buffer(query)
+        for rows in _chunks(query):
+            relation = _relation(buffer, query[rows], key[rows])  # (n, R, K, K)
+            out = mixed[rows].flatten(2)  # (n, C, K W), a view
+            for channel, points in enumerate(features[rows].unbind(1)):
+                related = _related(relation, points)
+                factor = weight[channel].expand(len(points), -1, -1)
+                torch.bmm(factor, related, out=out) if channel == 0 else out.baddbmm_(factor, related)
+            mixed[rows] += (bias @ relation.sum(-1))[..., None]
+        return mixed
+
+    @staticmethod
+    @torch.amp.custom_bwd(device_type="cpu")
+    def backward(ctx, grad_mixed):
+        query, key, features, weight, bias = ctx.saved_tensors
+        grad_query, grad_key, grad_features = torch.empty_like(query), torch.empty_like(key), torch.empty_like(features)
+        grad_weight, grad_bias = torch.zeros_like(weight), torch.zeros_like(bias)
+        grad_mixed = grad_mixed.contiguous()
+        buffer, grad_buffer = _buffer(query), _buffer(query)
+        for rows in _chunks(query):
+            relation = _relation(buffer, query[rows], key[rows])  # (n, R, K, K)
+            grad_relation = grad_buffer[: len(relation)]
+            grad, grad_sum = grad_mixed[rows].flatten(2), grad_mixed[rows].sum(-1)  # (n, C, K W), (n, C, K)
+            grad_bias += torch.bmm(grad_sum, relation.sum(-1).transpose(1, 2)).sum(0)
+            grad_relation.copy_((bias.T @ grad_sum)[..., None].expand_as(grad_relation))
+            for channel, points in enumerate(features[rows].unbind(1)):
+                grad_weight[channel] += torch.bmm(grad, _related(relation, points).transpose(1, 2)).sum(0)
+                grad_related = (weight[channel].T @ grad).view(len(points), -1, points.shape[-1])  # (n, R K, W)
+                grad_features[rows, channel] = torch.bmm(relation.flatten(1, 2).transpose(1, 2), grad_related)
+                grad_relation.flatten(1, 2).baddbmm_(grad_related, points.transpose(1, 2))
+            grad_relation.addcmul_(grad_relation * relation, relation, value=-1)  # the slope of tanh
+            grad_query[rows] = grad_relation.sum(-1)
+            grad_key[rows] = -grad_relation.sum(-2)
+        return grad_query, grad_key, grad_features, grad_weight, grad_bias
+
+
+def _chunks(query):
+    num_segments, size = len(query), _chunk(query)
+    return [slice(start, min(start + size, num_segments)) for start in range(0, num_segments, size)]
+
+
+def _chunk(query):
+    num_segments, num_relations, num_points = query.shape
+    return max(1, min(num_segments, CACHE_FLOATS // (num_relations * num_points**2)))
+
+
+def _buffer(query):
+    num_points = query.shape[-1]
+    return query.new_empty(_chunk(query), query.shape[1], num_points, num_points)
+
+
+def _relation(buffer, query, key):
+    """tanh of the differences, into the buffer: (n, R, K, K)."""
+    return torch.sub(query[..., None], key[..., None, :], out=buffer[: len(query)]).tanh_()
+
+
+def _related(relation, points):
+    """(n, R, K, K), (n, K, W) -> (n, R, K W)."""
+    return torch.bmm(relation.flatten(1, 2), points).view(len(points), relation.shape[1], -1)
