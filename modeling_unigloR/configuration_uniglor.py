@@ -88,7 +88,8 @@ class SignMAEConfig(UniGloRConfig):
         if saved_hash not in (None, self.layout_hash):
             raise ValueError(
                 f"This checkpoint was trained on layout {self.layout!r} with hash {saved_hash}, but the installed package's has hash "
-                f"{self.layout_hash}: its points differ. Load it with trust_remote_code=True without this package, or with the version that wrote it."
+                f"{self.layout_hash}: its points differ. Load it with the version that wrote it, or without this package and with "
+                "trust_remote_code=True."
             )
         super().__post_init__(**kwargs)
 

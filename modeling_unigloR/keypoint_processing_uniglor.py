@@ -190,7 +190,9 @@ class KeypointProcessor(FeatureExtractionMixin):
         ]
         swapped = sum(clip.hands_swapped for clip in processed)
         if swapped:
-            logger.warning_once(f"In {swapped} of {len(clips)} clips the hands hang on the other side's wrists: they changed slots, by geometry.")
+            logger.warning_once(
+                f"In {swapped} of {len(clips)} clips the hands hang on the other side's wrists: they changed slots, by geometry."
+            )
         return self.pad(processed, return_tensors=return_tensors)
 
     def pad(self, clips, return_tensors=None):
@@ -276,7 +278,9 @@ class KeypointProcessor(FeatureExtractionMixin):
         fields = {key: row.get(key) for key in ("confidence", "layout", "fps", "width", "height")}
         return self.process(row["keypoints"], name=str(row.get("id")), **fields, **kwargs)
 
-    def calibrate(self, keypoints, confidence=None, layout=None, width=None, height=None, aspect=None, missing=None, relative=None, name="clip"):
+    def calibrate(
+        self, keypoints, confidence=None, layout=None, width=None, height=None, aspect=None, missing=None, relative=None, name="clip"
+    ):
         """`Calibration` of these frames (T, P, C), for a stream that goes on with them (`process(..., causal=True)`)."""
         return self._calibrate(*self._read(keypoints, confidence, layout, width, height, aspect, missing, relative, name), name)
 
@@ -360,7 +364,11 @@ class KeypointProcessor(FeatureExtractionMixin):
             return points, present, times, center, scale
         num_frames = int(np.floor((times[-1] - times[0]) * self.fps + 1e-6)) + 1
         new_times = times[0] + np.arange(num_frames) / self.fps
-        after = np.searchsorted(times, new_times + 1e-9, side="right").clip(1, max(len(times) - 1, 1)) if len(times) > 1 else np.zeros(num_frames, int)
+        after = (
+            np.searchsorted(times, new_times + 1e-9, side="right").clip(1, max(len(times) - 1, 1))
+            if len(times) > 1
+            else np.zeros(num_frames, int)
+        )
         before = np.maximum(after - 1, 0)
         if causal:  # the latest frame that has arrived
             latest = np.searchsorted(times, new_times + 1e-9, side="right") - 1
@@ -404,7 +412,9 @@ def _gather_points(keypoints, confidence, layout, target, missing, min_confidenc
     first = np.array([indices[0] if indices else 0 for indices in table])
     exists = np.array([bool(indices) for indices in table])
     points = keypoints[:, first].astype(np.float64)
-    present = _present(points, None if confidence is None else _checked_confidence(confidence, keypoints, name)[:, first], missing, min_confidence)
+    present = _present(
+        points, None if confidence is None else _checked_confidence(confidence, keypoints, name)[:, first], missing, min_confidence
+    )
     for index, indices in enumerate(table):
         if len(indices) > 1:
             several = keypoints[:, indices].astype(np.float64)
@@ -412,7 +422,9 @@ def _gather_points(keypoints, confidence, layout, target, missing, min_confidenc
             points[:, index], present[:, index] = several.mean(1), seen.all(1)
     present &= exists
     if not present.any():
-        raise ValueError(f"{name}: not one keypoint of {num_frames} frames is marked as seen (layout {layout!r}, 'not seen' spelled {missing!r}).")
+        raise ValueError(
+            f"{name}: not one keypoint of {num_frames} frames is marked as seen (layout {layout!r}, 'not seen' spelled {missing!r})."
+        )
     if not present.all():
         points[~present] = 0
     if not np.isfinite(points).all():
@@ -619,4 +631,3 @@ def _one_per_clip(key, value, num_clips, single):
 def _check_choice(name, value, choices):
     if value not in choices:
         raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, choices))}.")
-

@@ -90,7 +90,9 @@ _BODY_EDGES = (("nose", "neck"),) + tuple(
 _WRIST_EDGES = tuple((f"{side}_hand_root", f"{side}_wrist") for side in SIDES)
 _BROW_EDGES = tuple((f"{side}_eyebrow_{a}", f"{side}_eyebrow_{b}") for side in SIDES for a, b in (("outer", "middle"), ("middle", "inner")))
 _EYE_EDGES = tuple((f"{side}_eye_outer", f"{side}_eye_inner") for side in SIDES)
-_MOUTH_EDGES = tuple((a.format(side), b.format(side)) for side in SIDES for a, b in (("mouth_{}", "mouth_upper_{}"), ("mouth_lower_{}", "mouth_{}")))
+_MOUTH_EDGES = tuple(
+    (a.format(side), b.format(side)) for side in SIDES for a, b in (("mouth_{}", "mouth_upper_{}"), ("mouth_lower_{}", "mouth_{}"))
+)
 
 LAYOUTS = {
     "uniglor73": Layout(
@@ -131,7 +133,8 @@ _MESH = {  # the same places on MediaPipe's 468-point face mesh
     "right_eyebrow_outer": 70, "right_eyebrow_middle": 105, "right_eyebrow_inner": 107,
     "left_eyebrow_inner": 336, "left_eyebrow_middle": 334, "left_eyebrow_outer": 300,
     "right_eye_outer": 33, "right_eye_inner": 133, "left_eye_inner": 362, "left_eye_outer": 263,
-    "mouth_right": 61, "mouth_upper_right": 37, "mouth_upper_left": 267, "mouth_left": 291, "mouth_lower_left": 314, "mouth_lower_right": 84,
+    "mouth_right": 61, "mouth_upper_right": 37, "mouth_upper_left": 267,
+    "mouth_left": 291, "mouth_lower_left": 314, "mouth_lower_right": 84,
     "lip_upper": 13, "lip_lower_left": 317, "lip_lower_right": 87,
 }  # fmt: skip
 # pose-format's reduced face: the mesh points of lips, eyes, eyebrows and face oval, in ascending order.
@@ -143,10 +146,12 @@ POSE178_MESH = (
     381, 382, 384, 385, 386, 387, 388, 389, 390, 397, 398, 400, 402, 405, 409, 415, 454, 466,
 )  # fmt: skip
 _MEDIAPIPE_BODY = {
-    "nose": 0, "neck": (11, 12), "left_shoulder": 11, "right_shoulder": 12, "left_elbow": 13, "right_elbow": 14, "left_wrist": 15, "right_wrist": 16,
+    "nose": 0, "neck": (11, 12), "left_shoulder": 11, "right_shoulder": 12,
+    "left_elbow": 13, "right_elbow": 14, "left_wrist": 15, "right_wrist": 16,
 }  # fmt: skip
 _COCO_BODY = {
-    "nose": 0, "neck": (5, 6), "left_shoulder": 5, "right_shoulder": 6, "left_elbow": 7, "right_elbow": 8, "left_wrist": 9, "right_wrist": 10,
+    "nose": 0, "neck": (5, 6), "left_shoulder": 5, "right_shoulder": 6,
+    "left_elbow": 7, "right_elbow": 8, "left_wrist": 9, "right_wrist": 10,
 }  # fmt: skip
 _HAND_TABLES = {f"{side}_hand": {name: index for index, name in enumerate(_hand(side))} for side in SIDES}
 _HAND_BLOCKS = (("left_hand", 21), ("right_hand", 21))
@@ -173,7 +178,8 @@ SOURCE_LAYOUTS = {
     "mediapipe543": SourceLayout(
         blocks={
             33 + face + 42 + world: (("body", 33), ("face", face)) + _HAND_BLOCKS + ((("world", 33),) if world else ())
-            for face in (468, 478) for world in (0, 33)
+            for face in (468, 478)
+            for world in (0, 33)
         },
         table={"body": _MEDIAPIPE_BODY, "face": _MESH, **_HAND_TABLES},
         missing="zero",
@@ -189,7 +195,13 @@ SOURCE_LAYOUTS = {
         blocks={178: (("body", 8), ("face", 128)) + _HAND_BLOCKS},
         table={
             "body": {
-                "neck": (0, 1), "left_shoulder": 0, "right_shoulder": 1, "left_elbow": 2, "right_elbow": 3, "left_wrist": 4, "right_wrist": 5,
+                "neck": (0, 1),
+                "left_shoulder": 0,
+                "right_shoulder": 1,
+                "left_elbow": 2,
+                "right_elbow": 3,
+                "left_wrist": 4,
+                "right_wrist": 5,
             },
             "face": {name: POSE178_MESH.index(index) for name, index in _MESH.items()}
             | {"nose": tuple(POSE178_MESH.index(index) for index in (133, 362, 0, 0, 0, 0))},
@@ -209,7 +221,14 @@ SOURCE_LAYOUTS = {
         blocks={50: (("body", 8), ("right_hand", 21), ("left_hand", 21))},
         table={
             "body": {
-                "nose": 0, "neck": 1, "left_shoulder": 2, "left_elbow": 3, "left_wrist": 4, "right_shoulder": 5, "right_elbow": 6, "right_wrist": 7,
+                "nose": 0,
+                "neck": 1,
+                "left_shoulder": 2,
+                "left_elbow": 3,
+                "left_wrist": 4,
+                "right_shoulder": 5,
+                "right_elbow": 6,
+                "right_wrist": 7,
             },
             **_HAND_TABLES,
         },
@@ -288,6 +307,21 @@ def adjacency(layout_name):
         graph[1, parent, child] = 1
         graph[2, child, parent] = 1
     return graph / np.maximum(graph.sum(2, keepdims=True), 1)
+
+
+def paths_to_center(layout_name):
+    """(K, K) float32: 1 where point u is v itself or lies on v's way to the centre, so that `paths @ offsets` are positions.
+
+    Its inverse takes positions to each point's offset from its parent (the centre's, from the origin).
+    """
+    parent = dict(edge_indices(layout_name).tolist())
+    paths = np.eye(len(get_layout(layout_name).names), dtype=np.float32)
+    for point in range(len(paths)):
+        ancestor = point
+        while ancestor in parent:
+            ancestor = parent[ancestor]
+            paths[point, ancestor] = 1
+    return paths
 
 
 def source_table(source_name, num_points, target_name):

@@ -241,6 +241,8 @@ class UniGloRPreTrainedModel(PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, SinusoidalPositions):
             init.copy_(module.table, sinusoids(*module.table.shape))
+        elif isinstance(module, nn.Linear):
+            init.xavier_uniform_(module.weight)  # as Joint-SLT; with a fixed deviation a narrow model's signal dies away
         elif isinstance(module, (nn.Conv1d, nn.Conv2d)):
             init.kaiming_normal_(module.weight, mode="fan_out")
             init.zeros_(module.bias)

@@ -13,6 +13,7 @@ from transformers.utils import ModelOutput
 
 from .configuration_uniglor import SignMAEConfig
 from .keypoint_weighting_uniglor import keypoint_weights
+from .keypoints_uniglor import paths_to_center
 from .modeling_layers_uniglor import (
     ChannelTopologyGraphConv,
     KeypointNorm,
@@ -23,6 +24,7 @@ from .modeling_layers_uniglor import (
     sinusoids,
 )
 
+OFFSET_FLOOR = 0.01  # shoulder lengths: a point that never moved in training still can
 STD_FLOOR = 1e-6  # a dead dimension of the latent is not divided by 0
 
 
@@ -54,7 +56,11 @@ class SignMAEEncoder(nn.Module):
             config.num_channels, config.graph_channels, config.relation_channels, config.layout, config.block_norm
         )
         self.temporal = MultiScaleTemporalConv(
-            config.graph_channels, config.temporal_branch_channels, config.temporal_kernel_size, config.temporal_dilations, config.block_norm
+            config.graph_channels,
+            config.temporal_branch_channels,
+            config.temporal_kernel_size,
+            config.temporal_dilations,
+            config.block_norm,
         )
         self.frame_projection = nn.Linear(config.num_keypoints * self.temporal.out_channels, config.hidden_size)
         self.positions = SinusoidalPositions(config.window_size, config.hidden_size)
@@ -117,7 +123,12 @@ class SignMAEDecoder(nn.Module):
             for _ in range(config.decoder_num_hidden_layers)
         )
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        # The last projection gives each point's offset from its parent, in units of its spread: every linear map to positions is
+        # one to offsets, but here a finger's small bend is no longer lost beside the way of the whole arm.
         self.keypoint_projection = nn.Linear(config.hidden_size, config.num_keypoints * config.num_channels)
+        self.register_buffer("offset_mean", torch.zeros(config.num_keypoints, config.num_channels))
+        self.register_buffer("offset_std", torch.ones(config.num_keypoints, config.num_channels))
+        self.register_buffer("paths", torch.from_numpy(paths_to_center(config.layout)), persistent=False)
 
     def forward(self, latent, previous_keypoints=None):
         """Reconstructs segments.
@@ -148,8 +159,9 @@ class SignMAEDecoder(nn.Module):
         hidden = self.dropout(queries + memory[:, : queries.shape[1]])  # (N, W, D)
         for layer in self.layers:
             hidden = layer(hidden, memory)
-        frames = self.keypoint_projection(self.norm(hidden))
-        return frames.unflatten(-1, (self.config.num_keypoints, self.config.num_channels))
+        offsets = self.keypoint_projection(self.norm(hidden)).unflatten(-1, self.offset_mean.shape)  # (N, W, K, C)
+        with torch.autocast(offsets.device.type, enabled=False):  # positions are sums: they keep their precision
+            return self.paths @ (offsets.to(self.offset_mean.dtype) * self.offset_std + self.offset_mean)
 
 
 class SignMAE(UniGloRPreTrainedModel):
@@ -182,6 +194,10 @@ class SignMAE(UniGloRPreTrainedModel):
                 init.normal_(module.mask_token, std=self.config.initializer_range)
         elif isinstance(module, SignMAEDecoder):
             init.copy_(module.queries, sinusoids(*module.queries.shape))  # amplitude 1, like the encoder's positions
+            init.normal_(module.keypoint_projection.weight, std=self.config.initializer_range)  # start near the mean pose
+            init.copy_(module.paths, torch.from_numpy(paths_to_center(self.config.layout)))
+            init.zeros_(module.offset_mean)
+            init.ones_(module.offset_std)
             if module.autoregressive:
                 init.normal_(module.start_token, std=self.config.initializer_range)
         elif isinstance(module, SignMAE):
@@ -266,7 +282,9 @@ class SignMAE(UniGloRPreTrainedModel):
         A clip that is shorter than a window is held at its last frame.
         """
         if keypoints.ndim != 4 or keypoints.shape[1] == 0:
-            raise ValueError(f"Found keypoints of shape {tuple(keypoints.shape)}, expected (clips, frames, keypoints, channels), frames at least 1.")
+            raise ValueError(
+                f"Found keypoints of shape {tuple(keypoints.shape)}, expected (clips, frames, keypoints, channels), frames at least 1."
+            )
         num_clips, num_frames = keypoints.shape[:2]
         stride = self.config.stride if stride is None else stride
         if attention_mask is None:
@@ -289,6 +307,18 @@ class SignMAE(UniGloRPreTrainedModel):
         return later.clamp_min(0) + 1 if isinstance(later, torch.Tensor) else max(later, 0) + 1
 
     @torch.no_grad()
+    def set_keypoint_statistics(self, presence, offset_mean, offset_std):
+        """Stores what the training frames say of each point, before training.
+
+        Args:
+            presence: (K,) share of frames that show the point. Under a half, it is neither drawn nor scored.
+            offset_mean, offset_std: (K, C) of its offset from its parent, which the decoder's output is given in.
+        """
+        self.keypoint_presence.copy_((presence >= 0.5).float())
+        self.decoder.offset_mean.copy_(offset_mean)
+        self.decoder.offset_std.copy_(offset_std.clamp_min(OFFSET_FLOOR))
+
+    @torch.no_grad()
     def set_latent_statistics(self, mean, std):
         """Stores the mean and standard deviation (D,) of unstandardised latents over the training set."""
         self.latent_mean.copy_(mean)
@@ -302,9 +332,9 @@ class SignMAE(UniGloRPreTrainedModel):
     def _check_segments(self, keypoints):
         if keypoints.ndim != 4 or tuple(keypoints.shape[1:]) != self.segment_shape:
             raise ValueError(
-                f"Found segments of shape {tuple(keypoints.shape)}, expected (segments, {', '.join(map(str, self.segment_shape))}): window_size "
-                f"frames of layout {self.config.layout!r}. Whole clips go through encode_sequence; KeypointProcessor(layout={self.config.layout!r}) "
-                "gives this layout."
+                f"Found segments of shape {tuple(keypoints.shape)}, expected (segments, {', '.join(map(str, self.segment_shape))}): "
+                f"window_size frames of layout {self.config.layout!r}, as KeypointProcessor(layout={self.config.layout!r}) gives them. "
+                "Whole clips go through encode_sequence."
             )
 
 

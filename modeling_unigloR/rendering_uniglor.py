@@ -32,7 +32,8 @@ def to_svg(rows, layout="uniglor73", num_frames=8, size=150, labels=None):
     for row, ((keypoints, mask), label) in enumerate(zip(rows, labels)):
         keypoints = np.asarray(keypoints)
         if keypoints.ndim != 3 or keypoints.shape[1] != len(get_layout(layout).names):
-            raise ValueError(f"Found keypoints of shape {keypoints.shape}, expected (frames, {len(get_layout(layout).names)}, 2 or 3) of layout {layout!r}.")
+            expected = len(get_layout(layout).names)
+            raise ValueError(f"Found keypoints of shape {keypoints.shape}, expected (frames, {expected}, 2 or 3) of layout {layout!r}.")
         mask = np.ones(keypoints.shape[:2], bool) if mask is None else np.asarray(mask, bool)
         if not mask.any():
             raise ValueError(f"Row {row} ({label!r}) has no keypoint to draw: its mask is 0 everywhere.")

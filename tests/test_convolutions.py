@@ -14,7 +14,8 @@ def naive_graph_convolution(layer, features):
     num_segments, _, num_points, window = features.shape
     num_subsets, num_channels, num_relations = layer.refine.shape
     query, key = (
-        proj(features.flatten(2)).view(num_segments, num_subsets, num_relations, num_points, window).mean(-1) for proj in (layer.query, layer.key)
+        proj(features.flatten(2)).view(num_segments, num_subsets, num_relations, num_points, window).mean(-1)
+        for proj in (layer.query, layer.key)
     )
     mixed = torch.zeros(num_segments, num_channels, num_points, window)
     for n in range(num_segments):

@@ -52,7 +52,9 @@ def test_variances_of_parts_that_step(variance):
 
 def test_pooled_variance_counts_how_far_apart_the_points_are():
     keypoints = two_frames(body=2.0, body_spread=2.0)
-    body = {variance: float(part_variances(keypoints, torch.ones(1, 2, 73), "uniglor73", variance)[0, 0]) for variance in ("pooled", "temporal")}
+    body = {
+        variance: float(part_variances(keypoints, torch.ones(1, 2, 73), "uniglor73", variance)[0, 0]) for variance in ("pooled", "temporal")
+    }
     assert body == pytest.approx({"pooled": 2.0, "temporal": 1.0})
 
 

@@ -19,7 +19,12 @@ from modeling_unigloR.keypoints_uniglor import (
 def test_uniglor73_has_the_papers_parts():
     layout = LAYOUTS["uniglor73"]
     assert len(layout.names) == len(set(layout.names)) == 73
-    assert {part: span.stop - span.start for part, span in layout.parts.items()} == {"body": 8, "face": 19, "left_hand": 23, "right_hand": 23}
+    assert {part: span.stop - span.start for part, span in layout.parts.items()} == {
+        "body": 8,
+        "face": 19,
+        "left_hand": 23,
+        "right_hand": 23,
+    }
 
 
 def test_edges_form_one_tree_that_leads_to_the_neck():

@@ -32,11 +32,12 @@ def corpus(tmp_path_factory):
 
 
 def arguments(corpus, output_dir, **fields):
-    fields = (
-        dict(output_dir=output_dir, datasets=corpus[0], validation=corpus[1], max_steps=4, per_device_train_batch_size=4, eval_strategy="steps",
-             eval_steps=2, save_strategy="steps", save_steps=2, logging_steps=1, use_cpu=True, disable_tqdm=True, bank_clips=4, learning_rate=1e-3)
-        | TINY | fields
+    usual = dict(
+        output_dir=output_dir, datasets=corpus[0], validation=corpus[1], max_steps=4, per_device_train_batch_size=4, learning_rate=1e-3,
+        eval_strategy="steps", eval_steps=2, save_strategy="steps", save_steps=2, logging_steps=1,
+        use_cpu=True, disable_tqdm=True, bank_clips=4,
     )  # fmt: skip
+    fields = usual | TINY | fields
     return ["paper.yaml"] + [word for key, value in fields.items() for word in (f"--{key}", str(value))]
 
 
@@ -88,7 +89,9 @@ def test_a_loss_that_is_not_a_number_stops_training_and_names_the_clips(corpus, 
 
 
 def test_a_streamed_mix_trains(corpus, tmp_path):
-    mix = json.dumps([{"path": str(corpus[0]), "streaming": True, "weight": 2}, {"path": str(corpus[1]), "split": "train", "streaming": True}])
+    mix = json.dumps(
+        [{"path": str(corpus[0]), "streaming": True, "weight": 2}, {"path": str(corpus[1]), "split": "train", "streaming": True}]
+    )
     report = pretrain.main(arguments(corpus, tmp_path, datasets=mix))
     assert report["validation"]["eval_mpjpe"] > 0 and "latents" not in report
 
@@ -119,7 +122,9 @@ def test_points_that_training_rarely_showed_are_not_scored(tmp_path):
 def test_accelerate_launches_it_from_any_folder(corpus, tmp_path):
     command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", str(ROOT / "train" / "pretrain.py")]
     environment = os.environ | {"HF_DATASETS_CACHE": str(tmp_path / "cache")}
-    done = subprocess.run(command + arguments(corpus, tmp_path / "out", max_steps=2), capture_output=True, text=True, cwd=tmp_path, env=environment)
+    done = subprocess.run(
+        command + arguments(corpus, tmp_path / "out", max_steps=2), capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert AutoModel.from_pretrained(tmp_path / "out").config.hidden_size == 16
 
@@ -154,7 +159,12 @@ def test_an_unknown_field_names_its_neighbours():
 def test_help_lists_every_owners_fields(capsys):
     pretrain.main(["--help"])
     printed = capsys.readouterr().out
-    for field in ("--segments_per_clip", "--mask_ratio (default 0.25)", "--noisy_frame_threshold (default 2.0)", "--learning_rate (default 0.0001)"):
+    for field in (
+        "--segments_per_clip",
+        "--mask_ratio (default 0.25)",
+        "--noisy_frame_threshold (default 2.0)",
+        "--learning_rate (default 0.0001)",
+    ):
         assert field in printed
 
 

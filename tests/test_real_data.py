@@ -90,7 +90,9 @@ def test_webcam_words_whose_zeros_mean_not_seen():
 def test_lexicon_entries_in_pixels_with_confidence():
     for path in sorted((REAL_DATA / "lexicon_unlabelled" / "npz").glob("*.npz"))[::8]:
         entry = np.load(path)
-        check_body(process(path.stem, keypoints=entry["keypoints"], confidence=entry["confidence"], layout="mediapipe75", fps=float(entry["fps"])))
+        check_body(
+            process(path.stem, keypoints=entry["keypoints"], confidence=entry["confidence"], layout="mediapipe75", fps=float(entry["fps"]))
+        )
 
 
 def test_holistic_pose_files_and_their_reduced_form_agree():
@@ -101,7 +103,9 @@ def test_holistic_pose_files_and_their_reduced_form_agree():
         read = pose_file(path)
         clip = process(path.stem, layout="mediapipe543", **read)
         check_body(clip)
-        less = process(path.stem, layout="pose178", keypoints=read["keypoints"][:, reduced], confidence=read["confidence"][:, reduced], fps=read["fps"])
+        less = process(
+            path.stem, layout="pose178", keypoints=read["keypoints"][:, reduced], confidence=read["confidence"][:, reduced], fps=read["fps"]
+        )
         seen = clip.keypoint_mask[:, 1:]
         np.testing.assert_allclose(less.keypoints[:, 1:][seen], clip.keypoints[:, 1:][seen], atol=1e-4)
         assert np.abs(np.median(less.keypoints[:, 0] - clip.keypoints[:, 0], axis=0)).max() < 0.1

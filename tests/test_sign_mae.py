@@ -133,7 +133,9 @@ def test_the_loss_divides_by_present_coordinates_not_by_weights(tiny_sign_mae):
     torch.testing.assert_close(loss, weights.mean())
 
 
-@pytest.mark.parametrize("num_frames, stride, expected", [(15, 7, 1), (21, 7, 1), (22, 7, 2), (100, 7, 13), (3, 7, 1), (45, 15, 3), (16, 1, 2)])
+@pytest.mark.parametrize(
+    "num_frames, stride, expected", [(15, 7, 1), (21, 7, 1), (22, 7, 2), (100, 7, 13), (3, 7, 1), (45, 15, 3), (16, 1, 2)]
+)
 def test_the_number_of_segments_is_the_papers_formula(tiny_sign_mae, num_frames, stride, expected):
     model = tiny_sign_mae()
     assert model.num_segments(num_frames, stride) == expected
@@ -227,7 +229,11 @@ def test_bfloat16_stays_finite(tiny_sign_mae):
 def test_one_batch_can_be_learnt_by_heart(signing, fields):
     """Loss to a fifth within 100 steps, and what was learnt moves: not one static pose for each segment."""
     torch.manual_seed(0)
-    model = SignMAE(SignMAEConfig(**TINY | fields | dict(hidden_size=64, intermediate_size=128, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)))
+    model = SignMAE(
+        SignMAEConfig(
+            **TINY | fields | dict(hidden_size=64, intermediate_size=128, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+        )
+    )
     keypoints = torch.stack([torch.from_numpy(signing(15, seed=seed)) for seed in range(8)])
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     losses = []
@@ -254,13 +260,16 @@ def test_a_config_survives_json(tmp_path):
     config = SignMAEConfig(window_size=32, decoding="autoregressive", temporal_dilations=[1, 2])
     config.save_pretrained(tmp_path)
     loaded = AutoConfig.from_pretrained(tmp_path)
-    assert loaded.window_size == loaded.latent_views == 32 and loaded.temporal_dilations == [1, 2] and loaded.layout_hash == config.layout_hash
+    assert (
+        loaded.window_size == loaded.latent_views == 32 and loaded.temporal_dilations == [1, 2] and loaded.layout_hash == config.layout_hash
+    )
 
 
 @pytest.mark.parametrize(
     "fields, message",
     [({"window_size": 0}, "window_size=0 must be at least 1"), ({"hidden_size": 100}, "hidden_size=100 .* num_attention_heads=8"),
-     ({"decoding": "beam"}, "decoding='beam' must be one of"), ({"mask_ratio": 1.0}, "at least one"), ({"latent_views": 3}, "latent_views=3"),
+     ({"decoding": "beam"}, "decoding='beam' must be one of"), ({"mask_ratio": 1.0}, "at least one"),
+     ({"latent_views": 3}, "latent_views=3"),
      ({"layout": "openpose137"}, "Unknown keypoint layout"), ({"layout_hash": "0123456789ab"}, "its points differ")],
 )  # fmt: skip
 def test_bad_configs_say_what_is_wrong(fields, message):

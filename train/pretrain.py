@@ -21,6 +21,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
 from modeling_unigloR import KeypointProcessor, SignMAE, SignMAEConfig
+from modeling_unigloR.keypoints_uniglor import paths_to_center
 from train.arguments import UniGloRTrainingArguments, distribute, print_help, read_fields
 from train.metrics import reconstruction
 from train.segments import FrameStore, SegmentDataset, SegmentStream, consecutive_segments, describe, load_rows
@@ -75,8 +76,8 @@ def main(argv=None):
     with args.main_process_first(desc="processing clips"):
         train_set, train_stores = training_segments(data, processor, model.config.window_size, args.seed)
         validation = validation_segments(data, processor, model.config.window_size)
-    if train_stores:
-        set_keypoint_presence(model, train_stores)
+    if train_stores and not data.init_from:
+        set_keypoint_statistics(model, train_stores)
     if args.world_size > 1 and args.device.type == "cuda":
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     if validation is None:
@@ -118,12 +119,20 @@ def validation_segments(data, processor, window_size):
     return tuple(torch.cat(tensors) for tensors in zip(*parts)) if parts else None
 
 
-def set_keypoint_presence(model, stores):
-    """Points that under half of the training frames show are neither drawn nor scored."""
-    seen = sum(np.asarray(store.keypoint_mask).sum(0, dtype=np.int64) for store in stores)
-    share = torch.from_numpy(seen / sum(len(store.keypoint_mask) for store in stores))
-    with torch.no_grad():
-        model.keypoint_presence.copy_((share >= 0.5).float())
+def set_keypoint_statistics(model, stores, chunk=100_000):
+    """How often the training frames show each point, and how it lies to its parent where they do."""
+    to_offsets = np.linalg.inv(paths_to_center(model.config.layout))
+    frames, seen, total, squares = 0, 0, 0.0, 0.0
+    for store in stores:
+        for start in range(0, len(store.keypoints), chunk):
+            mask = np.asarray(store.keypoint_mask[start : start + chunk])
+            offsets = (to_offsets @ store.keypoints[start : start + chunk]).astype(np.float64) * mask[..., None]
+            frames, seen = frames + len(mask), seen + mask.sum(0)
+            total, squares = total + offsets.sum(0), squares + np.square(offsets).sum(0)
+    count = np.maximum(seen, 1)[:, None]
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    model.set_keypoint_statistics(*(torch.from_numpy(values) for values in (seen / frames, mean, std)))
 
 
 def last_checkpoint(args):

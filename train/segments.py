@@ -83,7 +83,9 @@ def _write_frames(rows, processor, folder, description):
             point_shape = clip.keypoints.shape[1:]
             swapped += clip.hands_swapped
     if swapped:
-        logger.warning(f"{description}: in {swapped} of {len(lengths)} clips the hands hang on the other side's wrists: they changed slots, by geometry.")
+        logger.warning(
+            f"{description}: in {swapped} of {len(lengths)} clips the hands hang on the other side's wrists: they changed slots."
+        )
     if unusable:
         logger.warning(f"{description}: {len(unusable)} of {len(rows)} clips cannot be used, the first: " + "; ".join(unusable[:3]))
     if not lengths:
@@ -113,7 +115,8 @@ class SegmentDataset(Dataset):
         self.bounds = np.cumsum([0] + self.draws)
         too_short = sum(len(store.lengths) - len(clips) for store, clips in zip(stores, self.clips))
         if too_short:
-            logger.warning(f"{too_short} of {sum(len(store.lengths) for store in stores)} clips are shorter than a segment ({window_size} frames) and left out.")
+            num_clips = sum(len(store.lengths) for store in stores)
+            logger.warning(f"{too_short} of {num_clips} clips are shorter than a segment ({window_size} frames) and left out.")
         if not len(self):
             raise ValueError(f"No clip of at least window_size={window_size} frames in {len(stores)} data sets: nothing to train on.")
 
