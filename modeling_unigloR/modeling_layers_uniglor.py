@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .graph_mixing_uniglor import mix
@@ -200,7 +201,7 @@ class SingleKeyAttention(nn.Module):
         return self.o_proj(self.v_proj(memory)).expand_as(hidden)
 
 
-class TransformerLayer(nn.Module):
+class TransformerLayer(GradientCheckpointingLayer):
     """Pre-norm Transformer layer, as Joint-SLT's; with cross-attention where `memory_size` says how many keys it will meet."""
 
     def __init__(self, config, memory_size=None, is_causal=False):
@@ -233,6 +234,7 @@ class UniGloRPreTrainedModel(PreTrainedModel):
     """Initial values, set where they last: weights are loaded over them, buffers outside the checkpoint are rebuilt."""
 
     _supports_sdpa = True
+    supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # losses are means over what they counted; the Trainer must not rescale them
     _no_split_modules = ["TransformerLayer", "ChannelTopologyGraphConv"]
 

@@ -91,7 +91,9 @@ class SignMAEEncoder(nn.Module):
             tokens = torch.where(masked[..., None], self.mask_token, tokens)
         tokens = self.positions(tokens)
         if masked is not None and self.config.mask_strategy == "drop":
-            tokens = tokens[~masked].view(len(tokens), -1, tokens.shape[-1])  # (N, V, D)
+            num_visible = self.config.window_size - self.config.num_masked_frames
+            visible = masked.int().argsort(dim=1, stable=True)[:, :num_visible, None]  # (N, V, 1)
+            tokens = tokens.gather(1, visible.expand(-1, -1, tokens.shape[-1]))  # (N, V, D)
         hidden = torch.cat([self.gloss_token.expand(len(tokens), 1, -1), tokens], dim=1)
         hidden = self.dropout(hidden)
         for layer in self.layers:

@@ -11,6 +11,7 @@ from modeling_unigloR.keypoints_uniglor import (
     get_layout,
     layout_hash,
     mirror_permutation,
+    paths_to_center,
     point_index,
     source_table,
 )
@@ -97,3 +98,13 @@ def test_unknown_layouts_and_counts_are_named():
 def test_the_hash_is_stable():
     """A changed hash makes every published checkpoint refuse to load: it must change only with the layout."""
     assert layout_hash("uniglor73") == "638d0fa07a42"
+
+
+def test_offsets_summed_along_the_paths_are_positions():
+    index, paths = point_index("uniglor73"), paths_to_center("uniglor73")
+    positions = np.random.default_rng(0).normal(size=(73, 2))
+    offsets = np.linalg.inv(paths) @ positions
+    np.testing.assert_allclose(paths @ offsets, positions, atol=1e-5)
+    for child, parent in LAYOUTS["uniglor73"].edges:
+        np.testing.assert_allclose(offsets[index[child]], positions[index[child]] - positions[index[parent]], atol=1e-5)
+    np.testing.assert_allclose(offsets[index["neck"]], positions[index["neck"]], atol=1e-5)

@@ -11,12 +11,14 @@ import pytest
 import torch
 from transformers import AutoFeatureExtractor, AutoModel
 
+from modeling_unigloR import KeypointProcessor
+from modeling_unigloR.keypoints_uniglor import paths_to_center
 from train import pretrain
 from train.arguments import distribute, read_fields
 from train.trainers import NonFiniteLossError
 
 from .conftest import TINY
-from .test_segments import dataset_of
+from .test_segments import dataset_of, rows_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -107,6 +109,15 @@ def test_going_on_from_a_checkpoint_keeps_its_config(corpus, tmp_path):
     assert AutoModel.from_pretrained(tmp_path / "b").config.hidden_size == 16
 
 
+def test_the_decoder_knows_how_each_point_lies_to_its_parent(corpus, tmp_path):
+    pretrain.main(arguments(corpus, tmp_path, max_steps=2))
+    frames = np.concatenate([KeypointProcessor().process_row(row).keypoints for row in rows_of([60] * 12)])
+    offsets = np.linalg.inv(paths_to_center("uniglor73")) @ frames.astype(np.float64)
+    decoder = AutoModel.from_pretrained(tmp_path).decoder
+    np.testing.assert_allclose(decoder.offset_mean.numpy(), offsets.mean(0), atol=1e-4)
+    np.testing.assert_allclose(decoder.offset_std.numpy(), np.maximum(offsets.std(0), 0.01), atol=1e-4)
+
+
 def test_points_that_training_rarely_showed_are_not_scored(tmp_path):
     def without_face(row, number):
         row["confidence"][:, 8:27] = 0
@@ -127,6 +138,35 @@ def test_accelerate_launches_it_from_any_folder(corpus, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert AutoModel.from_pretrained(tmp_path / "out").config.hidden_size == 16
+
+
+def test_two_processes_share_an_epoch_and_its_segments_change(corpus, tmp_path):
+    """Data parallel over gloo. Each of 12 clips is drawn once an epoch, by one process or the other, and anew in the next epoch."""
+    probe = tmp_path / "probe.py"
+    probe.write_text(
+        "import json, os, sys\n"
+        "from train import pretrain, trainers\n"
+        "step = trainers.SegmentTrainer.training_step\n"
+        "def noted(self, model, inputs, *rest):\n"
+        "    firsts = inputs['keypoints'][:, 0, 4].tolist()\n"
+        "    with open(f'{sys.argv[1]}/seen{os.environ[\"RANK\"]}.jsonl', 'a') as file:\n"
+        "        file.write(json.dumps([inputs['clip_index'].tolist(), firsts]) + '\\n')\n"
+        "    return step(self, model, inputs, *rest)\n"
+        "trainers.SegmentTrainer.training_step = noted\n"
+        "pretrain.main(sys.argv[2:])\n"
+    )
+    fields = dict(max_steps=4, per_device_train_batch_size=3, save_steps=4, eval_steps=4)  # two steps make an epoch
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29571", str(probe), str(tmp_path)]
+    environment = os.environ | {"HF_DATASETS_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(command + arguments(corpus, tmp_path / "out", **fields), capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    seen = [[json.loads(line) for line in (tmp_path / f"seen{rank}.jsonl").read_text().splitlines()] for rank in (0, 1)]
+    epochs = [[seen[rank][step] for rank in (0, 1) for step in steps] for steps in ((0, 1), (2, 3))]
+    for epoch in epochs:
+        assert sorted(clip for clips, _ in epoch for clip in clips) == list(range(12))
+    first, second = ({clip: tuple(point) for clips, points in epoch for clip, point in zip(clips, points)} for epoch in epochs)
+    assert sum(first[clip] != second[clip] for clip in first) >= 6
+    assert AutoModel.from_pretrained(tmp_path / "out").latent_mean.abs().sum() > 0
 
 
 def test_the_configs_in_the_repository_are_understood(tmp_path):

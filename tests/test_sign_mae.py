@@ -7,7 +7,7 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 from modeling_unigloR import SignMAE, SignMAEConfig
-from modeling_unigloR.keypoints_uniglor import point_index
+from modeling_unigloR.keypoints_uniglor import paths_to_center, point_index
 
 from .conftest import TINY
 
@@ -111,6 +111,18 @@ def test_encode_standardises_and_decode_undoes_it(tiny_sign_mae):
         torch.testing.assert_close(latents.std(0), torch.ones(16), atol=1e-4, rtol=0)
         torch.testing.assert_close(model.decode(latents), plain, atol=1e-4, rtol=1e-4)
         assert model.decode(latents.view(2, 3, 16)).shape == (2, 3, *model.segment_shape)
+
+
+def test_an_untrained_decoder_gives_the_training_sets_mean_pose(tiny_sign_mae, signing):
+    """Its output is offsets from parents in units of their spread: with a last projection of 0 it is their mean."""
+    model, paths = tiny_sign_mae(), torch.from_numpy(paths_to_center("uniglor73"))
+    frames = torch.from_numpy(signing(200))
+    offsets = torch.linalg.solve(paths, frames)
+    model.set_keypoint_statistics(torch.ones(73), offsets.mean(0), offsets.std(0))
+    model.decoder.keypoint_projection.weight.data.zero_()
+    with torch.no_grad():
+        decoded = model.decode(torch.randn(3, 16))
+    torch.testing.assert_close(decoded, frames.mean(0).expand_as(decoded), atol=1e-4, rtol=1e-4)
 
 
 def test_unseen_points_carry_no_loss(tiny_sign_mae):
@@ -302,3 +314,25 @@ def test_the_graph_knows_that_a_hand_hangs_on_its_arm(tiny_sign_mae):
     with torch.no_grad():
         change = (model.encoder.graph(moved) - model.encoder.graph(features)).abs().amax((0, 1, 3))
     assert change[index["right_wrist"]] > 0 and change[index["left_hand_index_4"]] == 0
+
+
+@pytest.mark.parametrize("fields", ABLATIONS)
+def test_a_training_step_compiles_into_one_graph(tiny_sign_mae, fields):
+    """Without graph breaks; the tracing is what is tested, so the graph then runs eagerly."""
+    model = tiny_sign_mae(**fields)
+    keypoints, noise = segments(model), torch.rand(6, model.config.window_size)
+    torch._dynamo.reset()
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(keypoints, noise=noise).loss, model(keypoints, noise=noise).loss, atol=1e-5, rtol=1e-4)
+
+
+def test_recomputed_activations_change_no_gradient(tiny_sign_mae):
+    gradients = []
+    for recompute in (False, True):
+        model = tiny_sign_mae(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0).train()
+        if recompute:
+            model.activation_checkpointing_enable()
+        model(segments(model), noise=torch.arange(15).float().expand(6, 15)).loss.backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, msg=name)

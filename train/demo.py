@@ -23,15 +23,16 @@ OUTPUT = Path("outputs/demo")
 
 def main(argv=None):
     argv = sys.argv[1:] if argv is None else list(argv)
-    folder = OUTPUT / "sign-mae"
-    argv = ["demo.yaml", "--output_dir", str(folder), *argv]
-    data, *_ = pretrain.parse(argv)
+    argv = ["demo.yaml", "--output_dir", str(OUTPUT / "sign-mae"), *argv]
+    data, *_, args = pretrain.parse(argv)
+    folder = Path(args.output_dir)
+    picture = folder.parent / "reconstruction.svg"
     seen, held_out = ([language for spec in specs for language in spec["languages"]] for specs in (data.datasets, data.validation))
-    check_held_out(seen, held_out)
+    check_held_out(set(seen), set(held_out))
     report = pretrain.main(argv)
-    drawn = draw_reconstruction(folder, data, OUTPUT / "reconstruction.svg")
+    drawn = draw_reconstruction(folder, data, picture)
     scores, floors = report["validation"], report["floors"]
-    print(f"\nDrew {drawn} into {OUTPUT / 'reconstruction.svg'}; the model is in {folder}.")
+    print(f"\nDrew {drawn} into {picture}; the model is in {folder}.")
     print(
         json.dumps(
             {

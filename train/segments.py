@@ -286,11 +286,8 @@ def describe(spec):
 
 
 def load_fingerspelling(spec, split):
-    """A split of the built-in corpus; `spec` holds what `datasets_scripts.fingerspelling.build` takes, and `augment: true`."""
+    """A split of the built-in corpus; `spec` holds what `datasets_scripts.fingerspelling.build` takes."""
     from datasets_scripts import fingerspelling
 
-    spec = dict(spec)
-    if spec.pop("augment", False):
-        spec["augmentation"] = fingerspelling.Augmentation()
     corpus = fingerspelling.build(**spec)
     return corpus["train" if spec.get("unit") == "letter" else split]  # letters belong to no split

@@ -1,0 +1,1 @@
+"""Paired runs that print ratios: `python -m benchmarks.run --help`."""

@@ -1,0 +1,109 @@
+"""How things are measured here: by turns in one process, medians, ratios; memory in a process of its own.
+
+These machines are shared: an absolute time means little, a ratio of two things that ran by turns means something.
+"""
+
+import datetime
+import multiprocessing
+import platform
+import resource
+import statistics
+import time
+
+import numpy as np
+import torch
+import transformers
+
+
+def machine(device):
+    """Facts that stand in every result."""
+    return {
+        "device": torch.cuda.get_device_name() if device == "cuda" else cpu_name(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def cpu_name():
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def by_turns(sides, rounds=5, device="cpu"):
+    """Seconds of each call, by turns A / B / A / B, after one round that is not counted.
+
+    Args:
+        sides: {name: callable}.
+
+    Returns:
+        {name: median seconds}, and the median over rounds of first side's time over each other's, {name: ratio}.
+    """
+    times = {name: [] for name in sides}
+    for number in range(rounds + 1):
+        for name, call in sides.items():
+            seconds = timed(call, device)
+            if number:
+                times[name].append(seconds)
+    first = next(iter(sides))
+    ratios = {
+        name: statistics.median(own / other for own, other in zip(values, times[first])) for name, values in times.items() if name != first
+    }
+    return {name: statistics.median(values) for name, values in times.items()}, ratios
+
+
+def compare(ours, reference, rounds=5, device="cpu"):
+    """{"ours", "reference": median seconds, "ratio": reference / ours}."""
+    seconds, ratios = by_turns({"ours": ours, "reference": reference}, rounds, device)
+    return {"ours": round(seconds["ours"], 5), "reference": round(seconds["reference"], 5), "ratio": round(ratios["reference"], 2)}
+
+
+def timed(call, device="cpu"):
+    if device == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    call()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def peak_memory(make, *arguments, device="cpu"):
+    """MiB that a call needs above what stood before it: on a CPU in a fresh process, by its highest resident size.
+
+    Args:
+        make: a function of a module, `make(*arguments)` -> the call to measure.
+    """
+    if device == "cuda":
+        call = make(*arguments)
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        return round((torch.cuda.max_memory_allocated() - before) / 2**20, 1)
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=_measure_peak, args=(queue, torch.get_num_threads(), make, arguments))
+    process.start()
+    peak = queue.get()
+    process.join()
+    return peak
+
+
+def _measure_peak(queue, threads, make, arguments):
+    torch.set_num_threads(threads)
+    call = make(*arguments)
+    with open("/proc/self/statm", encoding="utf-8") as file:
+        before = int(file.read().split()[1]) * resource.getpagesize()
+    call()
+    queue.put(round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / 2**20, 1))
+
+
+def growth_exponent(sizes, values):
+    """Slope of log value over log size: 1 grows with the size, 2 with its square."""
+    return round(float(np.polyfit(np.log(sizes), np.log(values), 1)[0]), 3)
