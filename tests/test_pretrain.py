@@ -74,7 +74,7 @@ def test_resuming_after_two_steps_gives_the_same_weights(corpus, tmp_path):
 
 
 def test_a_loss_that_is_not_a_number_stops_training_and_names_the_clips(corpus, tmp_path, monkeypatch):
-    """Found a step later, so that a GPU is never waited for; but nothing is saved in between."""
+    """And the last good checkpoint stays."""
     from modeling_unigloR import SignMAE
 
     calm, calls = SignMAE.reconstruction_loss, []

@@ -27,7 +27,7 @@ class SegmentTrainer(Trainer):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self._unchecked_loss = None
+        self._unchecked = []  # (loss, clips, step) since the last look
         self.add_callback(_EpochOfSegments(self))
 
     def _get_train_sampler(self, train_dataset=None):
@@ -42,24 +42,25 @@ class SegmentTrainer(Trainer):
         return super().get_train_dataloader()
 
     def training_step(self, model, inputs, num_items_in_batch=None):
-        self.check_loss()
         clip_index = inputs.get("clip_index")
         inputs = {key: value for key, value in inputs.items() if key != "clip_index"}
         loss = super().training_step(model, inputs, num_items_in_batch)
-        self._unchecked_loss = (loss.detach(), clip_index, self.state.global_step)  # read a step later: no wait for the device
+        self._unchecked.append((loss.detach(), clip_index, self.state.global_step))
+        if loss.device.type == "cpu" or len(self._unchecked) >= self.args.logging_steps:  # a GPU is not waited for at every step
+            self.check_loss()
         return loss
 
     def check_loss(self):
-        """Raises `NonFiniteLossError` with the clips of the batch if the last loss was not finite."""
-        if self._unchecked_loss is None:
+        """Raises `NonFiniteLossError` with the clips of the batch if a loss since the last look was not finite."""
+        unchecked, self._unchecked = self._unchecked, []
+        if not unchecked or torch.stack([loss for loss, _, _ in unchecked]).isfinite().all():
             return
-        (loss, clip_index, step), self._unchecked_loss = self._unchecked_loss, None
-        if not torch.isfinite(loss).all():
-            clips = "unknown (streaming)" if clip_index is None else ", ".join(self.train_dataset.clip_ids(clip_index.tolist()))
-            raise NonFiniteLossError(
-                f"The loss of step {step + 1} is {loss.item()}: training stopped, and no checkpoint was saved since. Lower learning_rate, "
-                f"or look at the clips of its batch: {clips}."
-            )
+        loss, clip_index, step = next(entry for entry in unchecked if not entry[0].isfinite().all())
+        clips = "unknown (streaming)" if clip_index is None else ", ".join(self.train_dataset.clip_ids(clip_index.tolist()))
+        raise NonFiniteLossError(
+            f"The loss of step {step + 1} is {loss.item()}: training stopped, and no checkpoint was saved since. Lower learning_rate, "
+            f"or look at the clips of its batch: {clips}."
+        )
 
     def _save_checkpoint(self, model, trial):
         self.check_loss()  # what is saved is never newer than the last good step
