@@ -1,34 +1,69 @@
-"""Mixing keypoints by learned relations: what costs most in the graph convolution, and the two ways to compute it.
+"""Mixing keypoints by learned relations: what costs most in the graph convolution, and the ways to compute it.
 
     relation[n, r, v, u] = tanh(query[n, r, v] - key[n, r, u])
     mixed[n, c, v, w]    = sum over r, u of relation[n, r, v, u] (sum over i of weight[i, c, r] features[n, i, u, w] + bias[c, r])
 
-`mix_plain` says just that; autograd then keeps several (N, R, K, K) tensors. `mix` on a CPU goes through a few segments at a
-time, whose relations stay in cache, and computes them again in the backward.
+`mix_plain` says just that, points first, while there are few channels; autograd then keeps several (N, R, K, K) tensors. `mix`
+keeps none: on a CPU it goes through a few segments at a time, whose relations stay in cache, and computes them again in the
+backward; on a GPU a Triton kernel does (`graph_mixing_triton_uniglor.py`), where there is one.
 
 Shapes: N segments, R relations (of all subsets), C channels, I input channels, W frames in a window, K keypoints.
 """
 
+from functools import cache
+
 import torch
+from torch.nn import functional as F
+from transformers.utils import logging
+
+from .graph_mixing_triton_uniglor import RelatedPoints, can_run, related_plain
+
+logger = logging.get_logger(__name__)
 
 CACHE_FLOATS = 1_000_000  # relations that are held at a time
 
 
 def mix(query, key, features, weight, bias):
     """(N, R, K), (N, R, K), (N, I, K, W), (I, C, R), (C, R) -> (N, C, K, W)."""
-    if features.device.type != "cpu" or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():  # the compiler fuses the plain form itself
         return mix_plain(query, key, features, weight, bias)
-    return _ChunkedMix.apply(query, key, features, weight, bias)
+    if features.device.type == "cpu":
+        return _ChunkedMix.apply(query, key, features, weight, bias)
+    if can_run(query, _columns(features)) and _triton_compiles(features.device):
+        return _combine(RelatedPoints.apply(query, key, _columns(features)), features, weight, bias)
+    return mix_plain(query, key, features, weight, bias)
 
 
 def mix_plain(query, key, features, weight, bias):
-    """`mix` with all relations in memory. The points are mixed first, while there are few channels."""
-    relation = torch.tanh(query[..., None] - key[..., None, :])  # (N, R, K, K)
-    mixed = (bias @ relation.sum(-1))[..., None]  # (N, C, K, 1)
-    for channel, points in enumerate(features.unbind(1)):  # (N, K, W)
-        related = (relation.flatten(1, 2) @ points).view(len(points), query.shape[1], -1)  # (N, R, K W)
-        mixed = mixed + (weight[channel] @ related).unflatten(-1, points.shape[1:])
+    """`mix` with all relations in memory."""
+    return _combine(related_plain(query, key, _columns(features)), features, weight, bias)
+
+
+def _columns(features):
+    """Every input channel and frame of a point, and a 1: (N, I, K, W) -> (N, K, I W + 1)."""
+    return F.pad(features.transpose(1, 2).flatten(2), (0, 1), value=1.0)
+
+
+def _combine(related, features, weight, bias):
+    """Makes the channels of what the relations gathered: (N, R, K, I W + 1) -> (N, C, K, W)."""
+    mixed = (bias @ related[..., -1])[..., None]  # (N, C, K, 1)
+    by_channel = related[..., :-1].unflatten(-1, (features.shape[1], features.shape[3]))  # (N, R, K, I, W)
+    for channel, gathered in enumerate(by_channel.unbind(3)):
+        mixed = mixed + (weight[channel] @ gathered.flatten(2)).unflatten(-1, gathered.shape[2:])
     return mixed
+
+
+@cache
+def _triton_compiles(device):
+    """Tries the kernels once on a device; where they fail, says so in one line and leaves the plain form."""
+    try:
+        with torch.enable_grad():
+            query, key, points = (torch.zeros(shape, device=device, requires_grad=True) for shape in ((1, 1, 16), (1, 1, 16), (1, 16, 16)))
+            RelatedPoints.apply(query, key, points).sum().backward()
+        return True
+    except Exception as error:  # whatever a compiler or driver raises
+        logger.warning(f"Triton cannot compile the graph convolution's kernels here ({type(error).__name__}: {error}): the plain form is used.")
+        return False
 
 
 class _ChunkedMix(torch.autograd.Function):

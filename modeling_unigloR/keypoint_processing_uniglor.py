@@ -276,6 +276,8 @@ class KeypointProcessor(FeatureExtractionMixin):
     def process_row(self, row, **kwargs):
         """`process` for a row of the canonical schema (id, keypoints, confidence, layout, fps, width, height)."""
         fields = {key: row.get(key) for key in ("confidence", "layout", "fps", "width", "height")}
+        for key in ("fps", "width", "height"):  # a null that came through numpy is a NaN
+            fields[key] = None if fields[key] is None or np.isnan(fields[key]) else float(fields[key])
         return self.process(row["keypoints"], name=str(row.get("id")), **fields, **kwargs)
 
     def calibrate(

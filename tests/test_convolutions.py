@@ -1,5 +1,9 @@
 """The graph and the temporal convolution against loops that say what they compute."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -141,6 +145,45 @@ def test_mixing_a_few_segments_at_a_time_equals_all_relations_in_memory():
         results.append([mixed.detach(), *(argument.grad for argument in arguments)])
     for chunked, plain in zip(*results):
         torch.testing.assert_close(chunked, plain, atol=1e-4, rtol=1e-4)
+
+
+INTERPRETED = """
+import torch
+from modeling_unigloR.graph_mixing_triton_uniglor import RelatedPoints, related_plain
+
+for num_points, columns, dtype, tolerance in ((20, 11, torch.float32, 1e-5), (73, 31, torch.float32, 1e-5), (73, 31, torch.bfloat16, 2e-2)):
+    results = []
+    for function in (RelatedPoints.apply, related_plain):
+        generator = torch.Generator().manual_seed(0)
+        shapes = ((2, 3, num_points), (2, 3, num_points), (2, num_points, columns))
+        arguments = [torch.randn(shape, generator=generator).to(dtype).requires_grad_() for shape in shapes]
+        related = function(*(argument if function is not related_plain else argument.float() for argument in arguments))
+        (related.float() * torch.linspace(-1, 1, related.numel()).view_as(related)).sum().backward()
+        results.append([related.float(), *(argument.grad.float() for argument in arguments)])
+    for kernel, plain in zip(*results):
+        torch.testing.assert_close(kernel, plain, atol=tolerance * plain.abs().max().item(), rtol=tolerance)
+print("equal")
+"""
+
+
+def test_the_gpu_kernels_equal_the_plain_form_in_tritons_interpreter():
+    """Forward and backward, sizes that fill their blocks and sizes that do not."""
+    pytest.importorskip("triton")
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    done = subprocess.run([sys.executable, "-c", INTERPRETED], capture_output=True, text=True, env=environment)
+    assert done.stdout.strip() == "equal", done.stderr[-3000:]
+
+
+def test_kernels_that_do_not_compile_leave_the_plain_form(monkeypatch, caplog):
+    from modeling_unigloR import graph_mixing_uniglor
+
+    def fail(*args):
+        raise RuntimeError("no ptxas")
+
+    monkeypatch.setattr(graph_mixing_uniglor.RelatedPoints, "apply", fail)
+    graph_mixing_uniglor._triton_compiles.cache_clear()
+    assert not graph_mixing_uniglor._triton_compiles(torch.device("cpu"))
+    graph_mixing_uniglor._triton_compiles.cache_clear()
 
 
 def test_the_graph_convolution_under_autocast_stays_within_roundings_of_bfloat16():

@@ -40,6 +40,12 @@ def test_a_store_holds_every_clip_as_the_processor_gives_it(store):
         np.testing.assert_array_equal(store.keypoint_mask[span], clip.keypoint_mask)
 
 
+def test_rows_of_unknown_rate_and_size_are_left_at_their_own(tmp_path):
+    """A null column comes out of `datasets` as NaN in numpy's format."""
+    unknown = dict.fromkeys(("fps", "width", "height"), lambda row, number: None)
+    assert FrameStore.build(dataset_of([40, 30], **unknown), KeypointProcessor(fps=50.0), tmp_path).lengths.tolist() == [40, 30]
+
+
 def test_a_store_is_built_once_for_rows_and_processor(tmp_path):
     rows = dataset_of([40, 20])
     FrameStore.build(rows, KeypointProcessor(), tmp_path)
