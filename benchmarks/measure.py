@@ -101,7 +101,9 @@ def _measure_peak(queue, threads, make, arguments):
     with open("/proc/self/statm", encoding="utf-8") as file:
         before = int(file.read().split()[1]) * resource.getpagesize()
     call()
-    queue.put(round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / 2**20, 1))
+    with open("/proc/self/status", encoding="utf-8") as file:  # ru_maxrss would start at the parent's
+        peak = next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) * 1024
+    queue.put(round((peak - before) / 2**20, 1))
 
 
 def growth_exponent(sizes, values):

@@ -109,9 +109,10 @@ def _copy_layer(theirs, ours):
 
 @torch.no_grad()
 def _sliced_conv(conv, rows):
-    out = nn.Conv2d(conv.in_channels, rows.stop - rows.start, 1)
+    out = nn.Conv2d(conv.in_channels, rows.stop - rows.start, 1, bias=conv.bias is not None)
     out.weight.copy_(conv.weight[rows])
-    out.bias.copy_(conv.bias[rows])
+    if conv.bias is not None:
+        out.bias.copy_(conv.bias[rows])
     return out
 
 

@@ -49,7 +49,9 @@ if triton is not None:
         return pointers, (rows < points_in_use)[:, None] & (columns < columns_in_use)[None, :]
 
     @triton.jit
-    def _forward_kernel(query, key, points, related, num_relations, points_in_use, columns_in_use, BLOCK: tl.constexpr, COLUMNS: tl.constexpr):
+    def _forward_kernel(
+        query, key, points, related, num_relations, points_in_use, columns_in_use, BLOCK: tl.constexpr, COLUMNS: tl.constexpr
+    ):
         offset = tl.program_id(0).to(tl.int64)  # n * R + r
         relation = _relation(query, key, offset, points_in_use, BLOCK)
         source, inside = _columns(points, offset // num_relations, points_in_use, columns_in_use, BLOCK, COLUMNS)

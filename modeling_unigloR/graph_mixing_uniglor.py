@@ -62,7 +62,9 @@ def _triton_compiles(device):
             RelatedPoints.apply(query, key, points).sum().backward()
         return True
     except Exception as error:  # whatever a compiler or driver raises
-        logger.warning(f"Triton cannot compile the graph convolution's kernels here ({type(error).__name__}: {error}): the plain form is used.")
+        logger.warning(
+            f"Triton cannot compile the graph convolution's kernels here ({type(error).__name__}: {error}): the plain form is used."
+        )
         return False
 
 

@@ -51,6 +51,47 @@ def block_norm(kind, num_channels):
     return nn.BatchNorm2d(num_channels) if kind == "batch" else ChannelLayerNorm(num_channels)
 
 
+def convolve_and_norm(conv, norm, features):
+    """norm(conv(features)) of a 1 x 1 convolution and a BatchNorm, without ever holding what stands between them.
+
+    The convolution is linear: mean and variance of what it gives follow from mean and covariance of what it gets, so that the
+    norm is a change of the convolution's weights. Anything but a plain BatchNorm2d goes the plain way. The convolution has no bias
+    before a BatchNorm, which would take it away again.
+    """
+    if type(norm) is not nn.BatchNorm2d:
+        return norm(conv(features))
+    weight = conv.weight.flatten(1)  # (C_out, C_in)
+    if norm.training:
+        with torch.autocast(features.device.type, enabled=False):  # statistics keep their precision
+            points = features.float().transpose(0, 1).flatten(1)  # (C_in, N K W)
+            count = points.shape[1]
+            mean = points.mean(1)
+            centred = points - mean[:, None]
+            variance = ((weight @ (centred @ centred.T / count)) * weight).sum(1)  # (C_out,)
+            mean = weight @ mean
+        with torch.no_grad():
+            norm.num_batches_tracked += 1
+            norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
+            norm.running_var.lerp_((variance * count / max(count - 1, 1)).to(norm.running_var.dtype), norm.momentum)
+    else:
+        mean, variance = norm.running_mean, norm.running_var
+    scale = norm.weight * torch.rsqrt(variance + norm.eps)
+    weight, bias = weight * scale[:, None], norm.bias - mean * scale
+    return F.conv2d(features, weight[..., None, None].to(features.dtype), bias.to(features.dtype))
+
+
+class Dropout(nn.Dropout):
+    """Dropout whose random bits cost a quarter on a CPU: 16 for each value, out of the same generator. p is rounded to 1 / 65536."""
+
+    def forward(self, hidden):
+        if not self.training or self.p == 0 or hidden.device.type != "cpu" or torch.compiler.is_compiling():
+            return super().forward(hidden)
+        dropped = round(self.p * 2**16)
+        bits = torch.empty(-(-hidden.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[: hidden.numel()]
+        kept = bits.view(hidden.shape) >= dropped - 2**15
+        return hidden * (kept * (2**16 / (2**16 - dropped))).to(hidden.dtype)
+
+
 class KeypointNorm(nn.Module):
     """Normalises every coordinate of every keypoint over segments and frames, as CTR-GCN's data norm: (N, W, K, C) -> same."""
 
@@ -90,12 +131,12 @@ class ChannelTopologyGraphConv(nn.Module):
         self.value = nn.Parameter(torch.zeros(len(graph), out_channels, in_channels))
         self.value_bias = nn.Parameter(torch.zeros(len(graph), out_channels))
         self.norm = block_norm(norm, out_channels)
-        self.residual = nn.Conv2d(in_channels, out_channels, 1)
+        self.residual = nn.Conv2d(in_channels, out_channels, 1, bias=norm != "batch")
         self.residual_norm = block_norm(norm, out_channels)
 
     def forward(self, features):
         """(N, C_in, K, W) -> (N, C_out, K, W)."""
-        return F.relu(self.norm(self.mix(features)) + self.residual_norm(self.residual(features)))
+        return F.relu(self.norm(self.mix(features)) + convolve_and_norm(self.residual, self.residual_norm, features))
 
     def mix(self, features):
         """`mixed` of the class docstring, summed from the inside out: (N, C_in, K, W) -> (N, C_out, K, W)."""
@@ -127,16 +168,18 @@ class MultiScaleTemporalConv(nn.Module):
         super().__init__()
         self.num_temporal = branch_channels * (len(dilations) + 1)  # channels of the branches that look along time
         self.out_channels = self.num_temporal + branch_channels
-        self.open = nn.Conv2d(in_channels, 2 * self.out_channels, 1)  # branches, then residual
+        bias = norm != "batch"
+        self.open = nn.Conv2d(in_channels, 2 * self.out_channels, 1, bias=bias)  # branches, then residual
         self.open_norm = block_norm(norm, 2 * self.out_channels)
         self.dilated = nn.ModuleList(
-            nn.Conv2d(branch_channels, branch_channels, (1, kernel_size), padding="same", dilation=(1, dilation)) for dilation in dilations
+            nn.Conv2d(branch_channels, branch_channels, (1, kernel_size), padding="same", dilation=(1, dilation), bias=bias)
+            for dilation in dilations
         )
         self.pool = nn.MaxPool2d((1, 3), stride=1, padding=(0, 1))
         self.close_norm = block_norm(norm, self.num_temporal)
 
     def forward(self, features):
-        opened = self.open_norm(self.open(features))
+        opened = convolve_and_norm(self.open, self.open_norm, features)
         temporal, pointwise, residual = opened.split([self.num_temporal, self.out_channels - self.num_temporal, self.out_channels], dim=1)
         *branches, pooled = F.relu(temporal).chunk(len(self.dilated) + 1, dim=1)
         branches = [conv(branch) for conv, branch in zip(self.dilated, branches)]
@@ -217,7 +260,7 @@ class TransformerLayer(GradientCheckpointingLayer):
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
         self.activation = ACT2FN[config.hidden_act]
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden, memory=None, attention_mask=None):
         hidden = hidden + self.dropout(self.attention(self.attention_norm(hidden), attention_mask=attention_mask))
@@ -247,7 +290,8 @@ class UniGloRPreTrainedModel(PreTrainedModel):
             init.xavier_uniform_(module.weight)  # as Joint-SLT; with a fixed deviation a narrow model's signal dies away
         elif isinstance(module, (nn.Conv1d, nn.Conv2d)):
             init.kaiming_normal_(module.weight, mode="fan_out")
-            init.zeros_(module.bias)
+            if module.bias is not None:
+                init.zeros_(module.bias)
         elif isinstance(module, nn.modules.batchnorm._BatchNorm):
             init.ones_(module.weight)
             init.zeros_(module.bias)

@@ -16,6 +16,7 @@ from .keypoint_weighting_uniglor import keypoint_weights
 from .keypoints_uniglor import paths_to_center
 from .modeling_layers_uniglor import (
     ChannelTopologyGraphConv,
+    Dropout,
     KeypointNorm,
     MultiScaleTemporalConv,
     SinusoidalPositions,
@@ -67,7 +68,7 @@ class SignMAEEncoder(nn.Module):
         if config.mask_strategy == "replace":
             self.mask_token = nn.Parameter(torch.zeros(config.hidden_size))
         self.gloss_token = nn.Parameter(torch.zeros(config.hidden_size))  # [GloR]
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
         self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.num_hidden_layers))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
@@ -119,7 +120,7 @@ class SignMAEDecoder(nn.Module):
             self.queries = nn.Parameter(sinusoids(config.window_size, config.hidden_size))
         else:
             self.register_buffer("queries", sinusoids(config.window_size, config.hidden_size), persistent=True)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
         self.layers = nn.ModuleList(
             TransformerLayer(config, memory_size=config.latent_views, is_causal=self.autoregressive)
             for _ in range(config.decoder_num_hidden_layers)

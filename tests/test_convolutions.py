@@ -1,5 +1,6 @@
 """The graph and the temporal convolution against loops that say what they compute."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from modeling_unigloR.graph_mixing_uniglor import mix, mix_plain
 from modeling_unigloR.keypoints_uniglor import adjacency
-from modeling_unigloR.modeling_layers_uniglor import ChannelTopologyGraphConv, MultiScaleTemporalConv
+from modeling_unigloR.modeling_layers_uniglor import ChannelTopologyGraphConv, Dropout, MultiScaleTemporalConv, convolve_and_norm
 
 
 def naive_graph_convolution(layer, features):
@@ -49,7 +50,8 @@ def naive_temporal_convolution(layer, features):
                 source = t + (tap - conv.kernel_size[1] // 2) * conv.dilation[1]
                 if 0 <= source < window:
                     out[..., t] += torch.einsum("oi,nik->nok", conv.weight[:, :, 0, tap], branch[..., source])
-            out[..., t] += conv.bias[:, None]
+            if conv.bias is not None:
+                out[..., t] += conv.bias[:, None]
         branches.append(out)
     pooled = opened[:, layer.num_temporal - width : layer.num_temporal].clamp_min(0)
     branches.append(torch.stack([pooled[..., max(t - 1, 0) : t + 2].amax(-1) for t in range(window)], dim=-1))
@@ -197,3 +199,35 @@ def test_the_graph_convolution_under_autocast_stays_within_roundings_of_bfloat16
         with torch.autocast("cpu", torch.bfloat16):
             found = layer(features)
     assert (found.float() - expected).abs().max() < 0.03 * expected.abs().max()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_norm_folded_into_its_convolution_is_the_norm_after_it(training):
+    torch.manual_seed(0)
+    conv, norm = torch.nn.Conv2d(5, 7, 1, bias=False), torch.nn.BatchNorm2d(7)
+    for parameter in norm.parameters():
+        torch.nn.init.normal_(parameter)
+    plain_conv, plain_norm = copy.deepcopy(conv), copy.deepcopy(norm)
+    results = []
+    for function, c, n in ((convolve_and_norm, conv, norm), (lambda c, n, x: n(c(x)), plain_conv, plain_norm)):
+        n.train()
+        for seed in range(3):  # running statistics too
+            function(c, n, torch.randn(4, 5, 6, 3, generator=torch.Generator().manual_seed(seed)) + 2)
+        n.train(training)
+        features = (torch.randn(4, 5, 6, 3, generator=torch.Generator().manual_seed(9)) + 2).requires_grad_()
+        out = function(c, n, features)
+        (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
+        results.append([out.detach(), features.grad, n.running_mean, n.running_var, *(p.grad for p in (c.weight, n.weight, n.bias))])
+    for folded, plain in zip(*results):
+        torch.testing.assert_close(folded, plain, atol=1e-4, rtol=1e-4)
+
+
+def test_dropout_keeps_its_share_and_its_mean():
+    torch.manual_seed(0)
+    dropout, ones = Dropout(0.1), torch.ones(401, 1003)
+    out = dropout(ones)
+    assert abs((out == 0).float().mean() - 0.1) < 0.002 and abs(out.mean() - 1) < 0.002
+    assert out.unique().tolist() == pytest.approx([0, 1 / 0.9], abs=1e-4)
+    torch.manual_seed(0)
+    torch.testing.assert_close(dropout(ones), out, rtol=0, atol=0)
+    assert (dropout(ones) != out).any() and (dropout.eval()(ones) == 1).all()

@@ -36,6 +36,7 @@ class UniGloRTrainingArguments(TrainingArguments):
     eval_strategy: str = "epoch"
     save_strategy: str = "epoch"
     save_total_limit: int | None = 2
+    ddp_find_unused_parameters: bool | None = False  # there are none
     remove_unused_columns: bool = False  # our data sets hold exactly what the models take
     resume_from_checkpoint: str | None = None  # a checkpoint folder, or true: the last one in output_dir
 

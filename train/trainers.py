@@ -69,6 +69,8 @@ class SegmentTrainer(Trainer):
     def _save(self, output_dir=None, state_dict=None):
         """As the base class, but training arguments as JSON, without this machine's folders, instead of a pickle."""
         super()._save(output_dir, state_dict)
+        if not self.args.should_save:  # another process does, and the folder may not be there yet
+            return
         folder = Path(output_dir or self.args.output_dir)
         (folder / "training_args.bin").unlink(missing_ok=True)
         kept = {key: value for key, value in self.args.to_dict().items() if not key.endswith(("_dir", "_checkpoint", "_token"))}
