@@ -63,11 +63,11 @@ def convolve_and_norm(conv, norm, features):
     weight = conv.weight.flatten(1)  # (C_out, C_in)
     if norm.training:
         with torch.autocast(features.device.type, enabled=False):  # statistics keep their precision
-            points = features.float().transpose(0, 1).flatten(1)  # (C_in, N K W)
-            count = points.shape[1]
-            mean = points.mean(1)
-            centred = points - mean[:, None]
-            variance = ((weight @ (centred @ centred.T / count)) * weight).sum(1)  # (C_out,)
+            points = features.float().flatten(2)  # (N, C_in, K W)
+            count = len(points) * points.shape[2]
+            mean = points.mean((0, 2))
+            covariance = (points @ points.transpose(1, 2)).sum(0) / count - mean * mean[:, None]  # (C_in, C_in)
+            variance = ((weight @ covariance) * weight).sum(1).clamp_min(0)  # (C_out,)
             mean = weight @ mean
         with torch.no_grad():
             norm.num_batches_tracked += 1
@@ -136,7 +136,8 @@ class ChannelTopologyGraphConv(nn.Module):
 
     def forward(self, features):
         """(N, C_in, K, W) -> (N, C_out, K, W)."""
-        return F.relu(self.norm(self.mix(features)) + convolve_and_norm(self.residual, self.residual_norm, features))
+        mixed = self.norm(self.mix(features))
+        return mixed.add_(convolve_and_norm(self.residual, self.residual_norm, features)).relu_()
 
     def mix(self, features):
         """`mixed` of the class docstring, summed from the inside out: (N, C_in, K, W) -> (N, C_out, K, W)."""
@@ -184,7 +185,7 @@ class MultiScaleTemporalConv(nn.Module):
         *branches, pooled = F.relu(temporal).chunk(len(self.dilated) + 1, dim=1)
         branches = [conv(branch) for conv, branch in zip(self.dilated, branches)]
         temporal = self.close_norm(torch.cat([*branches, self.pool(pooled)], dim=1))
-        return F.relu(torch.cat([temporal, pointwise], dim=1) + residual)
+        return torch.cat([temporal, pointwise], dim=1).add_(residual).relu_()
 
 
 # --- Transformer ------------------------------------------------------------------------------------------------------------------

@@ -261,19 +261,20 @@ class SignMAE(UniGloRPreTrainedModel):
         """Segments through encoder and decoder, nothing masked: (N, W, K, C) -> (N, W, K, C)."""
         return self.decode(self.encode(keypoints))
 
-    def encode_sequence(self, keypoints, attention_mask=None, stride=None, batch_size=256):
+    def encode_sequence(self, keypoints, attention_mask=None, stride=None, batch_size=None):
         """Latents of every window of whole clips. Padding never enters the convolutions.
 
         Args:
             keypoints: (B, T, K, C), padded after the last real frame.
             attention_mask: (B, T), 1 where a frame is real; by default everywhere.
             stride: frames between window starts; by default `config.stride`.
-            batch_size: how many windows are encoded at a time.
+            batch_size: how many windows are encoded at a time; by default 64 on a CPU, whose cache more would not fit, else 1024.
 
         Returns:
             latents (B, S, D), 0 where there is no window; latent_mask (B, S) int64.
         """
         segments, latent_mask = self.segment(keypoints, attention_mask, stride)  # (N, W, K, C), (B, S)
+        batch_size = batch_size or (64 if segments.device.type == "cpu" else 1024)
         encoded = torch.cat([self.encode(some) for some in segments.split(batch_size)])
         latents = encoded.new_zeros(*latent_mask.shape, encoded.shape[-1])
         latents[latent_mask.bool()] = encoded
