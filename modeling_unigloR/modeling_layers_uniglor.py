@@ -150,11 +150,11 @@ class ChannelTopologyGraphConv(nn.Module):
         # Adjacency and refine_bias are the same for every segment.
         skeleton = self.adjacency.flatten(0, 1) @ features.transpose(1, 2).flatten(2)  # (N, S K, C_in W)
         skeleton = skeleton.view(len(features), *self.adjacency.shape[:2], -1, features.shape[-1])  # (N, S, K, C_in, W)
-        mixed = mixed + torch.einsum("sci,nskiw->nckw", self.value, skeleton)
+        mixed = mixed.add_(torch.einsum("sci,nskiw->nckw", self.value, skeleton))
         everywhere = torch.einsum("sci,sc,nikw->ncw", self.value, refine_bias, features)[:, :, None]
         constant = torch.einsum("sc,sk->ck", self.value_bias, self.adjacency.sum(-1))
         constant = constant + (self.value_bias * refine_bias).sum(0)[:, None] * features.shape[2]
-        return mixed + everywhere + constant[..., None]
+        return mixed.add_(everywhere).add_(constant[..., None])
 
 
 class MultiScaleTemporalConv(nn.Module):
@@ -183,8 +183,8 @@ class MultiScaleTemporalConv(nn.Module):
         opened = convolve_and_norm(self.open, self.open_norm, features)
         temporal, pointwise, residual = opened.split([self.num_temporal, self.out_channels - self.num_temporal, self.out_channels], dim=1)
         *branches, pooled = F.relu(temporal).chunk(len(self.dilated) + 1, dim=1)
-        branches = [conv(branch) for conv, branch in zip(self.dilated, branches)]
-        temporal = self.close_norm(torch.cat([*branches, self.pool(pooled)], dim=1))
+        temporal = torch.cat([*(conv(branch) for conv, branch in zip(self.dilated, branches)), self.pool(pooled)], dim=1)
+        temporal = self.close_norm(temporal)
         return torch.cat([temporal, pointwise], dim=1).add_(residual).relu_()
 
 
