@@ -97,6 +97,8 @@ def peak_memory(make, *arguments, device="cpu"):
 
 def _measure_peak(queue, threads, make, arguments):
     torch.set_num_threads(threads)
+    block = torch.nn.Sequential(torch.nn.Conv2d(2, 4, 1), torch.nn.BatchNorm2d(4), torch.nn.Flatten(), torch.nn.Linear(64, 4))
+    (block(torch.randn(2, 2, 4, 4)) @ torch.randn(4, 4)).tanh().sum().backward()  # libraries load on their first use: not counted
     call = make(*arguments)
     with open("/proc/self/statm", encoding="utf-8") as file:
         before = int(file.read().split()[1]) * resource.getpagesize()

@@ -1,6 +1,6 @@
 """Paired benchmarks: ours against a plain reference, by turns in one process; ratio = reference / ours.
 
-    python -m benchmarks.run [name ...] [--device cpu|cuda] [--rounds 5] [--json FILE]
+    python -m benchmarks.run [name ...] [--device cpu|cuda] [--rounds 5] [--json FILE]    # results of other names in FILE stay
 
 Names: graph_convolution, pretrain_step, encode_sequence, segments, growth, keypoint_processor, fingerspelling; all of them by
 default. Results that are kept stand in `benchmarks/results/`; `python -m benchmarks.table` prints them for the README.
@@ -301,6 +301,11 @@ def main(argv=None):
         for row in rows:
             results.append({"name": name, "unit": "s"} | row)
             print(json.dumps(results[-1]), flush=True)
+    if arguments.json and Path(arguments.json).exists():
+        ran = {row["name"] for row in results}
+        old = json.loads(Path(arguments.json).read_text(encoding="utf-8"))["results"]
+        results += [row for row in old if row["name"] not in ran]
+        results.sort(key=lambda row: list(BENCHMARKS).index(row["name"]))
     report = machine(arguments.device) | {"results": results}
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
