@@ -29,7 +29,8 @@ def markdown():
             memory = f"{row['reference_mib']:.0f} / {row['ours_mib']:.0f} MiB = {row['memory_ratio']}" if "memory_ratio" in row else ""
             if "memory_exponent" in row:
                 memory = f"exponent {row['memory_exponent']}"
-            lines.append(f"| {row['name']} | {row['case']} | {ours} | {reference} | {row.get('ratio', '')} | {memory} |")
+            ratio = _number(row["ratio"]) if "ratio" in row else ""
+            lines.append(f"| {row['name']} | {row['case']} | {ours} | {reference} | {ratio} | {memory} |")
         tables.append("\n".join(lines))
     return "\n\n".join(tables)
 
