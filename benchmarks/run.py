@@ -7,7 +7,6 @@ default. Results that are kept stand in `benchmarks/results/`; `python -m benchm
 """
 
 import argparse
-import copy
 import json
 import sys
 import tempfile
@@ -309,7 +308,7 @@ def main(argv=None):
     report = machine(arguments.device) | {"results": results}
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    return copy.deepcopy(report)
+    return report
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib.util
+import inspect
 import json
 import math
 import os
@@ -641,14 +642,19 @@ class Fingerspelling(datasets.GeneratorBasedBuilder):
 
 
 def build(languages=("ase",), num_words=None, cache_dir=None, num_proc=None, **fields):
-    """The corpus as a `datasets.DatasetDict` of canonical rows, built once and cached by its arguments, this file and the lexicon.
+    """The corpus as a `datasets.DatasetDict` of canonical rows, built once and cached by its arguments, the code and the lexicon.
 
     Args:
         languages, num_words, **fields: of `FingerspellingConfig`.
         cache_dir: where it is kept; by default where `datasets` keeps its own.
         num_proc: processes, at most one for each language.
     """
-    facts = [Path(__file__).read_bytes(), (_lexicon_dir() / "index.csv").read_bytes(), layout_hash(LAYOUT).encode()]
+    facts = [
+        Path(__file__).read_bytes(),
+        Path(inspect.getfile(map_layout)).read_bytes(),
+        (_lexicon_dir() / "index.csv").read_bytes(),
+        layout_hash(LAYOUT).encode(),
+    ]
     version = hashlib.sha256(b"".join(facts)).hexdigest()[:16]
     builder = Fingerspelling(cache_dir=cache_dir, hash=version, languages=languages, num_words=num_words, **fields)
     builder.download_and_prepare(num_proc=num_proc)

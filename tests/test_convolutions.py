@@ -176,15 +176,18 @@ def test_the_gpu_kernels_equal_the_plain_form_in_tritons_interpreter():
     assert done.stdout.strip() == "equal", done.stderr[-3000:]
 
 
-def test_kernels_that_do_not_compile_leave_the_plain_form(monkeypatch, caplog):
+def test_kernels_that_do_not_compile_leave_the_plain_form(monkeypatch):
     from modeling_unigloR import graph_mixing_uniglor
 
     def fail(*args):
         raise RuntimeError("no ptxas")
 
+    said = []
+    monkeypatch.setattr(graph_mixing_uniglor.logger, "warning", said.append)
     monkeypatch.setattr(graph_mixing_uniglor.RelatedPoints, "apply", fail)
     graph_mixing_uniglor._triton_compiles.cache_clear()
     assert not graph_mixing_uniglor._triton_compiles(torch.device("cpu"))
+    assert len(said) == 1 and "RuntimeError: no ptxas" in said[0] and "the plain form is used" in said[0]
     graph_mixing_uniglor._triton_compiles.cache_clear()
 
 

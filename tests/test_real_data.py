@@ -43,13 +43,18 @@ def pose_file(path):
     return dict(keypoints=np.asarray(pose.body.data.filled(0))[:, 0], confidence=pose.body.confidence[:, 0], fps=pose.body.fps)
 
 
-def test_openpose_json_of_how2sign():
+def openpose_frames():
+    """(T, 137, 3) x, y, confidence of the How2Sign sentence."""
     frames = []
     for path in sorted((REAL_DATA / "how2sign_openpose" / "json").rglob("*_keypoints.json")):
         person = json.loads(path.read_text())["people"][0]
         parts = ("pose_keypoints_2d", "face_keypoints_2d", "hand_left_keypoints_2d", "hand_right_keypoints_2d")
         frames.append(np.concatenate([np.reshape(person[part], (-1, 3)) for part in parts]))
-    frames = np.array(frames)
+    return np.array(frames)
+
+
+def test_openpose_json_of_how2sign():
+    frames = openpose_frames()
     clip = process("how2sign", keypoints=frames[..., :2], confidence=frames[..., 2], layout="openpose137", fps=24.0)
     assert len(frames) == 62 and len(clip.keypoints) == 64 and clip.keypoint_mask.mean() > 0.99
     check_body(clip)
@@ -141,12 +146,7 @@ def test_hands_without_a_body_cannot_be_normalised():
 
 def test_wholebody_rows_made_from_openpose_agree_with_it():
     """No COCO-WholeBody file is at hand: the real OpenPose points, in that layout's order, must give the same clip."""
-    frames = []
-    for path in sorted((REAL_DATA / "how2sign_openpose" / "json").rglob("*_keypoints.json")):
-        person = json.loads(path.read_text())["people"][0]
-        parts = ("pose_keypoints_2d", "face_keypoints_2d", "hand_left_keypoints_2d", "hand_right_keypoints_2d")
-        frames.append(np.concatenate([np.reshape(person[part], (-1, 3)) for part in parts]))
-    frames = np.array(frames)
+    frames = openpose_frames()
     coco = [0, 16, 15, 18, 17, 5, 2, 6, 3, 7, 4, 12, 9, 13, 10, 14, 11]  # BODY_25 indices of COCO's 17
     wholebody = frames[:, coco + [19, 20, 21, 22, 23, 24] + list(range(25, 93)) + list(range(95, 137))]
     clip = process("wholebody", keypoints=wholebody[..., :2], confidence=wholebody[..., 2], layout="wholebody133", fps=24.0)

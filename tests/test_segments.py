@@ -7,6 +7,7 @@ from datasets import Dataset
 
 from datasets_scripts import schema
 from modeling_unigloR import KeypointProcessor
+from train import segments
 from train.segments import FrameStore, SegmentDataset, SegmentSampler, SegmentStream, consecutive_segments
 
 from .conftest import random_signing
@@ -67,12 +68,15 @@ def test_a_build_that_dies_leaves_nothing_that_looks_finished(tmp_path, monkeypa
     assert list((tmp_path / "uniglor_frames").iterdir()) == []
 
 
-def test_clips_that_cannot_be_used_are_left_out_and_named(tmp_path, caplog):
+def test_clips_that_cannot_be_used_are_left_out_and_named(tmp_path, monkeypatch):
     def nothing_seen_in_the_first(row, number):
         return row["confidence"] * (number > 0)
 
+    said = []
+    monkeypatch.setattr(segments.logger, "warning", said.append)
     kept = FrameStore.build(dataset_of([40, 30], confidence=nothing_seen_in_the_first), KeypointProcessor(), tmp_path)
     assert kept.ids.tolist() == ["clip-1"]
+    assert "1 of 2 clips cannot be used, the first: clip-0: not one keypoint" in said[0]
     with pytest.raises(ValueError, match="none of 1 clips can be used. clip-0"):
         FrameStore.build(dataset_of([40], confidence=nothing_seen_in_the_first), KeypointProcessor(), tmp_path)
 

@@ -4,6 +4,7 @@ Shapes: M frames of all clips, N segments of a batch, W frames in a window, K ke
 """
 
 import hashlib
+import inspect
 import os
 import shutil
 import tempfile
@@ -50,7 +51,8 @@ class FrameStore:
             processor: a `KeypointProcessor`.
             cache_dir: where the folder goes; by default beside the data sets' own cache.
         """
-        facts = [rows._fingerprint, processor.to_json_string(), "1"]
+        code = Path(inspect.getfile(type(processor))).read_text(encoding="utf-8")  # frames of another version of it are others
+        facts = [rows._fingerprint, processor.to_json_string(), code]
         key = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
         folder = Path(cache_dir or datasets.config.HF_DATASETS_CACHE) / "uniglor_frames" / key
         if not folder.exists():

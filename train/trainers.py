@@ -128,9 +128,9 @@ def scored_points(mask, model):
 
 
 @torch.no_grad()
-def latents_of_training(model, dataset, batch_size=256, max_segments=20_000, workers=0):
+def latents_of_training(model, dataset, batch_size=256, max_segments=20_000):
     """Unstandardised latents (N, D) of one segment of each training clip, at most `max_segments` of them."""
     model.eval()
     order = list(SegmentSampler(dataset))[:max_segments]
-    loader = DataLoader(dataset, sampler=order, batch_size=batch_size, collate_fn=_already_a_batch, num_workers=workers)
+    loader = DataLoader(dataset, sampler=order, batch_size=batch_size, collate_fn=_already_a_batch)
     return torch.cat([model.encoder(batch["keypoints"].to(model.device)).float().cpu() for batch in loader])
