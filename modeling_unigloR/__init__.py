@@ -5,15 +5,17 @@ Importing this package registers its models with transformers' Auto classes.
 
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
-from .configuration_uniglor import SignMAEConfig
+from .configuration_uniglor import SignMAEConfig, SignToTextConfig
 from .keypoint_processing_uniglor import Calibration, KeypointProcessor, ProcessedClip, map_layout
 from .keypoint_weighting_uniglor import keypoint_weights, part_variances
 from .keypoints_uniglor import LAYOUTS, SOURCE_LAYOUTS, adjacency
-from .modeling_sign_mae import SignMAE, SignMAEOutput
+from .modeling_sign_mae import SignMAE, SignMAEEncoderModel, SignMAEOutput
+from .modeling_sign_to_text import SignToText, SignToTextOutput
 
-AutoConfig.register(SignMAEConfig.model_type, SignMAEConfig)
-AutoModel.register(SignMAEConfig, SignMAE)
-AutoFeatureExtractor.register(SignMAEConfig, KeypointProcessor)
+for config, model in ((SignMAEConfig, SignMAE), (SignToTextConfig, SignToText)):
+    AutoConfig.register(config.model_type, config)
+    AutoModel.register(config, model)
+    AutoFeatureExtractor.register(config, KeypointProcessor)
 
 __all__ = [
     "LAYOUTS",
@@ -23,7 +25,11 @@ __all__ = [
     "ProcessedClip",
     "SignMAE",
     "SignMAEConfig",
+    "SignMAEEncoderModel",
     "SignMAEOutput",
+    "SignToText",
+    "SignToTextConfig",
+    "SignToTextOutput",
     "adjacency",
     "keypoint_weights",
     "map_layout",

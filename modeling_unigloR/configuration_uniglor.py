@@ -1,6 +1,7 @@
 """Configurations of the UniGloR models. Defaults are the paper's; what the paper leaves open is marked "ours"."""
 
-from transformers import PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
 
 from .keypoints_uniglor import get_layout, layout_hash
 
@@ -123,4 +124,93 @@ class SignMAEConfig(UniGloRConfig):
             raise ValueError(f"latent_views={self.latent_views} must be 1 or window_size={self.window_size} (None chooses the latter).")
 
 
+# The text model of sign-to-text where no pretrained one is given: Joint-SLT's sizes (appendix B.2). Ids are those of
+# the tokenizers that the training script makes.
+TEXT_DEFAULTS = {
+    "model_type": "bart",
+    "vocab_size": 3000,
+    "d_model": 512,
+    "encoder_layers": 3,
+    "decoder_layers": 3,
+    "encoder_attention_heads": 8,
+    "decoder_attention_heads": 8,
+    "encoder_ffn_dim": 2048,
+    "decoder_ffn_dim": 2048,
+    "dropout": 0.1,
+    "attention_dropout": 0.1,
+    "activation_function": "relu",
+    "max_position_embeddings": 1024,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 1,
+    "forced_eos_token_id": None,
+}
+
+
+class SignToTextConfig(UniGloRConfig):
+    """Configuration of `SignToText` (paper section 3.4): a SignMAE that reads, and any encoder-decoder of `AutoModelForSeq2SeqLM`."""
+
+    model_type = "sign_to_text"
+    sub_configs_defaults = {
+        "sign_mae_config": SignMAEConfig,
+        "text_config": SubConfigSpec(
+            AutoConfig, model_type="bart", init_kwargs={k: v for k, v in TEXT_DEFAULTS.items() if k != "model_type"}
+        ),
+    }
+
+    sign_mae_config: dict | PreTrainedConfig | None = None  # with sign_encoder="frames", only its layout and channels are read
+    text_config: dict | PreTrainedConfig | None = None  # a bart's missing fields are TEXT_DEFAULTS
+    is_encoder_decoder: bool = True
+
+    # Signing
+    sign_encoder: str = "segments"  # or "frames": Joint-SLT's way, each frame's keypoints (Tab 1)
+    stride: int | None = None  # frames between segment starts; sign_mae_config's by default
+    frame_stride: int = 1  # of "frames": every how manieth frame is read
+    freeze_sign_mae: bool = True
+
+    # Text model
+    freeze_text_model: bool = False  # only what leads the signing into it is trained
+    lora_rank: int = 0  # above 0: low-rank adapters in the text model are trained, in place of its weights (needs peft)
+    lora_alpha: int = 32
+    lora_dropout: float = 0.1
+    lora_targets: list[str] | None = None  # names of linear layers; queries and values by default
+    label_smoothing: float = 0.0
+
+    # Baselines (Tab 1)
+    gloss_loss_weight: float = 0.0  # CTC on glosses, "frames" only: Joint-SLT with glosses (Camgoz et al. 2020)
+    glosses: list[str] | None = None  # the annotators' labels, in the order of the CTC head; its output 0 is the blank
+    contrastive_loss_weight: float = 0.0  # ConSLT (Fu et al. 2023)
+    contrastive_negatives: int = 500  # tokens drawn from the vocabulary, not in the sentence
+    contrastive_temperature: float = 0.1
+
+    def __post_init__(self, **kwargs):
+        if self.text_config is None or isinstance(self.text_config, dict):
+            given = self.text_config or {}
+            self.text_config = {**TEXT_DEFAULTS, **given} if given.get("model_type", "bart") == "bart" else given
+        super().__post_init__(**kwargs)
+        if self.stride is None:
+            self.stride = self.sign_mae_config.stride
+
+    @property
+    def layout(self):
+        return self.sign_mae_config.layout
+
+    def _validate(self):
+        self._check_choice("sign_encoder", ("segments", "frames"))
+        self._check_at_least(1, "frame_stride")
+        self._check_at_least(0, "lora_rank", "gloss_loss_weight", "contrastive_loss_weight", "label_smoothing")
+        if not self.text_config.is_encoder_decoder:
+            raise ValueError(
+                f"text_config is a {self.text_config.model_type!r}, expected an encoder-decoder such as bart, mbart, marian, mt5."
+            )
+        if self.gloss_loss_weight and self.sign_encoder != "frames":
+            raise ValueError("gloss_loss_weight needs sign_encoder='frames': glosses have no place in a segment (Joint-SLT only).")
+        if self.gloss_loss_weight and not self.glosses:
+            raise ValueError("gloss_loss_weight is above 0, but glosses is empty. Expected the list of the training set's glosses.")
+        if self.freeze_text_model and self.lora_rank:
+            raise ValueError(f"freeze_text_model=True and lora_rank={self.lora_rank} exclude each other.")
+
+
 SignMAEConfig.register_for_auto_class("AutoConfig")
+SignToTextConfig.register_for_auto_class("AutoConfig")

@@ -167,12 +167,8 @@ class SignMAEDecoder(nn.Module):
             return self.paths @ (offsets.to(self.offset_mean.dtype) * self.offset_std + self.offset_mean)
 
 
-class SignMAE(UniGloRPreTrainedModel):
-    """Masked autoencoder that gives one vector for every window of signing, without glosses or labels.
-
-    `forward` is pretraining. `encode`, `encode_sequence` and `decode` are what other models use: their latents are standardised
-    by `latent_mean` and `latent_std`, which pretraining stores at its end.
-    """
+class SegmentEncodingModel(UniGloRPreTrainedModel):
+    """What reads whole clips into standardised latents: shared by `SignMAE` and `SignMAEEncoderModel`, which finish it."""
 
     config: SignMAEConfig
     config_class = SignMAEConfig
@@ -182,11 +178,8 @@ class SignMAE(UniGloRPreTrainedModel):
     def __init__(self, config):
         super().__init__(config)
         self.encoder = SignMAEEncoder(config)
-        self.decoder = SignMAEDecoder(config)
         self.register_buffer("latent_mean", torch.zeros(config.hidden_size))
         self.register_buffer("latent_std", torch.ones(config.hidden_size))
-        self.register_buffer("keypoint_presence", torch.ones(config.num_keypoints))  # 0: never learned, so never drawn or scored
-        self.post_init()
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -195,71 +188,14 @@ class SignMAE(UniGloRPreTrainedModel):
             init.normal_(module.gloss_token, std=self.config.initializer_range)
             if self.config.mask_strategy == "replace":
                 init.normal_(module.mask_token, std=self.config.initializer_range)
-        elif isinstance(module, SignMAEDecoder):
-            init.copy_(module.queries, sinusoids(*module.queries.shape))  # amplitude 1, like the encoder's positions
-            init.normal_(module.keypoint_projection.weight, std=self.config.initializer_range)  # start near the mean pose
-            init.copy_(module.paths, torch.from_numpy(paths_to_center(self.config.layout)))
-            init.zeros_(module.offset_mean)
-            init.ones_(module.offset_std)
-            if module.autoregressive:
-                init.normal_(module.start_token, std=self.config.initializer_range)
-        elif isinstance(module, SignMAE):
+        elif isinstance(module, SegmentEncodingModel):
             init.zeros_(module.latent_mean)
             init.ones_(module.latent_std)
-            init.ones_(module.keypoint_presence)
-
-    # --- Pretraining --------------------------------------------------------------------------------------------------------------
-
-    def forward(self, keypoints, keypoint_mask=None, noise=None, return_loss=True):
-        """One pretraining step's loss on segments whose frames are all real.
-
-        Args:
-            keypoints: (N, W, K, C) in shoulder lengths, from `KeypointProcessor`.
-            keypoint_mask: (N, W, K), 1 where the point was seen; by default everywhere. Unseen points carry no loss.
-            noise: (N, W); the frames with the smallest values are masked. Random by default.
-            return_loss: False leaves out the loss.
-
-        Returns:
-            `SignMAEOutput`. With autoregressive decoding the reconstruction is teacher-forced; `decode` never is.
-        """
-        self._check_segments(keypoints)
-        masked = self.mask_frames(keypoints, noise)  # (N, W)
-        latent = self.encoder(keypoints, masked)  # (N, D)
-        reconstruction = self.decoder(latent, previous_keypoints=keypoints)  # (N, W, K, C)
-        loss = self.reconstruction_loss(reconstruction, keypoints, keypoint_mask) if return_loss else None
-        return SignMAEOutput(loss=loss, latent=latent, reconstruction=reconstruction, masked=masked)
-
-    def mask_frames(self, keypoints, noise=None):
-        """(N, W) bool, exactly `config.num_masked_frames` of them True in each segment."""
-        if noise is None:
-            noise = torch.rand(keypoints.shape[:2], device=keypoints.device)
-        hidden = noise.argsort(dim=1)[:, : self.config.num_masked_frames]
-        return torch.zeros_like(noise, dtype=torch.bool).scatter(1, hidden, True)
-
-    def reconstruction_loss(self, reconstruction, keypoints, keypoint_mask=None):
-        """Squared error of all frames, weighted by part (Eq 2), divided by the number of present coordinates."""
-        if keypoint_mask is None:
-            keypoint_mask = keypoints.new_ones(keypoints.shape[:3])
-        keypoint_mask = keypoint_mask.to(torch.float32)
-        weights = keypoint_weights(keypoints, keypoint_mask, self.config) * keypoint_mask  # (N, W, K)
-        error = (reconstruction.float() - keypoints.float()).square().sum(-1)
-        return (error * weights).sum() / (keypoint_mask.sum() * keypoints.shape[-1]).clamp_min(1)  # by what is present, not by the weights
-
-    # --- Use ----------------------------------------------------------------------------------------------------------------------
 
     def encode(self, keypoints):
         """Standardised latents of segments, nothing masked: (N, W, K, C) -> (N, D)."""
         self._check_segments(keypoints)
         return (self.encoder(keypoints) - self.latent_mean) / self.latent_std
-
-    def decode(self, latents):
-        """Undoes `encode`: standardised latents (..., D) -> keypoints (..., W, K, C) in shoulder lengths."""
-        latent = (latents * self.latent_std + self.latent_mean).reshape(-1, latents.shape[-1])
-        return self.decoder(latent).view(*latents.shape[:-1], *self.segment_shape)
-
-    def reconstruct(self, keypoints):
-        """Segments through encoder and decoder, nothing masked: (N, W, K, C) -> (N, W, K, C)."""
-        return self.decode(self.encode(keypoints))
 
     def encode_sequence(self, keypoints, attention_mask=None, stride=None, batch_size=None):
         """Latents of every window of whole clips. Padding never enters the convolutions.
@@ -311,18 +247,6 @@ class SignMAE(UniGloRPreTrainedModel):
         return later.clamp_min(0) + 1 if isinstance(later, torch.Tensor) else max(later, 0) + 1
 
     @torch.no_grad()
-    def set_keypoint_statistics(self, presence, offset_mean, offset_std):
-        """Stores what the training frames say of each point, before training.
-
-        Args:
-            presence: (K,) share of frames that show the point. Under a half, it is neither drawn nor scored.
-            offset_mean, offset_std: (K, C) of its offset from its parent, which the decoder's output is given in.
-        """
-        self.keypoint_presence.copy_((presence >= 0.5).float())
-        self.decoder.offset_mean.copy_(offset_mean)
-        self.decoder.offset_std.copy_(offset_std.clamp_min(OFFSET_FLOOR))
-
-    @torch.no_grad()
     def set_latent_statistics(self, mean, std):
         """Stores the mean and standard deviation (D,) of unstandardised latents over the training set."""
         self.latent_mean.copy_(mean)
@@ -340,6 +264,108 @@ class SignMAE(UniGloRPreTrainedModel):
                 f"window_size frames of layout {self.config.layout!r}, as KeypointProcessor(layout={self.config.layout!r}) gives them. "
                 "Whole clips go through encode_sequence."
             )
+
+
+class SignMAEEncoderModel(SegmentEncodingModel):
+    """The half of a `SignMAE` that reads, without the decoder; loads from a SignMAE's checkpoint too."""
+
+    _keys_to_ignore_on_load_unexpected = [r"decoder\..*", "keypoint_presence"]
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.post_init()
+
+    def forward(self, keypoints, attention_mask=None, stride=None):
+        """Whole clips (B, T, K, C), (B, T) -> latents (B, S, D), latent_mask (B, S); see `encode_sequence`."""
+        return self.encode_sequence(keypoints, attention_mask, stride)
+
+
+class SignMAE(SegmentEncodingModel):
+    """Masked autoencoder that gives one vector for every window of signing, without glosses or labels.
+
+    `forward` is pretraining. `encode`, `encode_sequence` and `decode` are what other models use: their latents are standardised
+    by `latent_mean` and `latent_std`, which pretraining stores at its end.
+    """
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.decoder = SignMAEDecoder(config)
+        self.register_buffer("keypoint_presence", torch.ones(config.num_keypoints))  # 0: never learned, so never drawn or scored
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, SignMAEDecoder):
+            init.copy_(module.queries, sinusoids(*module.queries.shape))  # amplitude 1, like the encoder's positions
+            init.normal_(module.keypoint_projection.weight, std=self.config.initializer_range)  # start near the mean pose
+            init.copy_(module.paths, torch.from_numpy(paths_to_center(self.config.layout)))
+            init.zeros_(module.offset_mean)
+            init.ones_(module.offset_std)
+            if module.autoregressive:
+                init.normal_(module.start_token, std=self.config.initializer_range)
+        elif isinstance(module, SignMAE):
+            init.ones_(module.keypoint_presence)
+
+    # --- Pretraining --------------------------------------------------------------------------------------------------------------
+
+    def forward(self, keypoints, keypoint_mask=None, noise=None, return_loss=True):
+        """One pretraining step's loss on segments whose frames are all real.
+
+        Args:
+            keypoints: (N, W, K, C) in shoulder lengths, from `KeypointProcessor`.
+            keypoint_mask: (N, W, K), 1 where the point was seen; by default everywhere. Unseen points carry no loss.
+            noise: (N, W); the frames with the smallest values are masked. Random by default.
+            return_loss: False leaves out the loss.
+
+        Returns:
+            `SignMAEOutput`. With autoregressive decoding the reconstruction is teacher-forced; `decode` never is.
+        """
+        self._check_segments(keypoints)
+        masked = self.mask_frames(keypoints, noise)  # (N, W)
+        latent = self.encoder(keypoints, masked)  # (N, D)
+        reconstruction = self.decoder(latent, previous_keypoints=keypoints)  # (N, W, K, C)
+        loss = self.reconstruction_loss(reconstruction, keypoints, keypoint_mask) if return_loss else None
+        return SignMAEOutput(loss=loss, latent=latent, reconstruction=reconstruction, masked=masked)
+
+    def mask_frames(self, keypoints, noise=None):
+        """(N, W) bool, exactly `config.num_masked_frames` of them True in each segment."""
+        if noise is None:
+            noise = torch.rand(keypoints.shape[:2], device=keypoints.device)
+        hidden = noise.argsort(dim=1)[:, : self.config.num_masked_frames]
+        return torch.zeros_like(noise, dtype=torch.bool).scatter(1, hidden, True)
+
+    def reconstruction_loss(self, reconstruction, keypoints, keypoint_mask=None):
+        """Squared error of all frames, weighted by part (Eq 2), divided by the number of present coordinates."""
+        if keypoint_mask is None:
+            keypoint_mask = keypoints.new_ones(keypoints.shape[:3])
+        keypoint_mask = keypoint_mask.to(torch.float32)
+        weights = keypoint_weights(keypoints, keypoint_mask, self.config) * keypoint_mask  # (N, W, K)
+        error = (reconstruction.float() - keypoints.float()).square().sum(-1)
+        return (error * weights).sum() / (keypoint_mask.sum() * keypoints.shape[-1]).clamp_min(1)  # by what is present, not by the weights
+
+    # --- Use ----------------------------------------------------------------------------------------------------------------------
+
+    def decode(self, latents):
+        """Undoes `encode`: standardised latents (..., D) -> keypoints (..., W, K, C) in shoulder lengths."""
+        latent = (latents * self.latent_std + self.latent_mean).reshape(-1, latents.shape[-1])
+        return self.decoder(latent).view(*latents.shape[:-1], *self.segment_shape)
+
+    def reconstruct(self, keypoints):
+        """Segments through encoder and decoder, nothing masked: (N, W, K, C) -> (N, W, K, C)."""
+        return self.decode(self.encode(keypoints))
+
+    @torch.no_grad()
+    def set_keypoint_statistics(self, presence, offset_mean, offset_std):
+        """Stores what the training frames say of each point, before training.
+
+        Args:
+            presence: (K,) share of frames that show the point. Under a half, it is neither drawn nor scored.
+            offset_mean, offset_std: (K, C) of its offset from its parent, which the decoder's output is given in.
+        """
+        self.keypoint_presence.copy_((presence >= 0.5).float())
+        self.decoder.offset_mean.copy_(offset_mean)
+        self.decoder.offset_std.copy_(offset_std.clamp_min(OFFSET_FLOOR))
 
 
 SignMAE.register_for_auto_class("AutoModel")
