@@ -124,10 +124,11 @@ class SignMAEConfig(UniGloRConfig):
             raise ValueError(f"latent_views={self.latent_views} must be 1 or window_size={self.window_size} (None chooses the latter).")
 
 
-# The text model of sign-to-text where no pretrained one is given: Joint-SLT's sizes (appendix B.2). Ids are those of
-# the tokenizers that the training script makes.
+# The text model of sign-to-text where no pretrained one is given: Joint-SLT's sizes (appendix B.2), and as there pre-norm layers,
+# which is mBART's architecture; init_std is d_model ** -0.5, as Xavier's. Ids are those of the tokenizers that the training script
+# makes; mBART's decoder starts with the end of a sentence.
 TEXT_DEFAULTS = {
-    "model_type": "bart",
+    "model_type": "mbart",
     "vocab_size": 3000,
     "d_model": 512,
     "encoder_layers": 3,
@@ -143,7 +144,7 @@ TEXT_DEFAULTS = {
     "pad_token_id": 0,
     "bos_token_id": 1,
     "eos_token_id": 2,
-    "decoder_start_token_id": 1,
+    "decoder_start_token_id": 2,
     "forced_eos_token_id": None,
 }
 
@@ -154,13 +155,11 @@ class SignToTextConfig(UniGloRConfig):
     model_type = "sign_to_text"
     sub_configs_defaults = {
         "sign_mae_config": SignMAEConfig,
-        "text_config": SubConfigSpec(
-            AutoConfig, model_type="bart", init_kwargs={k: v for k, v in TEXT_DEFAULTS.items() if k != "model_type"}
-        ),
+        "text_config": SubConfigSpec(AutoConfig, model_type="mbart"),
     }
 
     sign_mae_config: dict | PreTrainedConfig | None = None  # with sign_encoder="frames", only its layout and channels are read
-    text_config: dict | PreTrainedConfig | None = None  # a bart's missing fields are TEXT_DEFAULTS
+    text_config: dict | PreTrainedConfig | None = None  # an mbart's missing fields are TEXT_DEFAULTS
     is_encoder_decoder: bool = True
 
     # Signing
@@ -187,7 +186,10 @@ class SignToTextConfig(UniGloRConfig):
     def __post_init__(self, **kwargs):
         if self.text_config is None or isinstance(self.text_config, dict):
             given = self.text_config or {}
-            self.text_config = {**TEXT_DEFAULTS, **given} if given.get("model_type", "bart") == "bart" else given
+            if given.get("model_type", "mbart") == "mbart":
+                given = {**TEXT_DEFAULTS, **given}
+                given.setdefault("init_std", given["d_model"] ** -0.5)
+            self.text_config = given
         super().__post_init__(**kwargs)
         if self.stride is None:
             self.stride = self.sign_mae_config.stride

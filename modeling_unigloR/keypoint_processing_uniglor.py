@@ -321,15 +321,16 @@ class KeypointProcessor(FeatureExtractionMixin):
             raise ValueError(f"{name}: found {points.shape[-1]} channels, expected {self.num_channels} (num_channels of this processor).")
         points = points[..., : self.num_channels]
         if relative is None:
-            body = points[:, self._body][present[:, self._body]][:, :2]
-            relative = get_source_layout(layout).image and len(body) > 0 and np.median(np.abs(body)) <= RELATIVE_LIMIT
+            relative = self._is_relative(points, present, layout)
         if relative:
             points = points * _relative_to_pixels(width, height, aspect, points.shape[-1], self.noisy_frame_unit, name)
         return points, present
 
-    @property
-    def _body(self):
-        return get_layout(self.layout).parts["body"]
+    def _is_relative(self, points, present, layout):
+        """Whether coordinates are 0..1 of the image, by their size."""
+        span = get_layout(self.layout).parts["body"]
+        body = points[:, span][present[:, span]][:, :2]
+        return bool(get_source_layout(layout or self.layout).image and len(body) > 0 and np.median(np.abs(body)) <= RELATIVE_LIMIT)
 
     def _calibrate(self, points, present, name):
         layout, index = get_layout(self.layout), point_index(self.layout)

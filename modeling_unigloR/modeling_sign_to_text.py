@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModelForSeq2SeqLM, GenerationMixin
+from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .configuration_uniglor import SignToTextConfig
@@ -73,6 +74,17 @@ class SignToText(UniGloRPreTrainedModel, GenerationMixin):
         if config.lora_rank:
             self._add_adapters()
         self._freeze()
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if module is self.projection:
+            # As large as the text model's token embeddings: its positions, which are added, must not drown.
+            text_config = self.config.text_config
+            size = getattr(text_config, "init_std", 1.0)
+            if getattr(text_config, "scale_embedding", False):
+                size *= text_config.hidden_size**0.5
+            init.normal_(module.weight, std=size / module.in_features**0.5)
 
     @classmethod
     def from_parts(cls, sign_mae, text_model=None, **fields):

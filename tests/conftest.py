@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_unigloR import SignMAE, SignMAEConfig
+from modeling_unigloR import KeypointProcessor, SignMAE, SignMAEConfig, SignToText, SignToTextPipeline
 from modeling_unigloR.keypoints_uniglor import get_layout, point_index
 
 torch.set_num_threads(1)
@@ -47,6 +47,31 @@ def tiny_sign_mae():
         model.encoder.graph.alpha.data.fill_(0.5)
         model.encoder.graph.norm.weight.data.fill_(1.0)
         return model
+
+    return make
+
+
+TINY_TEXT = dict(
+    d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=32,
+    decoder_ffn_dim=32, max_position_embeddings=128,
+)  # fmt: skip
+TEXTS = ["am sonntag regnet es .", "morgen scheint die sonne .", "im norden schnee ."]
+
+
+@pytest.fixture
+def tiny_sign_to_text(tiny_sign_mae):
+    """A factory of pipelines around tiny random SignToTexts: `tiny_sign_to_text(sign_encoder="frames").model`."""
+
+    def make(seed=0, texts=TEXTS, sign_mae=None, text_config=None, **fields):
+        from train.tokenizers import train_tokenizer
+
+        tokenizer = train_tokenizer(texts)
+        sign_mae = tiny_sign_mae(seed) if sign_mae is None else sign_mae
+        torch.manual_seed(seed)
+        text_config = TINY_TEXT | {"vocab_size": len(tokenizer)} | (text_config or {})
+        model = SignToText.from_parts(sign_mae, text_config=text_config, **fields).eval()
+        processor = KeypointProcessor(layout=sign_mae.config.layout, num_channels=sign_mae.config.num_channels)
+        return SignToTextPipeline(model=model, tokenizer=tokenizer, feature_extractor=processor, device="cpu")
 
     return make
 

@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 
 import yaml
-from transformers import TrainingArguments
+from transformers import Seq2SeqTrainingArguments, TrainingArguments
 
 CONFIGS = Path(__file__).parent / "configs"
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")  # YAML 1.1 takes 1e-4 for a string
@@ -42,6 +42,22 @@ class UniGloRTrainingArguments(TrainingArguments):
 
     def get_warmup_steps(self, num_training_steps):
         return min(super().get_warmup_steps(num_training_steps), self.max_warmup_steps)
+
+
+@dataclasses.dataclass
+class TranslationTrainingArguments(UniGloRTrainingArguments, Seq2SeqTrainingArguments):
+    """The same for the text tasks: evaluation translates, and the model that translated best is kept."""
+
+    num_train_epochs: float = 75  # the paper's, with early stopping on BLEU-4
+    per_device_eval_batch_size: int = 64
+    predict_with_generate: bool = True
+    load_best_model_at_end: bool | None = True
+    metric_for_best_model: str | None = "bleu4"
+    early_stopping_patience: int | None = 10  # ours: evaluations without a better score; none trains to the end
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.greater_is_better = not self.metric_for_best_model.endswith(("loss", "wer", "cer"))
 
 
 def read_fields(argv, default_config):

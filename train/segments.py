@@ -27,9 +27,11 @@ class FrameStore:
         keypoints: (M, K, C) float32 and keypoint_mask (M, K) bool, memory-mapped.
         offsets: (clips + 1,) int64, where each clip starts.
         ids: (clips,) names of the clips.
+        key: names the folder by the rows, the processor and its code.
     """
 
     def __init__(self, folder):
+        self.key = Path(folder).name
         index = np.load(Path(folder) / "index.npz")
         self.offsets, self.ids = index["offsets"], index["ids"]
         shape = (int(self.offsets[-1]), *index["point_shape"])

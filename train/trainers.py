@@ -5,12 +5,15 @@ import math
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback
+from transformers import Seq2SeqTrainer, Trainer, TrainerCallback
 from transformers.trainer_utils import speed_metrics
 
+from train.clips import ClipSampler
 from train.metrics import reconstruction
+from train.metrics.text import text_scores
 from train.segments import SegmentDataset, SegmentSampler
 
 
@@ -18,7 +21,21 @@ class NonFiniteLossError(RuntimeError):
     """Training met a loss that is not a number; the last checkpoint was saved before it."""
 
 
-class SegmentTrainer(Trainer):
+class WithoutPickles:
+    """For a Trainer: its folders hold no pickle and no path of this machine."""
+
+    def _save(self, output_dir=None, state_dict=None):
+        """As the base class, but training arguments as JSON, without this machine's folders, instead of a pickle."""
+        super()._save(output_dir, state_dict)
+        if not self.args.should_save:  # another process does, and the folder may not be there yet
+            return
+        folder = Path(output_dir or self.args.output_dir)
+        (folder / "training_args.bin").unlink(missing_ok=True)
+        kept = {key: value for key, value in self.args.to_dict().items() if not key.endswith(("_dir", "_checkpoint", "_token"))}
+        (folder / "training_args.json").write_text(json.dumps(kept, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8")
+
+
+class SegmentTrainer(WithoutPickles, Trainer):
     """Pretrains a `SignMAE` on a `SegmentDataset` or `SegmentStream`.
 
     `eval_dataset` is (keypoints, keypoint_mask, follows) as `segments.consecutive_segments` gives it; evaluation reconstructs
@@ -28,12 +45,12 @@ class SegmentTrainer(Trainer):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self._unchecked = []  # (loss, clips, step) since the last look
-        self.add_callback(_EpochOfSegments(self))
+        self.add_callback(_EpochOfSampler(self))
 
     def _get_train_sampler(self, train_dataset=None):
         if isinstance(self.train_dataset, SegmentDataset):
-            self.segment_sampler = SegmentSampler(self.train_dataset)
-            return self.segment_sampler
+            self.epoch_sampler = SegmentSampler(self.train_dataset)
+            return self.epoch_sampler
         return super()._get_train_sampler(train_dataset)
 
     def get_train_dataloader(self):
@@ -66,16 +83,6 @@ class SegmentTrainer(Trainer):
         self.check_loss()  # what is saved is never newer than the last good step
         super()._save_checkpoint(model, trial)
 
-    def _save(self, output_dir=None, state_dict=None):
-        """As the base class, but training arguments as JSON, without this machine's folders, instead of a pickle."""
-        super()._save(output_dir, state_dict)
-        if not self.args.should_save:  # another process does, and the folder may not be there yet
-            return
-        folder = Path(output_dir or self.args.output_dir)
-        (folder / "training_args.bin").unlink(missing_ok=True)
-        kept = {key: value for key, value in self.args.to_dict().items() if not key.endswith(("_dir", "_checkpoint", "_token"))}
-        (folder / "training_args.json").write_text(json.dumps(kept, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8")
-
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
         start = time.time()
         keypoints, mask, follows = self.eval_dataset if eval_dataset is None else eval_dataset
@@ -88,15 +95,46 @@ class SegmentTrainer(Trainer):
         return metrics
 
 
-class _EpochOfSegments(TrainerCallback):
+class _EpochOfSampler(TrainerCallback):
     """Tells the sampler its epoch: the data loader's own word does not reach it through every wrapper."""
 
     def __init__(self, trainer):
         self.trainer = trainer
 
     def on_epoch_begin(self, args, state, control, **kwargs):
-        if hasattr(self.trainer, "segment_sampler"):
-            self.trainer.segment_sampler.set_epoch(int(state.epoch or 0))
+        if hasattr(self.trainer, "epoch_sampler"):
+            self.trainer.epoch_sampler.set_epoch(int(state.epoch or 0))
+
+
+class TranslationTrainer(WithoutPickles, Seq2SeqTrainer):
+    """Trains a `SignToText`; evaluation translates and scores every clip once, whatever the number of processes.
+
+    Args:
+        references: texts of the evaluation clips, in their order. What is scored is the text, not what the vocabulary has of it.
+        final_dot: see `metrics.text`.
+    """
+
+    def __init__(self, *args, references=(), final_dot="keep", **kwargs):
+        super().__init__(*args, compute_metrics=self.scores, **kwargs)
+        self.references, self.final_dot = list(references), final_dot
+        self.add_callback(_EpochOfSampler(self))
+
+    def _get_train_sampler(self, train_dataset=None):
+        self.epoch_sampler = ClipSampler(self.train_dataset.lengths, self.args.train_batch_size, self.args.seed)
+        return self.epoch_sampler
+
+    def evaluation_loop(self, *args, **kwargs):
+        self.gather_function = self.accelerator.gather_for_metrics  # Seq2SeqTrainer's own keeps the clips that fill the last batch
+        return super().evaluation_loop(*args, **kwargs)
+
+    def scores(self, evaluation):
+        """BLEU-1..4, character and word error rate of an evaluation's predictions."""
+        ids = np.where(evaluation.predictions < 0, self.processing_class.pad_token_id, evaluation.predictions)
+        predictions = self.processing_class.batch_decode(ids, skip_special_tokens=True)
+        if len(predictions) != len(self.references):
+            raise RuntimeError(f"Evaluation gave {len(predictions)} translations for {len(self.references)} clips.")
+        found = text_scores(predictions, self.references, self.final_dot, families=("slt", "error_rates"))
+        return {name: found[name] for name in found["signatures"]}
 
 
 def _already_a_batch(batch):

@@ -1,0 +1,154 @@
+"""Pipelines: `pipeline("sign-to-text", model=DIR)`.
+
+Shapes: T frames, S segments (or frames that are read), K keypoints, C channels, L text tokens.
+"""
+
+import os
+
+import numpy as np
+import torch
+from transformers import Pipeline
+from transformers.utils import logging
+
+from .keypoint_readers_uniglor import KeypointClip, read_keypoints
+from .keypoints_uniglor import get_layout
+
+logger = logging.get_logger(__name__)
+
+CLIP_PARAMETERS = ("layout", "fps", "width", "height", "confidence", "aspect", "missing", "relative", "causal", "calibration")
+
+
+class SignToTextPipeline(Pipeline):
+    """Translates clips into text.
+
+    A clip is an array (T, K, C) with `layout=`; a canonical row or any dict with `keypoints`; a `KeypointClip`; or a path that
+    `read_keypoints` reads (.npy, .npz, .pose, .skels, a folder of OpenPose JSON files, a video). Lists, generators and data sets of
+    them are translated one after the other, or with `batch_size` together.
+
+    Returns for each clip a dict:
+        translation_text: str. A machine's guess from keypoints; it replaces no interpreter.
+        score: mean log-probability of its tokens; nearer to 0 is surer.
+        attentions: with `return_attentions=True`, a dict with `tokens` (L), `cross` (layers, heads, L, S), `encoder` (layers, heads, S, S)
+            and `seconds` (S, 2), the start and end of what each column saw (frames where the rate is not known).
+    """
+
+    _load_tokenizer = True
+    _load_feature_extractor = True
+    _load_processor = False
+    _load_image_processor = False
+    _load_video_processor = False
+    _pipeline_calls_generate = True
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if getattr(self.model.config, "model_type", None) != "sign_to_text":
+            raise ValueError(
+                f"pipeline('sign-to-text') found a model of type {self.model.config.model_type!r}, expected 'sign_to_text': a folder "
+                "that train/train_sign_to_text.py wrote."
+            )
+        if self.feature_extractor.layout != self.model.config.layout:
+            raise ValueError(
+                f"The keypoint processor gives layout {self.feature_extractor.layout!r}, but the model reads {self.model.config.layout!r}. "
+                "Use the processor that was saved with the model."
+            )
+        if self.feature_extractor.num_channels != self.model.config.sign_mae_config.num_channels:
+            raise ValueError(
+                f"The keypoint processor gives {self.feature_extractor.num_channels} channels, but the model reads "
+                f"{self.model.config.sign_mae_config.num_channels}. Use the processor that was saved with the model."
+            )
+        self.model.check_tokenizer(self.tokenizer)
+
+    def __call__(self, inputs, **kwargs):
+        """Translates one clip, or several.
+
+        Args:
+            inputs: a clip or several, see the class.
+            layout, fps, width, height, confidence, aspect, missing, relative, causal, calibration: of the clip, see
+                `KeypointProcessor.process`; a row's own values come first.
+            return_attentions: whether to give attentions.
+            **kwargs: of `generate`, such as num_beams, and of `Pipeline`, such as batch_size.
+        """
+        return super().__call__(inputs, **kwargs)
+
+    def _sanitize_parameters(self, return_attentions=None, **kwargs):
+        clip = {name: kwargs.pop(name) for name in CLIP_PARAMETERS if name in kwargs}
+        chosen = {} if return_attentions is None else {"return_attentions": return_attentions}
+        return clip, chosen | kwargs, {}
+
+    def preprocess(self, inputs, **parameters):
+        clip = self.feature_extractor.process(**as_clip(inputs, parameters))
+        parts = get_layout(self.feature_extractor.layout).parts
+        if not any(clip.keypoint_mask[:, span].any() for part, span in parts.items() if part.endswith("_hand")):
+            logger.warning("No hand is visible in any frame of this clip: what the model says of it is a guess. See `score`.")
+        batch = self.feature_extractor.pad([clip], return_tensors="pt")
+        return {
+            "keypoints": batch["keypoints"],
+            "attention_mask": batch["attention_mask"],
+            "frame_times": torch.from_numpy(np.asarray(clip.frame_times, np.float64))[None],  # a frame's duration is worked out later
+        }
+
+    def _forward(self, model_inputs, return_attentions=False, **generate_kwargs):
+        keypoints, attention_mask = model_inputs["keypoints"], model_inputs["attention_mask"]
+        if self.model.config.sign_encoder == "frames":
+            read = {"keypoints": keypoints, "attention_mask": attention_mask}
+        else:  # encoded once, for decoding, score and attentions
+            latents, latent_mask = self.model.encode_sequence(keypoints, attention_mask)
+            read = {"latents": latents, "latent_mask": latent_mask}
+        ids = self.model.generate(**read, **self._prepare_generate_kwargs(generate_kwargs))  # (B, 1 + L)
+        labels = ids[:, 1:]
+        ended = (labels == self.tokenizer.eos_token_id).cumsum(1) - (labels == self.tokenizer.eos_token_id).long()
+        labels = labels.masked_fill(ended > 0, -100)
+        log_prob, num_tokens = self.model.score(labels, decoder_input_ids=ids[:, :-1], **read)
+        outputs = {
+            "ids": labels,
+            "score": log_prob / num_tokens.clamp_min(1),
+            "frame_times": model_inputs["frame_times"],
+            "num_frames": attention_mask.sum(1),
+        }
+        if return_attentions:
+            found = self.model.attentions(ids[:, :-1], **read)
+            outputs["cross"] = torch.stack(found.cross_attentions, 1)  # (B, layers, heads, L, S)
+            outputs["encoder"] = torch.stack(found.encoder_attentions, 1)
+            outputs["input_mask"] = found.input_mask
+        return outputs
+
+    def postprocess(self, outputs):
+        ids = outputs["ids"][0]
+        ids = ids[ids >= 0]
+        answer = {
+            "translation_text": self.tokenizer.decode(ids, skip_special_tokens=True).strip(),
+            "score": float(outputs["score"][0]),
+        }
+        if "cross" in outputs:
+            num_inputs, num_frames = int(outputs["input_mask"][0].sum()), int(outputs["num_frames"][0])
+            times = outputs["frame_times"][0, :num_frames].numpy()
+            step = float(np.median(np.diff(times))) if num_frames > 1 else 0.0
+            bounds = np.append(times, times[-1] + step)  # where each frame starts, and where the last ends
+            frames = self.model.input_frames(num_inputs).numpy().clip(0, num_frames)
+            answer["attentions"] = {
+                "tokens": self.tokenizer.convert_ids_to_tokens(ids.tolist()),
+                "cross": outputs["cross"][0, :, :, : len(ids), :num_inputs].float().numpy(),
+                "encoder": outputs["encoder"][0, :, :, :num_inputs, :num_inputs].float().numpy(),
+                "seconds": bounds[frames],
+            }
+        return answer
+
+
+def as_clip(inputs, parameters):
+    """Arguments of `KeypointProcessor.process` for whatever a clip is given as; what the clip says itself comes before `parameters`."""
+    if isinstance(inputs, (str, os.PathLike)):
+        known = {name: parameters[name] for name in ("layout", "width", "height", "fps") if name in parameters}
+        return {**parameters, **vars(read_keypoints(inputs, **known)), "name": str(inputs)}
+    if isinstance(inputs, KeypointClip):
+        return {**parameters, **{name: value for name, value in vars(inputs).items() if value is not None}}
+    if isinstance(inputs, dict):
+        if "keypoints" not in inputs:
+            raise ValueError(f"Found a dict with {sorted(inputs)}, expected a row with keypoints (T, K, C) and layout.")
+        given = {name: inputs[name] for name in CLIP_PARAMETERS if inputs.get(name) is not None}
+        given |= {name: float(given[name]) for name in ("fps", "width", "height") if name in given}
+        given = {name: value for name, value in given.items() if not (isinstance(value, float) and np.isnan(value))}
+        return {**parameters, **given, "keypoints": np.asarray(inputs["keypoints"]), "name": str(inputs.get("id", "clip"))}
+    keypoints = np.asarray(inputs)
+    if keypoints.ndim == 4 and len(keypoints) == 1:
+        keypoints = keypoints[0]
+    return {**parameters, "keypoints": keypoints}

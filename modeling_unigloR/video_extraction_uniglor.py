@@ -1,0 +1,193 @@
+"""Keypoints from video: `extract_video(path)` -> `KeypointClip`, by MediaPipe Holistic or by RTMPose models of your own.
+
+MediaPipe's wheel 0.10.14 carries its models (later wheels do not), so nothing is downloaded. RTMPose needs two local ONNX files.
+
+Shapes: T frames, P people in a frame, K keypoints of the extractor's layout, C channels.
+"""
+
+import contextlib
+import hashlib
+import io
+import os
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from .keypoint_readers_uniglor import KeypointClip, detections_over_time
+
+
+class HolisticExtractor:
+    """MediaPipe Holistic: one person, 543 points in pixels (z in units of the width), body confidence = visibility."""
+
+    layout = "mediapipe543"
+    num_keypoints, num_channels = 543, 3
+
+    def __init__(self):
+        try:
+            with warnings.catch_warnings(), _quiet_stderr():
+                import mediapipe
+        except ImportError as error:
+            raise ImportError('Video is read by MediaPipe Holistic: pip install "mediapipe==0.10.14" av (Python 3.11 or 3.12)') from error
+        if not hasattr(mediapipe, "solutions"):
+            raise ImportError(
+                f"mediapipe {mediapipe.__version__} has no Holistic models inside; 0.10.14 has: pip install mediapipe==0.10.14"
+            )
+        self.facts = {"extractor": "mediapipe holistic", "version": mediapipe.__version__, "layout": self.layout}
+        with _quiet_stderr():
+            self._graph = mediapipe.solutions.holistic.Holistic(model_complexity=1)  # the only complexity whose model is in the wheel
+            self._graph.process(np.zeros((64, 64, 3), np.uint8))
+
+    def start(self):
+        """Forgets the person it followed: a new video begins."""
+        with _quiet_stderr():
+            self._graph.reset()
+            self._graph.process(np.zeros((64, 64, 3), np.uint8))  # what starting writes to stderr, it writes by the end of a frame
+
+    def __call__(self, image):
+        """(H, W, 3) uint8 RGB -> keypoints (P, K, C) in pixels, confidence (P, K); P is 0 or 1."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # protobuf's, about MediaPipe's way to call it
+            found = self._graph.process(image)
+        values = np.zeros((1, self.num_keypoints, 4), np.float32)  # x, y, z, confidence
+        parts = (found.pose_landmarks, 33), (found.face_landmarks, 468), (found.left_hand_landmarks, 21), (found.right_hand_landmarks, 21)
+        start = 0
+        for landmarks, size in parts:
+            if landmarks is not None:
+                points = landmarks.landmark
+                values[0, start : start + size, :3] = [(point.x, point.y, point.z) for point in points]
+                values[0, start : start + size, 3] = [point.visibility for point in points] if start == 0 else 1
+            start += size
+        height, width = image.shape[:2]
+        values[..., :3] *= (width, height, width)
+        return (values[..., :3], values[..., 3]) if values.any() else (values[:0, :, :3], values[:0, :, 3])
+
+
+class RTMPoseExtractor:
+    """RTMPose or RTMW whole-body models of 133 points through rtmlib, from local ONNX files; nothing is downloaded.
+
+    Confidences are the peaks of the models' SimCC heads, no probabilities: rtmlib itself takes a point as seen above 0.3
+    (`KeypointProcessor(min_confidence=0.3)`).
+
+    Args:
+        detector: path of a YOLOX person detector.
+        pose: path of a whole-body pose model.
+        device: "cpu" or "cuda", as rtmlib names it.
+    """
+
+    layout = "wholebody133"
+    num_keypoints, num_channels = 133, 2
+
+    def __init__(self, detector, pose, device="cpu"):
+        for path in (detector, pose):
+            if not Path(path).is_file():  # rtmlib would take it for an address to download from
+                raise FileNotFoundError(f"{path} does not exist. Expected an ONNX file of rtmlib's detector (YOLOX) and pose model (RTMW).")
+        try:
+            from rtmlib import YOLOX, RTMPose
+        except ImportError as error:
+            raise ImportError("RTMPose models are run by rtmlib: pip install rtmlib onnxruntime") from error
+        with contextlib.redirect_stdout(io.StringIO()):  # rtmlib prints what it loads
+            self._detector, self._pose = (
+                model(str(path), backend="onnxruntime", device=device) for model, path in ((YOLOX, detector), (RTMPose, pose))
+            )
+        height, width = _input_size(self._detector)
+        self._detector.model_input_size = (height, width)
+        height, width = _input_size(self._pose)
+        self._pose.model_input_size = (width, height)  # the two classes order it differently
+        hashes = {Path(path).name: hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in (detector, pose)}
+        self.facts = {"extractor": "rtmlib", "version": version("rtmlib"), "layout": self.layout, "models": hashes}
+
+    def start(self):
+        """Nothing to forget: every frame is new to it."""
+
+    def __call__(self, image):
+        """(H, W, 3) uint8 RGB -> keypoints (P, K, C) in pixels, confidence (P, K)."""
+        image = np.ascontiguousarray(image[..., ::-1])  # rtmlib takes BGR
+        boxes = self._detector(image)
+        if len(boxes) == 0:  # rtmlib would look for a person in the whole image, and find one
+            return np.zeros((0, self.num_keypoints, 2), np.float32), np.zeros((0, self.num_keypoints), np.float32)
+        keypoints, scores = self._pose(image, bboxes=boxes)
+        if scores.shape[1] != self.num_keypoints:
+            raise ValueError(f"The pose model gives {scores.shape[1]} keypoints, expected one of {self.num_keypoints} (whole body).")
+        return np.asarray(keypoints, np.float32), np.maximum(np.asarray(scores, np.float32), 0)
+
+
+def _input_size(model):
+    """(height, width) that an ONNX model takes, which rtmlib would have its callers know."""
+    return tuple(int(size) for size in model.session.get_inputs()[0].shape[2:4])
+
+
+def extract_video(path, extractor=None, progress=False):
+    """Estimates the keypoints of the one person in a video who signs: the most central and confident, followed by overlap.
+
+    Args:
+        path: a video file that FFmpeg reads; its rotation mark is obeyed.
+        extractor: a `HolisticExtractor` (by default a new one) or an `RTMPoseExtractor`, which serves many videos.
+        progress: whether to show a bar.
+
+    Returns:
+        `KeypointClip` in pixels, with the size and the frame rate of the video; a frame without a person is NaN.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file; not a video, one without frames, or one that shows nobody.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist.")
+    try:
+        import av
+    except ImportError as error:
+        raise ImportError("Video is decoded by PyAV: pip install av") from error
+    extractor = extractor if extractor is not None else HolisticExtractor()
+    extractor.start()
+    owner, keypoints, confidence, times, size = [], [], [], [], None
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise ValueError(f"{path}: no video in this file.")
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            rate = stream.average_rate
+            frames = tqdm(container.decode(stream), path.name, stream.frames or None, unit="frame", disable=not progress)
+            for number, frame in enumerate(frames):
+                image = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+                size = size or (image.shape[1], image.shape[0])
+                found, scores = extractor(np.ascontiguousarray(image))
+                owner += [number] * len(found)
+                keypoints.append(found)
+                confidence.append(scores)
+                times.append(frame.time)
+    except av.error.FFmpegError as error:
+        raise ValueError(f"{path}: not a video that can be decoded ({error.strerror}).") from error
+    if not times:
+        raise ValueError(f"{path}: a video without frames.")
+    if not owner:
+        raise ValueError(f"{path}: no person in any of its {len(times)} frames.")
+    keypoints, confidence = detections_over_time(
+        range(len(times)), owner, np.concatenate(keypoints), np.concatenate(confidence), width=size[0]
+    )
+    return KeypointClip(keypoints, confidence, extractor.layout, _frame_rate(rate, times), *size)
+
+
+def _frame_rate(rate, times):
+    """Frames a second by the frames' own times; the container's word where it agrees, as it is exact, or where there are none."""
+    rate = float(rate) if rate else None
+    if len(times) < 2 or None in (times[0], times[-1]) or times[-1] <= times[0]:
+        return rate
+    measured = (len(times) - 1) / (times[-1] - times[0])
+    return rate if rate and abs(rate - measured) < 0.01 * rate else measured  # browsers' recordings claim 1000
+
+
+@contextlib.contextmanager
+def _quiet_stderr():
+    """C++ writes past Python's sys.stderr; only the descriptor itself can be turned away."""
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)

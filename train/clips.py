@@ -1,0 +1,244 @@
+"""Whole clips for the text tasks: processed once, encoded once, and batched by length.
+
+Shapes: B clips, T frames, S segments, K keypoints, C channels, D size of a latent, L text tokens.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import datasets
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+from tqdm import tqdm
+from transformers.utils import logging
+
+from train.segments import FrameStore, describe, load_rows
+
+logger = logging.get_logger(__name__)
+
+MEGABATCH = 50  # batches whose clips are sorted by length together: little padding, much chance
+
+
+class Clips:
+    """The usable clips of one or several data sets, with their texts.
+
+    Attributes:
+        stores: `FrameStore`s.
+        ids, texts, glosses, languages: lists with an entry for each clip; a gloss may be None.
+    """
+
+    def __init__(self, specs, split, processor, frames_dir=None, needs_text=True):
+        self.stores, self.ids, self.texts, self.glosses, self.languages = [], [], [], [], []
+        for spec in specs:
+            rows = load_rows(spec, split)
+            if not hasattr(rows, "__len__"):
+                raise ValueError(
+                    f"Data set {describe(spec)!r} is streamed; the text tasks read a clip in every epoch. Leave streaming out."
+                )
+            columns = rows.select_columns([name for name in ("id", "text", "gloss", "language") if name in rows.column_names])
+            if needs_text and "text" not in columns.column_names:
+                raise ValueError(f"Data set {describe(spec)!r} has no column 'text', only {rows.column_names}.")
+            facts = {str(row["id"]): row for row in columns}
+            if len(facts) < len(rows):
+                raise ValueError(f"Data set {describe(spec)!r}, split {split!r}: {len(rows) - len(facts)} ids stand there twice.")
+            store = FrameStore.build(rows, processor, frames_dir, describe(spec))
+            self.stores.append(store)
+            for name in store.ids:
+                row = facts[str(name)]
+                if needs_text and not (row["text"] or "").strip():
+                    raise ValueError(f"Data set {describe(spec)!r}: clip {name!r} has no text. Remove it, or give it one.")
+                self.ids.append(str(name))
+                self.texts.append(row.get("text"))
+                self.glosses.append(row.get("gloss"))
+                self.languages.append(row.get("language"))
+        self._bounds = np.cumsum([0] + [len(store.lengths) for store in self.stores])
+
+    def __len__(self):
+        return len(self.ids)
+
+    @property
+    def num_frames(self):
+        """(clips,) frames of each clip."""
+        return np.concatenate([store.lengths for store in self.stores])
+
+    def keypoints(self, index):
+        """(T, K, C) float32 of a clip, and its keypoint_mask (T, K) bool."""
+        number = int(np.searchsorted(self._bounds, index, side="right")) - 1
+        store, clip = self.stores[number], index - self._bounds[number]
+        span = slice(store.offsets[clip], store.offsets[clip + 1])
+        return np.array(store.keypoints[span]), np.array(store.keypoint_mask[span])
+
+
+class LatentStore:
+    """Standardised latents of clips, end to end, memory-mapped from a folder: `store[index]` is (S, D) float32."""
+
+    def __init__(self, folder):
+        index = np.load(Path(folder) / "index.npz")
+        self.offsets = index["offsets"]
+        shape = (int(self.offsets[-1]), int(index["size"]))
+        self.latents = np.memmap(Path(folder) / "latents.f4", np.float32, "r", shape=shape)
+
+    def __len__(self):
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index):
+        return np.array(self.latents[self.offsets[index] : self.offsets[index + 1]])
+
+    @property
+    def lengths(self):
+        return np.diff(self.offsets)
+
+    @classmethod
+    def build(cls, clips, sign_mae, stride, cache_dir=None, description="latents", batch_size=16):
+        """Encodes every window of every clip into a folder named by frames, weights and stride, or opens the one that is there.
+
+        Args:
+            clips: `Clips`.
+            sign_mae: a `SignMAE` or `SignMAEEncoderModel`.
+            stride: frames between window starts.
+            cache_dir: where the folder goes; by default beside the data sets' own cache.
+            batch_size: clips that are encoded together.
+        """
+        key = hashlib.sha256("\n".join([_weights_hash(sign_mae), str(stride), *(store.key for store in clips.stores)]).encode())
+        folder = Path(cache_dir or datasets.config.HF_DATASETS_CACHE) / "uniglor_latents" / key.hexdigest()[:16]
+        if not folder.exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = Path(tempfile.mkdtemp(prefix=f"{folder.name}-unfinished-", dir=folder.parent))
+            try:
+                _write_latents(clips, sign_mae, stride, unfinished, description, batch_size)
+                os.rename(unfinished, folder)  # whole or not at all
+            except OSError:
+                if not folder.exists():  # else another process was faster
+                    raise
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
+        return cls(folder)
+
+
+def _weights_hash(model):
+    """Of the encoder's weights and the statistics that standardise its latents."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        if name.startswith(("encoder.", "latent_")):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@torch.no_grad()
+def _write_latents(clips, sign_mae, stride, folder, description, batch_size):
+    was_training = sign_mae.training
+    sign_mae.eval()
+    order = np.argsort(clips.num_frames, kind="stable")  # clips of like length together
+    offsets = np.cumsum([0] + [sign_mae.num_segments(int(length), stride) for length in clips.num_frames])
+    size = sign_mae.config.hidden_size
+    latents = np.memmap(folder / "latents.f4", np.float32, "w+", shape=(int(offsets[-1]), size))
+    for start in tqdm(range(0, len(order), batch_size), desc=f"Encoding {description}", unit=f" x {batch_size} clips"):
+        chosen = order[start : start + batch_size]
+        keypoints, attention_mask = pad([torch.from_numpy(clips.keypoints(index)[0]) for index in chosen])
+        encoded, latent_mask = sign_mae.encode_sequence(keypoints.to(sign_mae.device), attention_mask.to(sign_mae.device), stride)
+        for index, values, count in zip(chosen, encoded.float().cpu().numpy(), latent_mask.sum(1).tolist()):
+            latents[offsets[index] : offsets[index + 1]] = values[:count]
+    latents.flush()
+    np.savez(folder / "index.npz", offsets=offsets, size=size)
+    sign_mae.train(was_training)
+
+
+def pad(tensors, value=0.0):
+    """List of (T, ...) tensors -> (B, longest, ...), padded with `value`, and mask (B, longest) int64."""
+    padded = torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=value)
+    lengths = torch.tensor([len(tensor) for tensor in tensors])
+    return padded, (torch.arange(padded.shape[1]) < lengths[:, None]).long()
+
+
+class TranslationDataset(Dataset):
+    """A clip and its text in each item: `latents` (S, D) or `keypoints` (T, K, C), `labels` (L,) and, with glosses, `gloss_labels`.
+
+    Args:
+        clips: `Clips`.
+        tokenizer: ends every text with its end-of-sentence token.
+        latents: a `LatentStore`, or None: the items hold keypoints.
+        glosses: list of the glosses that are labels, or None.
+        max_target_length: longer texts are cut, and counted in one warning.
+    """
+
+    def __init__(self, clips, tokenizer, latents=None, glosses=None, max_target_length=None):
+        self.clips, self.latents = clips, latents
+        encoded = tokenizer(text_target=clips.texts).input_ids
+        too_long = sum(len(ids) > max_target_length for ids in encoded) if max_target_length else 0
+        if too_long:
+            logger.warning(f"{too_long} of {len(encoded)} texts have more than {max_target_length} tokens and are cut.")
+            encoded = [ids if len(ids) <= max_target_length else ids[: max_target_length - 1] + ids[-1:] for ids in encoded]
+        self.labels = [torch.tensor(ids) for ids in encoded]
+        self.gloss_labels = None
+        if glosses:
+            index = {gloss: number for number, gloss in enumerate(glosses)}
+            self.gloss_labels = [
+                torch.tensor([index[gloss] for gloss in (line or "").split() if gloss in index], dtype=torch.long) for line in clips.glosses
+            ]
+
+    def __len__(self):
+        return len(self.clips)
+
+    @property
+    def lengths(self):
+        """(clips,) how many inputs a clip gives, for batches of like length."""
+        return self.clips.num_frames if self.latents is None else self.latents.lengths
+
+    def __getitem__(self, index):
+        item = {"labels": self.labels[index]}
+        if self.latents is None:
+            item["keypoints"] = torch.from_numpy(self.clips.keypoints(index)[0])
+        else:
+            item["latents"] = torch.from_numpy(self.latents[index])
+        if self.gloss_labels is not None:
+            item["gloss_labels"] = self.gloss_labels[index]
+        return item
+
+
+class TranslationCollator:
+    """Pads items of `TranslationDataset` into a batch of `SignToText.forward`; with an augmentation, keypoints are varied first."""
+
+    def __init__(self, augmentation=None):
+        self.augmentation = augmentation
+
+    def __call__(self, items):
+        batch = {}
+        if "keypoints" in items[0]:
+            keypoints = [item["keypoints"] for item in items]
+            if self.augmentation is not None:
+                keypoints = [self.augmentation(clip) for clip in keypoints]
+            batch["keypoints"], batch["attention_mask"] = pad(keypoints)
+        else:
+            batch["latents"], batch["latent_mask"] = pad([item["latents"] for item in items])
+        for name in ("labels", "gloss_labels"):
+            if name in items[0]:
+                batch[name], _ = pad([item[name] for item in items], value=-100)
+        return batch
+
+
+class ClipSampler(Sampler):
+    """A shuffled epoch in which clips of like length stand together; a function of seed and epoch, so that resuming is exact."""
+
+    def __init__(self, lengths, batch_size, seed=0):
+        self.lengths, self.batch_size, self.seed, self.epoch = np.asarray(lengths), batch_size, seed, 0
+
+    def set_epoch(self, epoch):
+        self.epoch = int(epoch)
+
+    def __len__(self):
+        return len(self.lengths)
+
+    def __iter__(self):
+        rng = np.random.default_rng((self.seed, self.epoch))
+        order = rng.permutation(len(self.lengths))
+        groups = np.split(order, range(MEGABATCH * self.batch_size, len(order), MEGABATCH * self.batch_size))
+        order = np.concatenate([group[np.argsort(-self.lengths[group], kind="stable")] for group in groups])
+        whole = len(order) // self.batch_size * self.batch_size
+        batches = order[:whole].reshape(-1, self.batch_size)
+        yield from batches[rng.permutation(len(batches))].ravel().tolist()
+        yield from order[whole:].tolist()

@@ -1,0 +1,192 @@
+"""Trains a SignToText on canonical data sets whose rows have a text.
+
+    accelerate launch train/train_sign_to_text.py demo_sign_to_text.yaml --sign_mae outputs/demo/sign-mae    # small
+    accelerate launch train/train_sign_to_text.py paper_sign_to_text.yaml --sign_mae outputs/sign-mae --datasets DIR --output_dir OUT
+    ... --text_model google/mt5-small --lora_rank 16       # a pretrained text model
+    ... --sign_encoder frames                              # Joint-SLT on keypoints: the baseline, and the judge of text-to-sign
+
+Writes one folder, model, tokenizer and keypoint processor, that `pipeline("sign-to-text", model=DIR)` loads.
+"""
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transformers import AutoFeatureExtractor, AutoTokenizer, EarlyStoppingCallback, set_seed
+from transformers.utils import logging
+
+from modeling_unigloR import KeypointProcessor, SignMAEConfig, SignMAEEncoderModel, SignToText, SignToTextConfig
+from modeling_unigloR.pipelines_uniglor import SignToTextPipeline
+from train.arguments import TranslationTrainingArguments, distribute, print_help, read_fields
+from train.augmentation import KeypointAugmentation
+from train.clips import Clips, LatentStore, TranslationCollator, TranslationDataset
+from train.pretrain import last_checkpoint
+from train.tokenizers import KINDS, share_unknown, train_tokenizer
+from train.trainers import TranslationTrainer
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass
+class SignToTextArguments:
+    """What to translate, and with what.
+
+    Attributes:
+        datasets: entries of `segments.load_rows`; their rows have a text.
+        validation: the same, for early stopping on BLEU-4; none is fine.
+        sign_mae: checkpoint of a SignMAE; with sign_encoder="frames", only its processor and layout are used, and it may be left out.
+        text_model: checkpoint of a pretrained encoder-decoder; none makes a new one by text_config.
+        tokenizer: "words", "subwords" or "characters" of the training text, or a folder; a pretrained text model brings its own.
+        vocab_size: of subwords.
+        lowercase: whether the tokenizer that is made lower-cases.
+        target_language: of a multilingual text model's tokenizer, such as de_DE for mBART.
+        max_target_length: longer training texts are cut to so many tokens.
+        max_new_tokens: cap of decoding; part of every score's signature.
+        final_dot: "keep", "strip" or "add", see `metrics.text`.
+        cache_latents: latents are computed once; false encodes anew in every step, for an augmentation or a SignMAE that is trained.
+        augmentation: fields of `KeypointAugmentation`; needs cache_latents false, or sign_encoder="frames".
+        frames_dir: where processed frames and latents are kept; by default in the cache of `datasets`.
+    """
+
+    datasets: list = field(default_factory=list)
+    validation: list = field(default_factory=list)
+    sign_mae: str | None = None
+    text_model: str | None = None
+    tokenizer: str = "words"
+    vocab_size: int = 8000
+    lowercase: bool = True
+    target_language: str | None = None
+    max_target_length: int = 200
+    max_new_tokens: int = 100
+    final_dot: str = "keep"
+    cache_latents: bool = True
+    augmentation: dict | None = None
+    frames_dir: str | None = None
+
+
+OWNERS = {
+    "data": SignToTextArguments,
+    "model": SignToTextConfig,
+    "processor": KeypointProcessor,
+    "training": TranslationTrainingArguments,
+}
+
+
+def parse(argv, default_config="paper_sign_to_text.yaml"):
+    """-> SignToTextArguments, fields of SignToTextConfig, fields of KeypointProcessor, TranslationTrainingArguments."""
+    shares = distribute(read_fields(argv, default_config), OWNERS)
+    data = SignToTextArguments(**shares["data"])
+    data.datasets, data.validation = ([entry] if isinstance(entry, (str, dict)) else entry for entry in (data.datasets, data.validation))
+    if not data.datasets:
+        raise ValueError("No data set to train on. Give `datasets:` in the config or --datasets PATH ...")
+    frames = shares["model"].get("sign_encoder") == "frames"
+    if data.sign_mae is None and not frames:
+        raise ValueError(
+            "No SignMAE to read the signing with. Give --sign_mae DIR (train/pretrain.py makes one), or --sign_encoder frames."
+        )
+    frozen = shares["model"].get("freeze_sign_mae", True)
+    if data.cache_latents and not frames and (data.augmentation is not None or not frozen):
+        raise ValueError("An augmentation, or a SignMAE that is trained, changes the latents in every step: give --cache_latents false.")
+    if not data.validation:
+        shares["training"] |= {"eval_strategy": "no", "load_best_model_at_end": False}
+    return data, shares["model"], shares["processor"], TranslationTrainingArguments(**shares["training"])
+
+
+def main(argv=None):
+    argv = sys.argv[1:] if argv is None else argv
+    if "--help" in argv or "-h" in argv:
+        return print_help(__doc__, OWNERS)
+    data, model_fields, processor_fields, args = parse(argv)
+    set_seed(args.seed)
+    processor = make_processor(data.sign_mae, processor_fields)
+    with args.main_process_first(desc="processing clips"):
+        clips = Clips(data.datasets, "train", processor, data.frames_dir)
+        validation = Clips(data.validation, "validation", processor, data.frames_dir) if data.validation else None
+        tokenizer = make_tokenizer(data, clips.texts)
+        model = make_model(data, model_fields, processor, tokenizer, clips)
+        train_set, validation_set = (make_dataset(some, data, model, tokenizer) for some in (clips, validation))
+    if validation is not None:
+        unknown = share_unknown(tokenizer, validation.texts)
+        logger.warning(f"{len(clips)} training clips, {len(validation)} for validation; {unknown:.1%} of its tokens are unknown.")
+    trainer = TranslationTrainer(
+        model=model,
+        args=args,
+        train_dataset=train_set,
+        eval_dataset=validation_set,
+        data_collator=TranslationCollator(KeypointAugmentation(**data.augmentation) if data.augmentation is not None else None),
+        processing_class=tokenizer,
+        references=validation.texts if validation is not None else (),
+        final_dot=data.final_dot,
+        callbacks=[EarlyStoppingCallback(args.early_stopping_patience)]
+        if args.early_stopping_patience and validation is not None
+        else None,
+    )
+    trainer.train(resume_from_checkpoint=last_checkpoint(args))
+    report = {"num_train_clips": len(clips), "num_validation_clips": len(validation or ()), "steps": trainer.state.global_step}
+    if validation is not None:
+        scores = trainer.evaluate()
+        report["validation"] = {name: value for name, value in scores.items() if not name.endswith(("runtime", "second"))}
+    if model.config.lora_rank:
+        model.merge_adapters()
+    if trainer.is_world_process_zero():
+        pipeline = SignToTextPipeline(model=model, tokenizer=tokenizer, feature_extractor=processor)
+        pipeline.save_pretrained(args.output_dir)
+        Path(args.output_dir, "report.json").write_text(json.dumps(report, indent=2) + "\n")
+        if args.push_to_hub:
+            pipeline.push_to_hub(args.hub_model_id or Path(args.output_dir).name, private=args.hub_private_repo, token=args.hub_token)
+    trainer.accelerator.wait_for_everyone()
+    return report
+
+
+def make_processor(sign_mae, fields):
+    """The SignMAE's own processor, so that its latents mean here what they meant there; else one by `fields`."""
+    if sign_mae is None:
+        return KeypointProcessor(**fields)
+    processor = AutoFeatureExtractor.from_pretrained(sign_mae)
+    differing = {name: value for name, value in fields.items() if getattr(processor, name) != value}
+    if differing:
+        raise ValueError(f"{differing} differ from the processor of {sign_mae!r}, which its latents were learnt with. Leave them out.")
+    return processor
+
+
+def make_tokenizer(data, texts):
+    if data.text_model is None and data.tokenizer in KINDS:
+        return train_tokenizer(texts, data.tokenizer, data.vocab_size, data.lowercase)
+    tokenizer = AutoTokenizer.from_pretrained(data.text_model if data.tokenizer in KINDS else data.tokenizer)
+    if data.target_language is not None:
+        tokenizer.src_lang = tokenizer.tgt_lang = data.target_language
+    return tokenizer
+
+
+def make_model(data, fields, processor, tokenizer, clips):
+    """A SignToText of the given parts, whose text model has the tokenizer's ids."""
+    if data.text_model is None:
+        ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+        fields = fields | {"text_config": {"vocab_size": len(tokenizer), **ids, **(fields.get("text_config") or {})}}
+    if fields.get("gloss_loss_weight"):
+        fields = fields | {"glosses": sorted({gloss for line in clips.glosses for gloss in (line or "").split()})}
+    if data.sign_mae is not None:
+        sign_mae = SignMAEEncoderModel.from_pretrained(data.sign_mae)
+        model = SignToText.from_parts(sign_mae, data.text_model, **fields)
+    else:
+        config = SignMAEConfig(layout=processor.layout, num_channels=processor.num_channels)
+        model = SignToText.from_parts(SignMAEEncoderModel(config), data.text_model, **fields)
+    model.check_tokenizer(tokenizer)
+    model.generation_config.max_new_tokens = data.max_new_tokens
+    if data.target_language is not None:
+        model.generation_config.forced_bos_token_id = tokenizer.convert_tokens_to_ids(data.target_language)
+    return model
+
+
+def make_dataset(clips, data, model, tokenizer):
+    if clips is None:
+        return None
+    latents = None
+    if data.cache_latents and model.config.sign_encoder == "segments":
+        latents = LatentStore.build(clips, model.sign_mae, model.config.stride, data.frames_dir)
+    return TranslationDataset(clips, tokenizer, latents, model.config.glosses, data.max_target_length)
+
+
+if __name__ == "__main__":
+    main()
