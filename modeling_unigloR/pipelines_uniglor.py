@@ -77,8 +77,9 @@ class SignToTextPipeline(Pipeline):
 
     def preprocess(self, inputs, **parameters):
         clip = self.feature_extractor.process(**as_clip(inputs, parameters))
-        parts = get_layout(self.feature_extractor.layout).parts
-        if not any(clip.keypoint_mask[:, span].any() for part, span in parts.items() if part.endswith("_hand")):
+        layout = get_layout(self.feature_extractor.layout)
+        hands = [index for part, span in layout.parts.items() if part.endswith("_hand") for index in range(span.start, span.stop)]
+        if not clip.keypoint_mask[:, [index for index in hands if layout.names[index] not in layout.copies]].any():
             logger.warning("No hand is visible in any frame of this clip: what the model says of it is a guess. See `score`.")
         batch = self.feature_extractor.pad([clip], return_tensors="pt")
         return {
