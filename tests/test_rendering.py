@@ -1,23 +1,82 @@
-"""Pictures: well-formed, parts coloured, what was not seen is not drawn."""
+"""Pictures: parts coloured, what was not seen is not drawn, and each format holds what its reader needs.
 
+A browser opens the pages where chromium is installed; the tests that need it are skipped elsewhere.
+"""
+
+import base64
+import html
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+import torch
 
-from modeling_unigloR.keypoints_uniglor import LAYOUTS
-from modeling_unigloR.rendering_uniglor import COLORS, to_svg
+from modeling_unigloR import KeypointProcessor
+from modeling_unigloR import rendering_uniglor as rendering
+from modeling_unigloR.keypoints_uniglor import LAYOUTS, edge_indices
+from modeling_unigloR.rendering_uniglor import (
+    COLORS,
+    GRID,
+    VIEW,
+    from_pose,
+    player_html,
+    render,
+    to_animated_svg,
+    to_gif,
+    to_html,
+    to_mp4,
+    to_png,
+    to_pose,
+    to_svg,
+)
+
+from .conftest import REAL_DATA
 
 SVG = "{http://www.w3.org/2000/svg}"
+PARTS = LAYOUTS["uniglor73"].parts
+
+
+def without(part, num_frames=30, frames=slice(None)):
+    """A mask (T, 73) that misses a part in some frames."""
+    mask = np.ones((num_frames, 73), bool)
+    mask[frames, PARTS[part]] = False
+    return mask
 
 
 def paths(picture):
-    return [path for frame in ET.fromstring(picture).findall(f"{SVG}svg") for path in frame.findall(f"{SVG}path")]
+    return [path for panel in ET.fromstring(picture).findall(f"{SVG}svg") for path in panel.findall(f"{SVG}path")]
+
+
+def path_of(picture, part):
+    return next(path for path in paths(picture) if path.get("stroke") == COLORS[part])
+
+
+def motion_of(page):
+    """The player's data, its clips decoded to (T, 73, 2) in shoulder lengths, NaN where missing."""
+    motion = json.loads(re.search(r'<script id="motion" type="application/json">(.*?)</script>', page, re.DOTALL).group(1))
+    shape = motion["frames"], motion["points"], 2
+    steps = [np.frombuffer(base64.b64decode(clip), "<i2").reshape(shape) for clip in motion["clips"]]
+    return motion | {"clips": [np.where(clip == motion["missing"], np.nan, clip * motion["unit"]) for clip in steps]}
+
+
+def has_color(image, color, tolerance=60):
+    """Whether some pixel of an RGB image is about a part's colour: a video stores half of the colours' resolution."""
+    pixels = np.asarray(image.convert("RGB")).astype(int)
+    return bool((abs(pixels - rendering._rgb(color)).sum(-1) < tolerance).any())
+
+
+# --- SVG --------------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_strip_has_a_row_for_each_clip_and_eight_frames(signing):
     clip = signing(60)
-    picture = to_svg([(clip, None), (clip[..., :2], np.ones((60, 73)))], labels=["truth <1>", "reconstruction"])
+    picture = to_svg([(clip, None), (clip[..., :2], np.ones((60, 73)))], titles=["truth <1>", "reconstruction"])
     root = ET.fromstring(picture)
     assert len(root.findall(f"{SVG}svg")) == 16
     assert [text.text for text in root.findall(f"{SVG}text")] == ["truth <1>", "reconstruction"]
@@ -25,14 +84,436 @@ def test_a_strip_has_a_row_for_each_clip_and_eight_frames(signing):
 
 
 def test_points_that_were_not_seen_are_not_drawn(signing):
-    mask = np.ones((30, 73), bool)
-    mask[:, LAYOUTS["uniglor73"].parts["left_hand"]] = False
-    drawn = {path.get("stroke") for path in paths(to_svg([(signing(30), mask)]))}
+    drawn = {path.get("stroke") for path in paths(to_svg((signing(30), without("left_hand"))))}
     assert drawn == set(COLORS.values()) - {COLORS["left_hand"]}
 
 
+def test_an_animated_svg_draws_the_strokes_of_a_loop_over_frames_and_edges(signing, rng):
+    clip, mask = signing(20), rng.random((20, 73)) > 0.2
+    picture = to_animated_svg((clip, mask))
+    for part, span in PARTS.items():
+        frames = path_of(picture, part).find(f"{SVG}animate").get("values").split(";")
+        for frame, path in enumerate(frames):
+            expected = []
+            for a, b in edge_indices("uniglor73", drawn=True):
+                if span.start <= a < span.stop and mask[frame, a] and mask[frame, b]:
+                    (ax, ay), (bx, by) = (np.rint((clip[frame, i].astype(float) - VIEW[:2]) * GRID / VIEW[2]).astype(int) for i in (a, b))
+                    expected.append((ax, ay, bx - ax, by - ay))
+            found = [tuple(map(int, re.findall(r"[-+]?\d+", stroke))) for stroke in path.removeprefix("M").split("M")]
+            assert found == expected
+
+
+def test_an_animated_svg_lasts_as_long_as_its_clip(signing):
+    animation = path_of(to_animated_svg(signing(30), fps=12.5), "body").find(f"{SVG}animate")
+    assert animation.get("dur") == "2.4s" and animation.get("repeatCount") == "indefinite"
+    assert animation.get("values").count(";") == 29
+
+
+def test_a_part_that_is_lost_for_some_frames_does_not_stop_the_animation(signing):
+    """Browsers drop an animation of which one value is empty: a hand that was lost once would then stand still throughout."""
+    picture = to_animated_svg((signing(30), without("right_hand", frames=slice(10, 15))))
+    values = path_of(picture, "right_hand").find(f"{SVG}animate").get("values").split(";")
+    assert len(values) == 30 and all(values) and values[12] == "M0 0" != values[9]
+
+
+def test_pictures_load_nothing(signing):
+    for picture in (to_svg(signing(5)), to_animated_svg(signing(5)), to_html(signing(5)), player_html(signing(5))):
+        assert not re.search(r"\b(?:src|href)\s*=|url\(|@import|//\w", picture.replace('xmlns="http://www.w3.org/2000/svg"', ""))
+
+
+# --- What is drawn ----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_view_grows_with_the_motion_and_stays_the_same_over_the_clip(signing):
+    clip = signing(30).astype(float)
+    assert tuple(motion_of(to_html(clip))["view"]) == VIEW[:3]
+    clip[20, 7] = (4.0, 0.5)  # a wrist, far outside in one frame
+    left, top, side = motion_of(to_html(clip))["view"]
+    assert left <= VIEW[0] and top <= VIEW[1] and left + side > 4 and top + side >= VIEW[1] + VIEW[3]
+    assert {panel.get("viewBox") for panel in ET.fromstring(to_svg(clip)).findall(f"{SVG}svg")} == {f"0 0 {GRID} {GRID}"}
+    still = clip.copy()
+    still[20] = clip[0]
+    first = [paths(picture)[0].get("d") for picture in (to_svg(clip, num_frames=2), to_svg(still, num_frames=2))]
+    assert first[0] != first[1]  # frame 0 is drawn smaller since frame 20 needs room
+
+
+def test_points_that_were_not_seen_do_not_grow_the_view(signing):
+    clip, mask = signing(30), without("left_hand")
+    clip[:, PARTS["left_hand"]] = 1000
+    assert tuple(motion_of(to_html((clip, mask)))["view"]) == VIEW[:3]
+
+
+def test_keypoints_in_3d_are_drawn_by_x_and_y(signing, rng):
+    clip = signing(10)
+    deep = np.concatenate([clip, rng.normal(size=(10, 73, 1))], -1)
+    assert to_svg(deep) == to_svg(clip) and to_animated_svg(deep) == to_animated_svg(clip) and to_html(deep) == to_html(clip)
+
+
+def test_a_shorter_clip_holds_its_last_frame_beside_a_longer_one(signing):
+    short, long = signing(10), signing(25)
+    clips = motion_of(to_html([short, long]))["clips"]
+    assert clips[0].shape == clips[1].shape == (25, 73, 2)
+    np.testing.assert_array_equal(clips[0][10:], clips[0][9:10].repeat(15, 0))
+
+
+def test_what_a_model_gives_is_drawn_as_it_is(signing):
+    """Tensors that require a gradient, in half precision, with a mask that is a tensor too."""
+    tensor = torch.tensor(signing(10), dtype=torch.bfloat16, requires_grad=True)
+    assert to_svg((tensor, torch.ones(10, 73))) == to_svg(tensor.detach().float().numpy())
+
+
+def test_what_is_drawn_is_left_as_it_was(signing, tmp_path):
+    clip, mask = signing(10), without("face", 10)
+    clip[~mask] = np.nan
+    before = clip.copy(), mask.copy()
+    to_html((clip, mask))
+    to_gif((clip, mask), tmp_path / "a.gif", size=32)
+    to_pose((clip, mask), tmp_path / "a.pose")
+    np.testing.assert_array_equal(clip, before[0])
+    np.testing.assert_array_equal(mask, before[1])
+
+
+@pytest.mark.skipif(not REAL_DATA.exists(), reason="real keypoints are not here: set UNIGLOR_DATA to their folder")
+def test_a_real_clip_is_drawn_with_the_parts_that_its_corpus_has():
+    """The DGS sentences have no face, and lose hands for many frames."""
+    path = min((REAL_DATA / "dgs_sentences" / "motion").glob("*.npz"))
+    raw = np.load(path)["keypoints"].reshape(-1, 67, 2)
+    clip = KeypointProcessor().process(raw, layout="openpose67", fps=50.0, aspect=16 / 9)
+    picture = to_animated_svg((clip.keypoints, clip.keypoint_mask))
+    assert {path.get("stroke") for path in paths(picture)} == set(COLORS.values()) - {COLORS["face"]}
+    for part in ("left_hand", "right_hand"):
+        drawn = [value != "M0 0" for value in path_of(picture, part).find(f"{SVG}animate").get("values").split(";")]
+        edges = edge_indices("uniglor73", drawn=True)
+        own = edges[(edges[:, 0] >= PARTS[part].start) & (edges[:, 0] < PARTS[part].stop)]
+        np.testing.assert_array_equal(drawn, clip.keypoint_mask[:, own].all(-1).any(-1))
+
+
+# --- HTML -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_player_holds_the_keypoints(signing):
+    clip, mask = signing(40), without("left_hand", 40, slice(5, 9))
+    motion = motion_of(to_html([(clip, mask), clip], fps=30))
+    assert motion["fps"] == 30 and motion["frames"] == 40
+    np.testing.assert_array_equal(np.isnan(motion["clips"][0]).any(-1), ~mask)
+    np.testing.assert_allclose(motion["clips"][1], clip, atol=1e-4)
+    assert sum(map(len, motion["edges"].values())) == 2 * len(edge_indices("uniglor73", drawn=True))
+
+
+def test_titles_and_texts_cannot_break_out_of_the_page(signing):
+    evil = "</script></title><script>alert('\"1')</script>"
+    page = to_html([signing(3)] * 2, titles=[evil, "b"], text=[evil, evil])
+    assert evil not in page and page.count("<script") == 2 and page.count(html.escape(evil)) == 5
+    fragment = player_html([signing(3)] * 2, titles=[evil, "b"], text=evil)
+    assert fragment.count("<") == 2 and fragment.startswith("<iframe ") and fragment.endswith("</iframe>")
+
+
+def test_a_fragment_holds_the_whole_page(signing):
+    page, fragment = (make(signing(5), titles=["a & b"], text="two\nlines") for make in (to_html, player_html))
+    assert html.unescape(re.search(r'srcdoc="(.*?)"', fragment, re.DOTALL).group(1)) == page
+    assert 'title="a &amp; b"' in fragment
+
+
+def test_controls_and_pictures_have_names(signing):
+    page = to_html([signing(3)] * 2, titles=["truth", "generated"])
+    assert page.count("<canvas role=") == 2 and 'aria-label="generated: moving skeleton of a signer"' in page
+    for control in re.findall(r"<(?:input|select)[^>]*>", page):
+        identity = re.search(r'id="(\w+)"', control).group(1)
+        assert "aria-label" in control or re.search(rf'<label>[^<]*<\w+ id="{identity}"', page)
+
+
+@pytest.fixture
+def browser(tmp_path):
+    """`browser(page, script)`: the document after the script and a virtual second and a half in chromium, as HTML."""
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+    if program is None:
+        pytest.skip("no chromium on the path: pages are not opened")
+
+    def open_page(page, script):
+        # Virtual time draws few frames by itself: the page's clock is tied to timers.
+        clock = "<script>window.requestAnimationFrame = call => setTimeout(() => call(performance.now()), 16)</script>"
+        path = tmp_path / "page.html"
+        path.write_text(page.replace("<body>", f"<body>{clock}", 1).replace("</body>", f"<script>{script}</script></body>"), "utf-8")
+        flags = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+                 "--disable-component-update", "--disable-sync", "--window-size=900,700", "--virtual-time-budget=1500")  # fmt: skip
+        command = [program, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", path.as_uri()]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+    return open_page
+
+
+PROBE = """
+const at = () => Number(document.getElementById("seek").value);
+const key = name => document.dispatchEvent(new KeyboardEvent("keydown", {key: name, cancelable: true}));
+const note = (name, value) => document.body.setAttribute("data-" + name, value);
+"""
+
+
+def noted(document, name):
+    return re.search(rf'<body[^>]* data-{name}="([^"]*)"', document).group(1)
+
+
+def test_a_browser_plays_the_clip_at_its_speed(browser, signing):
+    document = browser(to_html(signing(100), fps=25), PROBE + "setTimeout(() => note('frame', at()), 1000)")
+    assert 15 <= int(noted(document, "frame")) <= 26  # a second, less the time that the page took to load
+    assert re.search(r"\d\.\d\d / 4.00 s, frame \d+ / 100", document)
+
+
+def test_a_browser_draws_each_part_in_its_colour_and_no_missing_part(browser, signing):
+    script = """
+    setTimeout(() => document.querySelectorAll("canvas").forEach((canvas, number) => {
+      const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data, seen = new Set();
+      for (let i = 0; i < pixels.length; i += 4) {
+        if (pixels[i + 3] === 255) seen.add("#" + [0, 1, 2].map(c => pixels[i + c].toString(16).padStart(2, "0")).join(""));
+      }
+      note("colors" + number, [...seen].join(" "));
+    }), 500)"""
+    document = browser(to_html([signing(30), (signing(30), without("left_hand"))]), PROBE + script)
+    whole, part = (set(noted(document, f"colors{number}").split()) & set(COLORS.values()) for number in (0, 1))
+    assert whole == set(COLORS.values()) and part == whole - {COLORS["left_hand"]}
+
+
+def test_keys_pause_step_and_jump(browser, signing):
+    script = """
+    setTimeout(() => {
+      key(" "); const paused = at();
+      key("ArrowRight"); key("ArrowRight"); key("ArrowLeft"); const stepped = at() - paused;
+      key("End"); key("ArrowRight"); const last = at();
+      key("Home"); key("ArrowLeft"); note("keys", [paused > 0, stepped, last, at()]);
+      setTimeout(() => note("still", at()), 300);
+    }, 500)"""
+    document = browser(to_html(signing(40)), PROBE + script)
+    assert noted(document, "keys") == "true,1,39,0" and noted(document, "still") == "0"
+
+
+def test_without_loop_the_player_stops_at_the_last_frame(browser, signing):
+    script = """
+    document.getElementById("loop").checked = false; document.getElementById("speed").value = "2";
+    setTimeout(() => note("end", [at(), document.getElementById("play").textContent]), 1200)"""
+    assert noted(browser(to_html(signing(30)), PROBE + script), "end") == "29,Play"
+
+
+def test_a_fragment_plays_inside_another_page_and_takes_its_height(browser, signing):
+    page = f"<!DOCTYPE html><html><body><h1>Page</h1>{player_html(signing(30), size=200)}</body></html>"
+    script = (
+        PROBE
+        + """
+    setTimeout(() => {
+      const frame = document.querySelector("iframe"), inner = frame.contentDocument;
+      note("inside", [inner.getElementById("play").textContent, frame.clientHeight >= inner.querySelector("main").offsetHeight,
+        inner.documentElement.scrollHeight <= frame.clientHeight]);
+    }, 500)"""
+    )
+    assert noted(browser(page, script), "inside") == "Pause,true,true"
+
+
+def test_a_browser_animates_an_svg_in_which_a_hand_is_lost_for_a_while(browser, signing):
+    """The still picture is the middle frame, where the hand is lost: a hand that shows is animated."""
+    clip, mask = signing(100), without("right_hand", 100, slice(40, 60))
+    script = f"""
+    setTimeout(() => {{
+      const box = document.querySelector('path[stroke="{COLORS["right_hand"]}"]').getBBox();
+      note("box", [box.x, box.y, box.width, box.height]);
+    }}, 1000)"""
+    document = browser(f"<!DOCTYPE html><html><body>{to_animated_svg((clip, mask))}</body></html>", PROBE + script)
+    edges = edge_indices("uniglor73", drawn=True)
+    places = (clip[:, np.unique(edges[edges[:, 0] >= PARTS["right_hand"].start])].astype(float) - VIEW[:2]) * GRID / VIEW[2]
+    boxes = np.concatenate([places.min(1), places.max(1) - places.min(1)], 1)[:40]  # (T, 4)
+    box = np.array(noted(document, "box").split(","), float)
+    assert abs(boxes - box).max(1).min() < 2 and box[2:].all()
+
+
+# --- PNG, GIF, MP4 ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_png_is_the_strip_or_one_picture(signing, tmp_path):
+    Image = pytest.importorskip("PIL.Image")
+    to_png([signing(30)] * 2, tmp_path / "strip.png", num_frames=5, size=60, titles=["a", "b"])
+    to_png(signing(30), tmp_path / "one.png", num_frames=1, size=200)
+    with Image.open(tmp_path / "strip.png") as strip, Image.open(tmp_path / "one.png") as one:
+        assert strip.size == (300, 2 * 78) and one.size == (200, 200)
+        assert all(has_color(one, color) for color in COLORS.values())
+
+
+def test_a_gif_keeps_its_colours_and_its_length_at_any_rate(signing, tmp_path):
+    Image = pytest.importorskip("PIL.Image")
+    to_gif((signing(31), without("left_hand", 31)), tmp_path / "a.gif", fps=30, size=128)
+    milliseconds = 0
+    with Image.open(tmp_path / "a.gif") as gif:
+        for frame in range(gif.n_frames):
+            gif.seek(frame)
+            milliseconds += gif.info["duration"]
+        assert gif.info["loop"] == 0
+        assert [part for part, color in COLORS.items() if has_color(gif, color)] == ["body", "face", "right_hand"]
+    assert milliseconds == 1030  # 31 / 30 s in hundredths; 33 ms a frame would be rounded to 30 each
+
+
+def test_a_gif_of_every_second_frame_plays_at_the_same_speed(signing, tmp_path):
+    Image = pytest.importorskip("PIL.Image")
+    to_gif(signing(40), tmp_path / "a.gif", fps=25, size=64, every=2)
+    with Image.open(tmp_path / "a.gif") as gif:
+        assert gif.n_frames <= 20 and gif.info["duration"] % 80 == 0
+
+
+@pytest.mark.parametrize("fps", [25, np.float32(29.97)])
+def test_an_mp4_is_one_that_browsers_play(signing, tmp_path, fps):
+    av = pytest.importorskip("av")
+    to_mp4([signing(20), signing(12)], tmp_path / "a.mp4", fps=fps, size=127, titles=["truth", ""])
+    with av.open(str(tmp_path / "a.mp4")) as video:
+        stream = video.streams.video[0]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert (stream.width, stream.height) == (256, 128 + 24)
+        assert abs(float(stream.average_rate) - fps) < 0.01
+        frames = [frame.to_image() for frame in video.decode(stream)]
+    assert len(frames) == 20
+    data = (tmp_path / "a.mp4").read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")  # the index first: a page can start to play before all is there
+
+
+def test_an_mp4_shows_the_parts_in_their_colours(signing, tmp_path):
+    av = pytest.importorskip("av")
+    to_mp4((signing(10), without("left_hand", 10)), tmp_path / "a.mp4", size=512)
+    with av.open(str(tmp_path / "a.mp4")) as video:
+        frame = next(video.decode(video=0)).to_image()
+    assert [part for part, color in COLORS.items() if has_color(frame, color)] == ["body", "face", "right_hand"]
+
+
+@pytest.mark.parametrize(
+    "module, write, extra",
+    [("PIL", to_png, "render"), ("PIL", to_gif, "render"), ("PIL", to_mp4, "render"), ("av", to_mp4, "render")]
+    + [("pose_format", to_pose, "pose")],
+)
+def test_a_missing_library_is_named_with_its_extra_and_leaves_no_file(signing, tmp_path, monkeypatch, module, write, extra):
+    monkeypatch.setitem(sys.modules, module, None)
+    path = tmp_path / f"a.{write.__name__.removeprefix('to_')}"
+    with pytest.raises(ImportError, match=rf"pip install uniglor\[{extra}\]"):
+        write(signing(3), path)
+    assert not path.exists()
+
+
+# --- .pose ------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_channels", [2, 3])
+@pytest.mark.parametrize("reach", [1, 5])
+def test_pose_files_give_back_what_was_written(signing, rng, tmp_path, num_channels, reach):
+    pytest.importorskip("pose_format")
+    clip = np.concatenate([signing(15), rng.normal(0, 0.2, (15, 73, 1))], -1)[..., :num_channels].astype(np.float32) * reach
+    mask = rng.random((15, 73)) > 0.2
+    clip[~mask] = np.nan
+    to_pose((clip, mask), tmp_path / "a.pose", fps=24.5)
+    keypoints, found, fps = from_pose(tmp_path / "a.pose")
+    assert keypoints.dtype == np.float32 and fps == 24.5
+    np.testing.assert_array_equal(found, mask)
+    np.testing.assert_allclose(keypoints[mask], clip[mask], rtol=0, atol=reach * 2.0**-22)  # half a unit in the last place on the canvas
+    assert not keypoints[~mask].any()
+
+
+def test_pose_files_open_in_viewers(signing, tmp_path):
+    """Viewers draw what lies on the header's canvas, by components of points, limbs among them and a colour for each limb."""
+    Pose = pytest.importorskip("pose_format").Pose
+    clip, mask = signing(15) * 4, without("left_hand", 15)
+    to_pose((clip, mask), tmp_path / "a.pose")
+    pose = Pose.read((tmp_path / "a.pose").read_bytes())
+    assert [part.name for part in pose.header.components] == ["POSE", "FACE", "LEFT_HAND", "RIGHT_HAND"]
+    assert sum(len(part.limbs) for part in pose.header.components) == len(edge_indices("uniglor73", drawn=True))
+    for part, color in zip(pose.header.components, COLORS.values()):
+        assert np.max(part.limbs) < len(part.points) and len(part.limbs) == len(part.colors)
+        assert {tuple(map(int, shade)) for shade in part.colors} == {rendering._rgb(color)}
+    seen = pose.body.data.compressed()
+    assert seen.size == mask.sum() * 2 and seen.min() >= 0
+    assert seen.max() <= pose.header.dimensions.width == pose.header.dimensions.height
+
+
+def test_pose_files_of_other_programs_are_refused_with_the_way_to_read_them(signing, tmp_path):
+    pose_format = pytest.importorskip("pose_format")
+    to_pose(signing(3), tmp_path / "a.pose")
+    pose = pose_format.Pose.read((tmp_path / "a.pose").read_bytes())
+    with open(tmp_path / "b.pose", "wb") as file:
+        pose.get_components(["POSE"]).write(file)
+    with pytest.raises(ValueError, match=r"found the components POSE \(8 points\), expected .* with KeypointProcessor"):
+        from_pose(tmp_path / "b.pose")
+
+
+# --- Files and errors -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "suffix, start",
+    [(".svg", b"<svg"), (".HTML", b"<!DOCTYPE html>"), (".gif", b"GIF89a"), (".png", b"\x89PNG"), (".mp4", b"\0\0\0"), (".pose", b"")],
+)
+def test_render_writes_the_format_of_the_extension(signing, tmp_path, suffix, start):
+    if suffix not in (".svg", ".HTML"):
+        for module in ("PIL", "av", "pose_format"):
+            pytest.importorskip(module)
+    render(signing(4), tmp_path / f"a{suffix}", fps=10)
+    assert (tmp_path / f"a{suffix}").read_bytes().startswith(start) and (tmp_path / f"a{suffix}").stat().st_size > 500
+
+
+def test_an_unknown_extension_is_named(signing, tmp_path):
+    with pytest.raises(ValueError, match=r"'\.avi', expected \.svg, \.html, \.gif, \.png, \.mp4 or \.pose"):
+        render(signing(4), tmp_path / "a.avi")
+    with pytest.raises(ValueError, match=r"a\.avi', expected one that ends in \.mp4"):
+        to_mp4(signing(4), tmp_path / "a.avi")
+
+
 def test_a_clip_without_keypoints_cannot_be_drawn(signing):
-    with pytest.raises(ValueError, match="no keypoint to draw"):
+    with pytest.raises(ValueError, match="Clip 0 has no keypoint to draw"):
         to_svg([(signing(30), np.zeros((30, 73)))])
+    with pytest.raises(ValueError, match="Clip 1 has no frames"):
+        to_html([signing(30), signing(30)[:0]])
+    with pytest.raises(ValueError, match="empty list, expected at least one clip"):
+        to_html([])
+
+
+def test_wrong_shapes_are_named(signing):
     with pytest.raises(ValueError, match=r"\(30, 70, 2\), expected \(frames, 73"):
         to_svg([(signing(30)[:, :70], None)])
+    with pytest.raises(ValueError, match=r"\(30, 73, 1\), expected \(frames, 73, 2 or 3\)"):
+        to_svg(signing(30)[..., :1])
+    with pytest.raises(ValueError, match=r"mask of shape \(29, 73\), expected \(30, 73\)"):
+        to_svg((signing(30), np.ones((29, 73))))
+    with pytest.raises(ValueError, match="Found 1 titles for 2 clips"):
+        to_svg([signing(30)] * 2, titles="truth")
+    with pytest.raises(ValueError, match="Found 2 clips, expected one"):
+        to_pose([signing(3)] * 2, "a.pose")
+
+
+def test_nan_where_the_mask_says_seen_is_named_by_point_and_frame(signing):
+    clip = signing(30)
+    clip[4, 7] = np.nan
+    with pytest.raises(ValueError, match=r"NaN or infinity in 1 keypoints .* left_wrist in frame 4\. Expected a mask"):
+        to_html(clip)
+    mask = np.ones((30, 73))
+    mask[4, 7] = 0
+    to_html((clip, mask))
+
+
+@pytest.mark.parametrize("fps", [0, -25, float("nan"), float("inf"), None])
+def test_a_rate_must_be_above_zero(signing, tmp_path, fps):
+    for write in (to_animated_svg, to_html):
+        with pytest.raises(ValueError, match="must be above 0, in frames a second"):
+            write(signing(3), fps=fps)
+    for write, path in ((to_gif, "a.gif"), (to_mp4, "a.mp4"), (to_pose, "a.pose")):
+        with pytest.raises(ValueError, match="must be above 0, in frames a second"):
+            write(signing(3), tmp_path / path, fps=fps)
+
+
+def test_a_gif_that_browsers_would_slow_down_is_refused(signing, tmp_path):
+    with pytest.raises(ValueError, match="fps / every <= 50"):
+        to_gif(signing(3), tmp_path / "a.gif", fps=60)
+
+
+# --- The benchmark ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="matplotlib, the benchmark's reference, is not installed")
+def test_the_benchmarks_reference_draws_every_frame_in_our_colours(signing, tmp_path):
+    from PIL import Image
+
+    from benchmarks.rendering import matplotlib_animation
+
+    matplotlib_animation(signing(6), tmp_path / "a.gif", 256)
+    with Image.open(tmp_path / "a.gif") as gif:
+        assert gif.n_frames == 6 and gif.size == (256, 256)
+        assert all(has_color(gif, color, 90) for color in COLORS.values())

@@ -1,0 +1,293 @@
+"""Videos to clips and rows: decoding, following, refusing; MediaPipe itself where it is installed."""
+
+import json
+import sys
+import types
+
+import datasets
+import numpy as np
+import pytest
+
+from datasets_scripts import extract
+from datasets_scripts.readers import HolisticExtractor, RTMPoseExtractor, extract_video, read_keypoints
+from datasets_scripts.schema import check_row
+from modeling_unigloR import KeypointProcessor
+from modeling_unigloR.video_extraction_uniglor import _frame_rate
+
+from .conftest import REAL_DATA
+
+av = pytest.importorskip("av", reason="video needs PyAV: pip install av")
+
+
+def write_video(path, images, fps=20, rotation=0):
+    """(T, H, W, 3) uint8 as a video."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=fps)
+        stream.height, stream.width = images.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def squares(places, height=120, width=160):
+    """A video of black frames with a white square of 20 pixels at each (x, y) of `places`, a list of lists."""
+    images = np.zeros((len(places), height, width, 3), np.uint8)
+    for image, squares_of_frame in zip(images, places):
+        for x, y in squares_of_frame:
+            image[y : y + 20, x : x + 20] = 255
+    return images
+
+
+class SquareExtractor:
+    """Finds white squares in the left and right half: 133 points within each."""
+
+    layout = "wholebody133"
+    num_keypoints, num_channels = 133, 2
+    facts = {"extractor": "squares", "version": "1", "layout": layout}
+
+    def __init__(self):
+        self.starts = 0
+
+    def start(self):
+        self.starts += 1
+
+    def __call__(self, image):
+        found = []
+        for half in (0, image.shape[1] // 2):
+            y, x = np.nonzero(image[:, half : half + image.shape[1] // 2, 0] > 128)
+            if len(x):
+                spread = np.linspace(-9, 9, 133)
+                found.append(np.c_[x.mean() + half + spread, y.mean() + spread])
+        return np.array(found, np.float32).reshape(-1, 133, 2), np.full((len(found), 133), 0.8, np.float32)
+
+
+def test_a_clip_has_the_videos_size_rate_and_time(tmp_path):
+    path = write_video(tmp_path / "a.mp4", squares([[(100, 40)], [(104, 40)], [], [(112, 40)]]), fps=20)
+    clip = extract_video(path, SquareExtractor())
+    assert (clip.width, clip.height, clip.layout) == (160, 120, "wholebody133") and clip.fps == pytest.approx(20)
+    assert clip.keypoints.shape == (4, 133, 2) and clip.keypoints.dtype == np.float32
+    assert np.isnan(clip.keypoints[2]).all() and not clip.confidence[2].any()
+    np.testing.assert_allclose(clip.keypoints[[0, 1, 3], :, 0].mean(1), [109.5, 113.5, 121.5], atol=1.5)
+
+
+def test_the_person_in_the_middle_is_followed(tmp_path):
+    path = write_video(tmp_path / "a.mp4", squares([[(2, 10), (84, 50)]] * 3))
+    clip = extract_video(path, SquareExtractor())
+    np.testing.assert_allclose(clip.keypoints.mean((0, 1)), (93.5, 59.5), atol=1.5)
+
+
+def test_a_turned_phone_gives_an_upright_clip(tmp_path):
+    """Phones store the picture as the sensor sees it, and a mark how to turn it."""
+    turned = np.stack([np.rot90(image, -1) for image in squares([[(100, 20)]] * 2)])
+    path = write_video(tmp_path / "a.mp4", turned, rotation=90)
+    clip = extract_video(path, SquareExtractor())
+    assert (clip.width, clip.height) == (160, 120)
+    np.testing.assert_allclose(clip.keypoints.mean((0, 1)), (109.5, 29.5), atol=1.5)
+
+
+def test_every_video_starts_the_extractor_anew(tmp_path):
+    extractor = SquareExtractor()
+    for name in ("a.mp4", "b.mp4"):
+        extract_video(write_video(tmp_path / name, squares([[(100, 40)]])), extractor)
+    assert extractor.starts == 2
+
+
+def test_frame_rates_come_from_the_frames_where_the_container_is_wrong():
+    assert _frame_rate(25, [0, 0.04, 0.08]) == 25
+    assert _frame_rate(1000, [0, 0.04, 0.08]) == pytest.approx(25)  # browsers' recordings
+    assert _frame_rate(30, [0.0]) == 30 and _frame_rate(None, [0.0]) is None and _frame_rate(30, [None, None]) == 30
+
+
+def test_videos_that_cannot_be_used_say_why(tmp_path):
+    with pytest.raises(ValueError, match="no person in any of its 2 frames"):
+        extract_video(write_video(tmp_path / "black.mp4", squares([[], []])), SquareExtractor())
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(ValueError, match="text.mp4: not a video that can be decoded"):
+        extract_video(tmp_path / "text.mp4", SquareExtractor())
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    with pytest.raises(ValueError, match="empty.mp4: not a video that can be decoded"):
+        extract_video(tmp_path / "empty.mp4", SquareExtractor())
+    with av.open(str(tmp_path / "none.avi"), "w") as container:
+        container.add_stream("mpeg4", rate=20)
+        container.start_encoding()
+    with pytest.raises(ValueError, match="none.avi: a video without frames"):
+        extract_video(tmp_path / "none.avi", SquareExtractor())
+    with pytest.raises(FileNotFoundError, match="nowhere.mp4 does not exist"):
+        extract_video(tmp_path / "nowhere.mp4", SquareExtractor())
+
+
+def test_a_missing_mediapipe_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mediapipe", None)
+    with pytest.raises(ImportError, match='pip install "mediapipe==0.10.14" av'):
+        HolisticExtractor()
+    monkeypatch.setitem(sys.modules, "mediapipe", types.SimpleNamespace(__version__="1.2.2"))
+    with pytest.raises(ImportError, match="mediapipe 1.2.2 has no Holistic models inside; 0.10.14 has"):
+        HolisticExtractor()
+
+
+# --- RTMPose ------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rtmlib(monkeypatch):
+    """A stand-in with the calls of rtmlib 0.0.16: boxes of bright places, 133 points in a box, sizes that callers must know."""
+
+    class Model:
+        shape, made = None, []
+
+        def __init__(self, path, backend, device):
+            print("load", path)
+            self.session = types.SimpleNamespace(get_inputs=lambda: [types.SimpleNamespace(shape=["batch", 3, *self.shape])])
+            self.model_input_size = None
+            self.made.append(self)
+
+    class YOLOX(Model):
+        shape = (640, 416)
+
+        def __call__(self, image):
+            assert image.flags.c_contiguous and image[..., 0].max() < 128  # BGR: what is red here is in the last channel
+            y, x = np.nonzero(image[..., 2] > 128)
+            return np.array([[x.min(), y.min(), x.max(), y.max()]]) if len(x) else np.zeros((0, 4))
+
+    class RTMPose(Model):
+        shape = (384, 288)
+
+        def __call__(self, image, bboxes):
+            points = np.stack([np.linspace(box[:2], box[2:], 133) for box in bboxes])
+            scores = np.full(points.shape[:2], 1.3)  # peaks, no probabilities
+            scores[:, 0] = -0.1
+            return points, scores
+
+    module = types.ModuleType("rtmlib")
+    module.YOLOX, module.RTMPose, module.made = YOLOX, RTMPose, Model.made
+    Model.made.clear()
+    monkeypatch.setitem(sys.modules, "rtmlib", module)
+    monkeypatch.setattr("modeling_unigloR.video_extraction_uniglor.version", lambda name: "0.0.16")
+    return module
+
+
+@pytest.fixture
+def weights(tmp_path):
+    for name in ("yolox.onnx", "rtmw.onnx"):
+        (tmp_path / name).write_bytes(name.encode())
+    return tmp_path / "yolox.onnx", tmp_path / "rtmw.onnx"
+
+
+def red(images):
+    return images * np.array([1, 0, 0], np.uint8)
+
+
+def test_rtmpose_models_read_a_video(tmp_path, rtmlib, weights, capsys):
+    extractor = RTMPoseExtractor(*weights)
+    assert [model.model_input_size for model in rtmlib.made] == [(640, 416), (288, 384)]  # height first, then width first
+    clip = extract_video(write_video(tmp_path / "a.mp4", red(squares([[(100, 40)], []]))), extractor)
+    assert clip.keypoints.shape == (2, 133, 2) and clip.layout == "wholebody133" and not clip.confidence[1].any()
+    assert clip.confidence[0, 0] == 0 and clip.confidence[0, 1] == pytest.approx(1.3)
+    assert extractor.facts["version"] == "0.0.16" and set(extractor.facts["models"]) == {"yolox.onnx", "rtmw.onnx"}
+    assert capsys.readouterr().out == ""
+
+
+def test_missing_weights_are_not_downloaded(tmp_path, rtmlib):
+    with pytest.raises(FileNotFoundError, match="nowhere.onnx does not exist. Expected an ONNX file"):
+        RTMPoseExtractor(tmp_path / "nowhere.onnx", tmp_path / "nowhere.onnx")
+    assert not rtmlib.made
+
+
+# --- The script ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_squares(monkeypatch):
+    monkeypatch.setattr(extract, "HolisticExtractor", SquareExtractor)
+
+
+def test_the_script_writes_rows_and_how_they_were_made(tmp_path, with_squares, capsys):
+    (tmp_path / "clips" / "day").mkdir(parents=True)
+    write_video(tmp_path / "clips" / "b.mp4", squares([[(100, 40)]] * 3))
+    write_video(tmp_path / "clips" / "day" / "a.avi", squares([[(100, 40)]] * 5), fps=25)
+    write_video(tmp_path / "clips" / "nobody.mp4", squares([[]]))
+    write_video(tmp_path / "single.mp4", squares([[(100, 40)]] * 2))
+    (tmp_path / "clips" / "notes.txt").write_text("no video")
+    output = tmp_path / "out"
+    facts = extract.main([str(tmp_path / "clips"), str(tmp_path / "single.mp4"), "--output_dir", str(output), "--language", "ase"])
+    rows = datasets.load_dataset(str(output), split="train", cache_dir=str(tmp_path / "cache")).with_format("numpy")
+    assert list(rows["id"]) == ["b", "day/a", "single"] and [len(row["keypoints"]) for row in rows] == [3, 5, 2]
+    first = rows.with_format(None)[0]
+    check_row(first)
+    assert (first["language"], first["layout"], first["width"], first["fps"]) == ("ase", "wholebody133", 160, 20.0)
+    assert json.loads((output / "extraction.json").read_text()) == facts
+    assert facts["extractor"] == "squares" and (facts["clips"], facts["frames"]) == (3, 10)
+    assert list(facts["skipped"]) == ["nobody"] and "no person" in capsys.readouterr().err
+    assert sorted(path.name for path in output.rglob("*")) == ["data", "extraction.json", "train-00000-of-00001.parquet"]
+
+
+def test_a_run_that_fails_leaves_the_old_rows(tmp_path, with_squares, monkeypatch):
+    video = str(write_video(tmp_path / "a.mp4", squares([[(100, 40)]])))
+    output = tmp_path / "out"
+    extract.main([video, "--output_dir", str(output)])
+    old = (output / extract.FILE).read_bytes()
+    calls = SquareExtractor.__call__
+
+    def fail(self, image):
+        if self.starts == 2:
+            raise RuntimeError("out of luck")
+        return calls(self, image)
+
+    monkeypatch.setattr(SquareExtractor, "__call__", fail)
+    other = str(write_video(tmp_path / "b.mp4", squares([[(100, 40)]])))
+    with pytest.raises(Exception, match="error occurred while generating"):
+        extract.main([video, other, "--output_dir", str(output)])
+    assert (output / extract.FILE).read_bytes() == old
+    assert [path.name for path in (output / "data").iterdir()] == [extract.FILE.name]
+
+
+def test_the_script_says_what_it_cannot_use(tmp_path, with_squares, capsys):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        extract.main([str(tmp_path / "nowhere"), "--output_dir", str(tmp_path / "out")])
+    with pytest.raises(ValueError, match="Found no video"):
+        extract.main([str(tmp_path), "--output_dir", str(tmp_path / "out")])
+    video = str(write_video(tmp_path / "a.mp4", squares([[]])))
+    with pytest.raises(SystemExit, match="Not one of 1 videos could be used"):
+        extract.main([video, "--output_dir", str(tmp_path / "out")])
+    with pytest.raises(ValueError, match="would both have the id 'a'"):
+        extract.main([video, str(tmp_path), "--output_dir", str(tmp_path / "out")])
+    with pytest.raises(SystemExit):
+        extract.main([video, "--output_dir", str(tmp_path / "out"), "--extractor", "rtmpose", "--pose", "rtmw.onnx"])
+    assert "needs --detector and --pose" in capsys.readouterr().err
+
+
+# --- MediaPipe itself ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def holistic():
+    pytest.importorskip("mediapipe", reason="MediaPipe is not installed: pip install mediapipe==0.10.14")
+    return HolisticExtractor()
+
+
+def test_holistic_finds_nobody_in_a_black_video(tmp_path, holistic, capfd):
+    with pytest.raises(ValueError, match="no person in any of its 3 frames"):
+        extract_video(write_video(tmp_path / "black.mp4", squares([[], [], []])), holistic)
+    assert capfd.readouterr().err == ""  # nothing from C++
+
+
+@pytest.mark.skipif(not REAL_DATA.exists(), reason="real videos are not here: set UNIGLOR_DATA to their folder")
+@pytest.mark.parametrize("name, num_frames, hands", [("autsl_signer0_sample1000", 43, (36, 43)), ("hand_raised", 58, (0, 20))])
+def test_holistic_reads_the_real_videos(holistic, name, num_frames, hands):
+    path = REAL_DATA / "video" / f"{name}.mp4"
+    clip = extract_video(path, holistic)
+    parts = {"body": slice(33), "face": slice(33, 501), "left": slice(501, 522), "right": slice(522, 543)}
+    found = {part: int((clip.confidence[:, points] > 0).any(1).sum()) for part, points in parts.items()}
+    assert clip.keypoints.shape == (num_frames, 543, 3) and found["body"] == found["face"] == num_frames
+    assert abs(found["left"] - hands[0]) <= 3 and abs(found["right"] - hands[1]) <= 3  # the version's own counts, on another machine
+    assert clip.fps == pytest.approx(30, abs=0.1)
+    shoulders = np.median(clip.keypoints[:, [12, 11], 0], axis=0)
+    assert 0 < shoulders[0] < shoulders[1] < clip.width
+    processed = KeypointProcessor().process(**vars(clip))
+    assert processed.keypoint_mask[:, :8].all() and not processed.hands_swapped
+    again = read_keypoints(path)  # from a path alone, and the same twice
+    np.testing.assert_array_equal(np.nan_to_num(again.keypoints), np.nan_to_num(clip.keypoints))
