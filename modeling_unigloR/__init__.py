@@ -8,7 +8,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_uniglor import SignMAEConfig, SignToTextConfig
 from .keypoint_processing_uniglor import Calibration, KeypointProcessor, ProcessedClip, map_layout
-from .keypoint_readers_uniglor import KeypointClip, read_keypoints
+from .keypoint_readers_uniglor import KeypointClip, clip_from_array, read_keypoints, read_skels
 from .keypoint_weighting_uniglor import keypoint_weights, part_variances
 from .keypoints_uniglor import LAYOUTS, SOURCE_LAYOUTS, adjacency
 from .modeling_sign_mae import SignMAE, SignMAEEncoderModel, SignMAEOutput
@@ -39,8 +39,10 @@ __all__ = [
     "SignToTextPipeline",
     "SignToTextStreamer",
     "adjacency",
+    "clip_from_array",
     "keypoint_weights",
     "map_layout",
     "part_variances",
     "read_keypoints",
+    "read_skels",
 ]

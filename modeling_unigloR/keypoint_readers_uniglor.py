@@ -385,8 +385,7 @@ def _read_pose(path, layout, width, height, fps):
         )
     data, confidence = (np.ma.getdata(values) for values in (pose.body.data, pose.body.confidence))  # (T, people, K, ...)
     order = _pose_file_order(components, family)
-    if order is not None:
-        data, confidence = data[:, :, order], confidence[:, :, order]
+    data, confidence = data[:, :, order], confidence[:, :, order]
     num_frames, num_people = confidence.shape[:2]
     if num_frames == 0 or num_people == 0:
         raise ValueError(f"{path}: found {num_frames} frames of {num_people} people, expected at least one of each.")
@@ -403,14 +402,12 @@ def _read_pose(path, layout, width, height, fps):
 
 
 def _pose_file_order(components, family):
-    """Indices of our points among the file's, or None where they are all of them, in order. World landmarks are left out."""
+    """Where our points are among the file's, as a slice where they are the first of them, in order. World landmarks are left out."""
     starts = dict(zip(components, np.cumsum([0] + [len(component.points) for component in components.values()])))
     order = [starts[name] + index for name in family if name in components for index in range(len(components[name].points))]
     if family[0] in _TO_WHOLEBODY:
         order = [order[index] for index in _TO_WHOLEBODY[family[0]]]
-    if order == list(range(len(order))):
-        return slice(len(order))  # a view
-    return order
+    return slice(len(order)) if order == list(range(len(order))) else order
 
 
 # --- Arrays -----------------------------------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ SPEEDS = (0.25, 0.5, 1, 1.5, 2)
 # --- SVG --------------------------------------------------------------------------------------------------------------------------
 
 
-def to_svg(clips, layout="uniglor73", num_frames=8, size=150, titles=None, labels=None):
+def to_svg(clips, layout="uniglor73", num_frames=8, size=150, titles=None):
     """A still strip: one row for each clip, frames evenly spaced from the first to the last.
 
     Args:
@@ -47,12 +47,11 @@ def to_svg(clips, layout="uniglor73", num_frames=8, size=150, titles=None, label
         num_frames: how many frames to show, at most all; 1 is the middle one.
         size: pixels of a frame's side.
         titles: a title above each clip.
-        labels: an older name of `titles`.
 
     Returns:
         str, a whole SVG document.
     """
-    points, seen, view, titles = _prepare(clips, layout, labels if titles is None else titles)
+    points, seen, view, titles = _prepare(clips, layout, titles)
     frames = _strip_frames(points.shape[1], num_frames)
     pictures = []
     for row, title in enumerate(titles):

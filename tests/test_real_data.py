@@ -1,12 +1,11 @@
 """Every source layout on real keypoints of its kind. Skipped where the data folder is absent (set UNIGLOR_DATA)."""
 
 import csv
-import json
 
 import numpy as np
 import pytest
 
-from modeling_unigloR import KeypointProcessor
+from modeling_unigloR import KeypointProcessor, read_keypoints
 from modeling_unigloR.keypoints_uniglor import LAYOUTS, POSE178_MESH, point_index
 
 from .conftest import REAL_DATA
@@ -37,20 +36,10 @@ def check_body(clip):
             assert own < np.median(np.linalg.norm(points[both, root] - points[both, other], axis=-1)) + 0.45  # hands may touch
 
 
-def pose_file(path):
-    Pose = pytest.importorskip("pose_format").Pose
-    pose = Pose.read(path.read_bytes())
-    return dict(keypoints=np.asarray(pose.body.data.filled(0))[:, 0], confidence=pose.body.confidence[:, 0], fps=pose.body.fps)
-
-
 def openpose_frames():
     """(T, 137, 3) x, y, confidence of the How2Sign sentence."""
-    frames = []
-    for path in sorted((REAL_DATA / "how2sign_openpose" / "json").rglob("*_keypoints.json")):
-        person = json.loads(path.read_text())["people"][0]
-        parts = ("pose_keypoints_2d", "face_keypoints_2d", "hand_left_keypoints_2d", "hand_right_keypoints_2d")
-        frames.append(np.concatenate([np.reshape(person[part], (-1, 3)) for part in parts]))
-    return np.array(frames)
+    clip = read_keypoints(next((REAL_DATA / "how2sign_openpose" / "json").iterdir()))
+    return np.concatenate([clip.keypoints, clip.confidence[..., None]], -1)
 
 
 def test_openpose_json_of_how2sign():
@@ -105,8 +94,8 @@ def test_holistic_pose_files_and_their_reduced_form_agree():
     body = [11, 12, 13, 14, 15, 16, 23, 24]
     reduced = body + [33 + index for index in POSE178_MESH] + list(range(501, 543))
     for path in sorted((REAL_DATA / "lexicon_unlabelled" / "raw_sample").glob("*.pose"))[:6]:
-        read = pose_file(path)
-        clip = process(path.stem, layout="mediapipe543", **read)
+        read = vars(read_keypoints(path))
+        clip = process(path.stem, **read)
         check_body(clip)
         less = process(
             path.stem, layout="pose178", keypoints=read["keypoints"][:, reduced], confidence=read["confidence"][:, reduced], fps=read["fps"]
@@ -117,7 +106,7 @@ def test_holistic_pose_files_and_their_reduced_form_agree():
 
 
 def test_a_pose_file_of_178_points():
-    clip = process("train_1", layout="pose178", **pose_file(REAL_DATA / "dgs_pose_files" / "train" / "train_1_original.pose"))
+    clip = process("train_1", **vars(read_keypoints(REAL_DATA / "dgs_pose_files" / "train" / "train_1_original.pose")))
     assert clip.keypoint_mask.all() and len(clip.keypoints) == 70
     check_body(clip)
 

@@ -66,7 +66,7 @@ def draw_reconstruction(folder, data, path):
     mask = scored_points(mask, model).flatten(0, 1)
     rows = [(points.flatten(0, 1), mask) for points in (keypoints, reconstruct_segments(model, keypoints))]
     name = str(store.ids[clip])
-    path.write_text(to_svg(rows, model.config.layout, labels=[f"{name}: estimated keypoints", "SignMAE's reconstruction"]))
+    path.write_text(to_svg(rows, model.config.layout, titles=[f"{name}: estimated keypoints", "SignMAE's reconstruction"]))
     return name
 
 
