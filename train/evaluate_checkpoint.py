@@ -1,0 +1,205 @@
+"""Scores a checkpoint so that the numbers can be compared: every variant with its signature, floors beside the system.
+
+    python -m train.evaluate_checkpoint --task sign-to-text --checkpoint DIR --dataset D --split test --train_dataset D
+    python -m train.evaluate_checkpoint --compare A/predictions.jsonl B/predictions.jsonl
+
+Writes `scores.json` and `predictions.jsonl` into --output_dir (by default `evaluation-SPLIT` in the checkpoint) and prints one table.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+from transformers import pipeline
+from transformers.utils import logging
+
+import modeling_unigloR  # noqa: F401  registers models and pipelines
+from modeling_unigloR import SignMAEEncoderModel
+from train.clips import Clips, LatentStore, pad
+from train.metrics.text import bootstrap_interval, compare_files, text_scores
+from train.metrics.text_floors import (
+    constant_sentence_floor,
+    random_sentence_floor,
+    retrieval_floor,
+    scores_by_seen,
+    share_verbatim,
+)
+
+logger = logging.get_logger(__name__)
+
+COLUMNS = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "bleu4_13a", "chrf", "wer", "cer")  # of the printed table; scores.json has all
+FLOOR_SEEDS = (0, 1, 2)
+
+
+def parse(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--task", choices=["sign-to-text"], default="sign-to-text")
+    parser.add_argument("--checkpoint", help="a folder that train_sign_to_text.py wrote, or a Hub id")
+    parser.add_argument("--dataset", nargs="+", help="folders or Hub ids of canonical rows")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--train_dataset", nargs="+", help="what it was trained on, for the floors and the share of seen sentences")
+    parser.add_argument("--train_split", default="train")
+    parser.add_argument("--sign_mae", help="for the retrieval floor of a frame-level model, which has no latents of its own")
+    parser.add_argument("--output_dir")
+    parser.add_argument("--final_dot", choices=["keep", "strip", "add"], default="keep")
+    parser.add_argument("--num_beams", type=int, help="by default the checkpoint's")
+    parser.add_argument("--max_new_tokens", type=int, help="by default the checkpoint's")
+    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--device", default=None)
+    parser.add_argument("--frames_dir", help="where processed frames and latents are kept; by default in the cache of datasets")
+    parser.add_argument("--bleurt_checkpoint", help="a folder; BLEURT is scored only with it")
+    parser.add_argument("--compare", nargs=2, metavar="PREDICTIONS", help="two predictions.jsonl on the same clips: a paired test")
+    arguments = parser.parse_args(argv)
+    if not arguments.compare and not (arguments.checkpoint and arguments.dataset):
+        parser.error("give --checkpoint and --dataset, or --compare A B")
+    return arguments
+
+
+def main(argv=None):
+    arguments = parse(sys.argv[1:] if argv is None else argv)
+    if arguments.compare:
+        found = compare_files(*arguments.compare, final_dot=arguments.final_dot)
+        rows = {Path(path).parent.name or path: found[side] for side, path in zip("ab", arguments.compare)}
+        print(format_table(rows))
+        test = found["paired"]
+        interval = f"[{test['low']:+.2f}, {test['high']:+.2f}]"
+        print(f"\n{test['metric']}: {test['delta']:+.2f} {interval}, p = {test['p_value']:.4f} {test['signature']}")
+        return found
+    pipe = pipeline(arguments.task, model=arguments.checkpoint, device=arguments.device)
+    clips = Clips(_specs(arguments.dataset), arguments.split, pipe.feature_extractor, arguments.frames_dir)
+    train = (
+        Clips(_specs(arguments.train_dataset), arguments.train_split, pipe.feature_extractor, arguments.frames_dir)
+        if arguments.train_dataset
+        else None
+    )
+    sign_mae = SignMAEEncoderModel.from_pretrained(arguments.sign_mae).to(pipe.device) if arguments.sign_mae else None
+    report, predictions = evaluate_sign_to_text(
+        pipe.model,
+        pipe.tokenizer,
+        clips,
+        train,
+        sign_mae,
+        final_dot=arguments.final_dot,
+        num_beams=arguments.num_beams,
+        max_new_tokens=arguments.max_new_tokens,
+        batch_size=arguments.batch_size,
+        frames_dir=arguments.frames_dir,
+        bleurt_checkpoint=arguments.bleurt_checkpoint,
+    )
+    report |= {"task": arguments.task, "dataset": [str(name) for name in arguments.dataset], "split": arguments.split}
+    report["processor"] = {name: getattr(pipe.feature_extractor, name) for name in ("layout", "fps", "normalize", "min_confidence")}
+    folder = Path(arguments.output_dir or Path(arguments.checkpoint) / f"evaluation-{arguments.split}")
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [{"id": name, "prediction": text, "reference": truth} for name, text, truth in zip(clips.ids, predictions, clips.texts)]
+    _write(folder / "predictions.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    _write(folder / "scores.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    print(format_table(report["rows"]))
+    low, high = report["interval"]["low"], report["interval"]["high"]
+    print(f"\nbleu4 {report['rows']['system']['bleu4']:.2f}, 95 % interval {low:.2f} to {high:.2f} over {len(clips)} clips.")
+    if "share_verbatim" in report:
+        print(f"{report['share_verbatim']:.1f} % of the predictions are training sentences word for word.")
+    print(f"Signatures, predictions and all variants: {folder}")
+    return report
+
+
+def evaluate_sign_to_text(
+    model,
+    tokenizer,
+    clips,
+    train=None,
+    sign_mae=None,
+    final_dot="keep",
+    num_beams=None,
+    max_new_tokens=None,
+    batch_size=32,
+    frames_dir=None,
+    bleurt_checkpoint=None,
+):
+    """Translates clips and scores them beside the floors.
+
+    Args:
+        model, tokenizer: a `SignToText` and its tokenizer.
+        clips: `train.clips.Clips` that are scored.
+        train: `Clips` of its training set; without them there are no floors.
+        sign_mae: whose mean latents the retrieval floor compares; by default the model's own, where it has one.
+        final_dot, bleurt_checkpoint: see `text_scores`.
+        num_beams, max_new_tokens: of decoding; by default the model's.
+
+    Returns:
+        report: a dict with `rows` (name of a row -> `text_scores`), `interval`, and what says how they were made.
+        predictions: a list of texts.
+    """
+    decoding = {"num_beams": num_beams, "max_new_tokens": max_new_tokens}
+    decoding = {name: value for name, value in decoding.items() if value is not None}
+    cap = decoding.get("max_new_tokens", model.generation_config.max_new_tokens)
+    predictions = translate(model, tokenizer, clips, batch_size, frames_dir, **decoding)
+    options = dict(final_dot=final_dot, max_new_tokens=cap)
+    rows = {"system": text_scores(predictions, clips.texts, bleurt_checkpoint=bleurt_checkpoint, **options)}
+    report = {
+        "num_scored": len(clips),
+        "ids_sha256": hashlib.sha256("\n".join(sorted(clips.ids)).encode()).hexdigest()[:16],
+        "num_beams": decoding.get("num_beams", model.generation_config.num_beams),
+        "interval": bootstrap_interval(predictions, clips.texts, final_dot=final_dot),
+    }
+    if train is not None:
+        for name, scores in scores_by_seen(predictions, clips.texts, train.texts, **options).items():
+            if scores["num_scored"]:
+                rows[f"system, sentences {name} in training"] = scores
+        report["share_verbatim"] = share_verbatim(predictions, train.texts)
+        rows["floor: random training sentence"] = random_sentence_floor(train.texts, clips.texts, FLOOR_SEEDS, **options)
+        rows["floor: one constant sentence"] = constant_sentence_floor(train.texts, clips.texts, **options)
+        if sign_mae is None and model.config.sign_encoder == "segments":
+            sign_mae = model.sign_mae
+        if sign_mae is not None:
+            stores = [LatentStore.build(some, sign_mae, sign_mae.config.stride, frames_dir) for some in (train, clips)]
+            means = [np.stack([store[index].mean(0) for index in range(len(store))]) for store in stores]
+            rows["floor: sentence of the nearest training clip"] = retrieval_floor(means[0], train.texts, means[1], clips.texts, **options)
+    return {"rows": rows, **report}, predictions
+
+
+@torch.no_grad()
+def translate(model, tokenizer, clips, batch_size=32, frames_dir=None, **decoding):
+    """Texts of `Clips`, in their order; clips of like length are decoded together."""
+    model.eval()
+    segments = model.config.sign_encoder == "segments"
+    latents = LatentStore.build(clips, model.sign_mae, model.config.stride, frames_dir) if segments else None
+    texts = [None] * len(clips)
+    order = np.argsort(clips.num_frames, kind="stable")
+    for start in tqdm(range(0, len(order), batch_size), desc="Translating", unit=f" x {batch_size} clips"):
+        chosen = order[start : start + batch_size]
+        values = [torch.from_numpy(latents[index] if segments else clips.keypoints(index)[0]) for index in chosen]
+        inputs, mask = (tensor.to(model.device) for tensor in pad(values))
+        read = {"latents": inputs, "latent_mask": mask} if segments else {"keypoints": inputs, "attention_mask": mask}
+        ids = model.generate(**read, **decoding)
+        for index, text in zip(chosen, tokenizer.batch_decode(ids, skip_special_tokens=True)):
+            texts[index] = text.strip()
+    return texts
+
+
+def format_table(rows, columns=COLUMNS):
+    """Rows {name: scores} as a Markdown table."""
+    lines = ["| | " + " | ".join(columns) + " | clips |", "| --- |" + " ---: |" * (len(columns) + 1)]
+    for name, scores in rows.items():
+        values = [f"{scores[column]:.2f}" if column in scores else "" for column in columns]
+        lines.append(f"| {name} | " + " | ".join(values) + f" | {scores['num_scored']} |")
+    return "\n".join(lines)
+
+
+def _specs(values):
+    """Data sets as the command line gives them; one that starts with { is a dict in JSON."""
+    return [json.loads(value) if value.lstrip().startswith("{") else value for value in values]
+
+
+def _write(path, text):
+    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Runs a grid of trainings, resumable, and writes its table: segments against frames, and whether pretraining helps at all.
+
+    python -m train.reproduce sign-to-text --data DIR --sign_mae DIR --untrained_sign_mae DIR --output_dir OUT [--part 0/2]
+    python -m train.reproduce sign-to-text ... --collect benchmarks/results/phoenix-rendered-sign-to-text.json
+
+The systems read the same clips with the same text model for the same number of steps, each with the same learning rates and seeds;
+the learning rate is chosen on `validation`, and `test` is scored once, with the chosen one. `--part i/n` runs every n-th run, so that
+n processes share the grid. DIR holds canonical Parquet with splits train, validation and test.
+
+An untrained SignMAE is one that train/pretrain.py gave statistics but no step: `--learning_rate 0 --max_steps 100`.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from transformers import pipeline
+
+import modeling_unigloR  # noqa: F401  registers models and pipelines
+from modeling_unigloR import SignMAEEncoderModel
+from train.clips import Clips
+from train.evaluate_checkpoint import COLUMNS, evaluate_sign_to_text, format_table
+from train.metrics.text import paired_test
+
+CONFIG = "phoenix_rendered.yaml"
+
+
+def systems(arguments):
+    """{name: what train_sign_to_text.py is told}."""
+    segments = ["--sign_encoder", "segments", "--sign_mae"]
+    return {
+        "segments": [*segments, arguments.sign_mae],
+        "frames": ["--sign_encoder", "frames"],
+        "every 7th frame": ["--sign_encoder", "frames", "--frame_stride", "7"],
+        "segments of an untrained SignMAE": [*segments, arguments.untrained_sign_mae],
+    }
+
+
+def parse(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("task", choices=["sign-to-text"])
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--sign_mae", required=True)
+    parser.add_argument("--untrained_sign_mae", required=True)
+    parser.add_argument("--output_dir", required=True)
+    parser.add_argument("--config", default=CONFIG)
+    parser.add_argument("--learning_rates", nargs="+", default=["5e-4", "1e-3", "2e-3"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--part", default="0/1", metavar="I/N")
+    parser.add_argument("--collect", metavar="JSON", help="score the test split with the chosen learning rates, and write the table")
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    arguments = parse(argv)
+    runs = [
+        (name, rate, seed) for seed in arguments.seeds for rate in arguments.learning_rates for name in systems(arguments)
+    ]  # a whole table of the first seed comes first
+    if arguments.collect:
+        return collect(arguments, runs)
+    part, parts = map(int, arguments.part.split("/"))
+    for number, run in enumerate(runs):
+        if number % parts == part:
+            train(arguments, *run)
+
+
+def folder_of(arguments, name, rate, seed):
+    return Path(arguments.output_dir) / f"{name.replace(' ', '-')}_{rate}_{seed}"
+
+
+def train(arguments, name, rate, seed):
+    """One run in a process of its own, resumed where it was stopped; nothing where it is done."""
+    folder = folder_of(arguments, name, rate, seed)
+    if (folder / "run.json").exists():
+        return
+    print(f"{name}, learning rate {rate}, seed {seed}", flush=True)
+    start = time.time()
+    subprocess.run(
+        [
+            sys.executable, "-m", "train.train_sign_to_text", arguments.config, *systems(arguments)[name], "--datasets", arguments.data,
+            "--validation", arguments.data, "--output_dir", str(folder), "--learning_rate", rate, "--seed", str(seed),
+            "--frames_dir", str(Path(arguments.output_dir) / "frames"), "--resume_from_checkpoint", "true",
+        ],
+        check=True,
+    )  # fmt: skip
+    report = json.loads((folder / "report.json").read_text())
+    run = {"system": name, "learning_rate": rate, "seed": seed, "seconds": round(time.time() - start), **report}
+    (folder / "run.json").write_text(json.dumps(run, indent=2) + "\n")
+
+
+def collect(arguments, runs):
+    """The table of the runs that are done: every system with the learning rate that was best on `validation`."""
+    done = {run: json.loads(path.read_text()) for run in runs if (path := folder_of(arguments, *run) / "run.json").exists()}
+    sign_mae = SignMAEEncoderModel.from_pretrained(arguments.sign_mae)
+    frames_dir, rows, clips, predictions = Path(arguments.output_dir) / "frames", {}, {}, {}
+    systems_done = {name: {} for name, _, _ in done}
+    for (name, rate, _), report in done.items():
+        systems_done[name].setdefault(rate, []).append(report["validation"]["eval_bleu4"])
+    for name, rates in systems_done.items():
+        most = max(map(len, rates.values()))
+        best = max((rate for rate in rates if len(rates[rate]) == most), key=lambda rate: np.mean(rates[rate]))
+        reports = []
+        for seed in arguments.seeds:
+            run = (name, best, seed)
+            if run not in done:
+                continue
+            path = folder_of(arguments, *run) / "test.json"
+            pipe = pipeline("sign-to-text", model=str(path.parent), device="cpu")
+            if not clips:
+                clips = {split: Clips([arguments.data], split, pipe.feature_extractor, frames_dir) for split in ("train", "test")}
+            if not path.exists():
+                report, texts = evaluate_sign_to_text(
+                    pipe.model, pipe.tokenizer, clips["test"], clips["train"], sign_mae, frames_dir=frames_dir
+                )
+                path.write_text(json.dumps({"report": report, "predictions": texts}, ensure_ascii=False) + "\n")
+            found = json.loads(path.read_text())
+            reports.append(found["report"])
+            predictions.setdefault(name, []).append(found["predictions"])
+        scores = [report["rows"]["system"] for report in reports]
+        rows[name] = {
+            "learning_rate": best,
+            "validation_bleu4": {rate: [round(value, 3) for value in values] for rate, values in rates.items()},
+            "seeds": len(scores),
+            "seconds": [done[run]["seconds"] for run in done if run[0] == name and run[1] == best],
+            **{column: float(np.mean([score[column] for score in scores])) for column in COLUMNS},
+            "std": {column: float(np.std([score[column] for score in scores], ddof=len(scores) > 1)) for column in COLUMNS},
+            "intervals": [report["interval"] for report in reports],
+            "share_verbatim": [report["share_verbatim"] for report in reports],
+            "num_scored": reports[0]["num_scored"],
+        }
+        floors = {floor: value for floor, value in reports[0]["rows"].items() if floor.startswith("floor")}
+        ids = reports[0]["ids_sha256"]
+    tests = {}
+    for name in predictions:
+        if name != "segments" and "segments" in predictions:
+            tests[f"segments against {name}"] = [
+                paired_test(other, ours, clips["test"].texts) for ours, other in zip(predictions["segments"], predictions[name])
+            ]
+    result = {
+        "what": "sign-to-text on rendered PHOENIX14T: real sentences and timing, procedural motion; no PHOENIX14T result",
+        "selection": "learning rate by BLEU-4 on training sentences held out by a hash of their id; test is the official dev, scored once",
+        "config": Path("train/configs", arguments.config).read_text(),
+        "ids_sha256": ids,
+        "date": time.strftime("%Y-%m-%d"),
+        "rows": rows,
+        "floors": floors,
+        "paired_tests": tests,
+    }
+    Path(arguments.collect).write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    print(format_table(rows | floors))
+    return result
+
+
+if __name__ == "__main__":
+    main()
