@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_unigloR import KeypointProcessor, SignMAE, SignMAEConfig, SignToText, SignToTextPipeline
+from modeling_unigloR import KeypointProcessor, SignMAE, SignMAEConfig, SignToText, SignToTextPipeline, TextToSign, TextToSignPipeline
 from modeling_unigloR.keypoints_uniglor import get_layout, point_index
 
 torch.set_num_threads(1)
@@ -63,7 +63,7 @@ def tiny_sign_to_text(tiny_sign_mae):
     """A factory of pipelines around tiny random SignToTexts: `tiny_sign_to_text(sign_encoder="frames").model`."""
 
     def make(seed=0, texts=TEXTS, sign_mae=None, text_config=None, **fields):
-        from train.tokenizers import train_tokenizer
+        from train.text_tokenizers import train_tokenizer
 
         tokenizer = train_tokenizer(texts)
         sign_mae = tiny_sign_mae(seed) if sign_mae is None else sign_mae
@@ -72,6 +72,30 @@ def tiny_sign_to_text(tiny_sign_mae):
         model = SignToText.from_parts(sign_mae, text_config=text_config, **fields).eval()
         processor = KeypointProcessor(layout=sign_mae.config.layout, num_channels=sign_mae.config.num_channels)
         return SignToTextPipeline(model=model, tokenizer=tokenizer, feature_extractor=processor, device="cpu")
+
+    return make
+
+
+TINY_TEXT_ENCODER = dict(
+    hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=32,
+)  # fmt: skip
+TINY_DECODER = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, max_segments=8)
+
+
+@pytest.fixture
+def tiny_text_to_sign(tiny_sign_mae):
+    """A factory of pipelines around tiny random TextToSigns: `tiny_text_to_sign(head="mean").model`."""
+
+    def make(seed=0, texts=TEXTS, sign_mae=None, **fields):
+        from train.train_text_to_sign import TextToSignArguments, make_tokenizer
+
+        tokenizer = make_tokenizer(TextToSignArguments(), texts)
+        sign_mae = tiny_sign_mae(seed) if sign_mae is None else sign_mae
+        torch.manual_seed(seed)
+        fields = TINY_DECODER | {"text_config": TINY_TEXT_ENCODER | {"vocab_size": len(tokenizer)}} | fields
+        model = TextToSign.from_parts(sign_mae, **fields).eval()
+        processor = KeypointProcessor(layout=sign_mae.config.layout, num_channels=sign_mae.config.num_channels)
+        return TextToSignPipeline(model=model, tokenizer=tokenizer, feature_extractor=processor, device="cpu")
 
     return make
 

@@ -40,6 +40,12 @@ class UniGloRTrainingArguments(TrainingArguments):
     remove_unused_columns: bool = False  # our data sets hold exactly what the models take
     resume_from_checkpoint: str | None = None  # a checkpoint folder, or true: the last one in output_dir
 
+    def __post_init__(self):
+        for name in ("eval_strategy", "save_strategy", "logging_strategy"):
+            if getattr(self, name) is False:
+                setattr(self, name, "no")  # as YAML reads the word
+        super().__post_init__()
+
     def get_warmup_steps(self, num_training_steps):
         return min(super().get_warmup_steps(num_training_steps), self.max_warmup_steps)
 
@@ -58,6 +64,14 @@ class TranslationTrainingArguments(UniGloRTrainingArguments, Seq2SeqTrainingArgu
     def __post_init__(self):
         super().__post_init__()
         self.greater_is_better = not self.metric_for_best_model.endswith(("loss", "wer", "cer"))
+
+
+@dataclasses.dataclass
+class TextToSignTrainingArguments(TranslationTrainingArguments):
+    """The same for text-to-sign: `generation_num_beams` is the judge's, and without one the latents choose the model."""
+
+    num_train_epochs: float = 100
+    metric_for_best_model: str | None = "latent_r2"
 
 
 def read_fields(argv, default_config):

@@ -47,11 +47,11 @@ class Clips:
                 raise ValueError(f"Data set {describe(spec)!r}, split {split!r}: {len(rows) - len(facts)} ids stand there twice.")
             store = FrameStore.build(rows, processor, frames_dir, describe(spec))
             self.stores.append(store)
-            for name in store.ids:
-                row = facts[str(name)]
+            for name in map(str, store.ids):
+                row = facts[name]
                 if needs_text and not (row["text"] or "").strip():
                     raise ValueError(f"Data set {describe(spec)!r}: clip {name!r} has no text. Remove it, or give it one.")
-                self.ids.append(str(name))
+                self.ids.append(name)
                 self.texts.append(row.get("text"))
                 self.glosses.append(row.get("gloss"))
                 self.languages.append(row.get("language"))
@@ -93,7 +93,7 @@ class LatentStore:
         return np.diff(self.offsets)
 
     @classmethod
-    def build(cls, clips, sign_mae, stride, cache_dir=None, description="latents", batch_size=16):
+    def build(cls, clips, sign_mae, stride, cache_dir=None, description="latents", batch_size=16, hold_last=False):
         """Encodes every window of every clip into a folder named by frames, weights and stride, or opens the one that is there.
 
         Args:
@@ -102,14 +102,16 @@ class LatentStore:
             stride: frames between window starts.
             cache_dir: where the folder goes; by default beside the data sets' own cache.
             batch_size: clips that are encoded together.
+            hold_last: whether a clip is held at its last frame until windows fill it; else frames that fill no window are left out.
         """
-        key = hashlib.sha256("\n".join([_weights_hash(sign_mae), str(stride), *(store.key for store in clips.stores)]).encode())
+        facts = [_weights_hash(sign_mae), f"{stride} held" if hold_last else str(stride), *(store.key for store in clips.stores)]
+        key = hashlib.sha256("\n".join(facts).encode())
         folder = Path(cache_dir or datasets.config.HF_DATASETS_CACHE) / "uniglor_latents" / key.hexdigest()[:16]
         if not folder.exists():
             folder.parent.mkdir(parents=True, exist_ok=True)
             unfinished = Path(tempfile.mkdtemp(prefix=f"{folder.name}-unfinished-", dir=folder.parent))
             try:
-                _write_latents(clips, sign_mae, stride, unfinished, description, batch_size)
+                _write_latents(clips, sign_mae, stride, unfinished, description, batch_size, hold_last)
                 os.rename(unfinished, folder)  # whole or not at all
             except OSError:
                 if not folder.exists():  # else another process was faster
@@ -130,16 +132,18 @@ def _weights_hash(model):
 
 
 @torch.no_grad()
-def _write_latents(clips, sign_mae, stride, folder, description, batch_size):
+def _write_latents(clips, sign_mae, stride, folder, description, batch_size, hold_last):
     was_training = sign_mae.training
     sign_mae.eval()
     order = np.argsort(clips.num_frames, kind="stable")  # clips of like length together
-    offsets = np.cumsum([0] + [sign_mae.num_segments(int(length), stride) for length in clips.num_frames])
+    held = -(clips.num_frames - sign_mae.config.window_size) % stride if hold_last else np.zeros_like(clips.num_frames)  # frames added
+    offsets = np.cumsum([0] + [sign_mae.num_segments(int(length), stride) for length in clips.num_frames + held])
     size = sign_mae.config.hidden_size
     latents = np.memmap(folder / "latents.f4", np.float32, "w+", shape=(int(offsets[-1]), size))
     for start in tqdm(range(0, len(order), batch_size), desc=f"Encoding {description}", unit=f" x {batch_size} clips"):
         chosen = order[start : start + batch_size]
-        keypoints, attention_mask = pad([torch.from_numpy(clips.keypoints(index)[0]) for index in chosen])
+        frames = [np.pad(clips.keypoints(index)[0], ((0, held[index]), (0, 0), (0, 0)), mode="edge") for index in chosen]
+        keypoints, attention_mask = pad([torch.from_numpy(clip) for clip in frames])
         encoded, latent_mask = sign_mae.encode_sequence(keypoints.to(sign_mae.device), attention_mask.to(sign_mae.device), stride)
         for index, values, count in zip(chosen, encoded.float().cpu().numpy(), latent_mask.sum(1).tolist()):
             latents[offsets[index] : offsets[index + 1]] = values[:count]
@@ -219,6 +223,55 @@ class TranslationCollator:
             if name in items[0]:
                 batch[name], _ = pad([item[name] for item in items], value=-100)
         return batch
+
+
+class TextToSignDataset(Dataset):
+    """A text and what is to be signed in each item: `input_ids` (L,) and the clip's `latents` (S, D).
+
+    Args:
+        clips: `Clips`.
+        tokenizer: with its special tokens.
+        latents: a `LatentStore` of segments laid end to end.
+        model: the `TextToSign` that is to read and to give them; its limits are checked here, before training.
+    """
+
+    def __init__(self, clips, tokenizer, latents, model):
+        self.clips, self.latents = clips, latents
+        self.input_ids = [torch.tensor(ids) for ids in tokenizer(clips.texts).input_ids]
+        num_tokens = np.array([len(ids) for ids in self.input_ids])
+        self._refuse(num_tokens, model.max_tokens, "tokens", "the text model reads {}. Cut its text")
+        self._refuse(latents.lengths, model.config.max_segments, "segments", "the model has max_segments={}. Raise it, or cut the clip")
+
+    def _refuse(self, counts, most, what, limit):
+        longest = int(np.argmax(counts))
+        if most is not None and counts[longest] > most:
+            raise ValueError(
+                f"{int((counts > most).sum())} of {len(counts)} clips are too long, the longest {self.clips.ids[longest]!r}: found "
+                f"{counts[longest]} {what}, but {limit.format(most)}."
+            )
+
+    def __len__(self):
+        return len(self.clips)
+
+    @property
+    def lengths(self):
+        """(clips,) segments of each clip, for batches of like length."""
+        return self.latents.lengths
+
+    def __getitem__(self, index):
+        return {"input_ids": self.input_ids[index], "latents": torch.from_numpy(self.latents[index])}
+
+
+class TextToSignCollator:
+    """Pads items of `TextToSignDataset` into a batch of `TextToSign.forward`."""
+
+    def __init__(self, pad_token_id):
+        self.pad_token_id = pad_token_id
+
+    def __call__(self, items):
+        input_ids, attention_mask = pad([item["input_ids"] for item in items], value=self.pad_token_id)
+        latents, latent_mask = pad([item["latents"] for item in items])
+        return {"input_ids": input_ids, "attention_mask": attention_mask, "latents": latents, "latent_mask": latent_mask}
 
 
 class ClipSampler(Sampler):

@@ -1,51 +1,66 @@
-"""`make demo`: pretrains a small SignMAE on real fingerspelling and shows what it gives back of signing it never saw.
+"""`make demo`: the whole journey on real fingerspelling, small, on two CPU cores.
 
-Leaves `outputs/demo/sign-mae/`, which `AutoModel.from_pretrained` loads, and `outputs/demo/reconstruction.svg`: truth above
-reconstruction, on a clip of a sign language that training never saw. The last line printed is one JSON object.
+Pretrains a SignMAE and shows what it gives back of signing it never saw; trains a SignToText on it and reads words it never saw.
+Leaves `outputs/demo/sign-mae/` and `outputs/demo/sign-to-text/`, which `AutoModel.from_pretrained` and `pipeline("sign-to-text")` load, and
+`outputs/demo/reconstruction.svg`: truth above reconstruction, on a clip of a sign language that training never saw. Each step ends
+with one line of JSON.
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoFeatureExtractor, AutoModel
+from transformers import AutoFeatureExtractor, AutoModel, pipeline
 
 from datasets_scripts.fingerspelling import check_held_out
 from modeling_unigloR.rendering_uniglor import to_svg
-from train import pretrain
+from train import pretrain, train_sign_to_text
+from train.clips import Clips
+from train.evaluate_checkpoint import evaluate_sign_to_text
 from train.segments import FrameStore, load_rows
 from train.trainers import reconstruct_segments, scored_points
 
-OUTPUT = Path("outputs/demo")
+PRETRAIN, SIGN_TO_TEXT = "demo.yaml", "demo_sign_to_text.yaml"
+
+
+def parse(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--output_dir", type=Path, default=Path("outputs/demo"))
+    parser.add_argument("--max_steps", type=int, help="of every training, for a try")
+    return parser.parse_args(argv)
 
 
 def main(argv=None):
-    argv = sys.argv[1:] if argv is None else list(argv)
-    argv = ["demo.yaml", "--output_dir", str(OUTPUT / "sign-mae"), *argv]
-    data, *_, args = pretrain.parse(argv)
-    folder = Path(args.output_dir)
-    picture = folder.parent / "reconstruction.svg"
+    arguments = parse(argv)
+    shorter = ["--max_steps", str(arguments.max_steps)] if arguments.max_steps else []
+    show_pretraining(arguments.output_dir, shorter)
+    show_sign_to_text(arguments.output_dir, shorter)
+
+
+# --- SignMAE ----------------------------------------------------------------------------------------------------------------------
+
+
+def show_pretraining(output_dir, options):
+    argv = [PRETRAIN, "--output_dir", str(output_dir / "sign-mae"), *options]
+    data, *_ = pretrain.parse(argv)
+    folder, picture = output_dir / "sign-mae", output_dir / "reconstruction.svg"
     seen, held_out = ([language for spec in specs for language in spec["languages"]] for specs in (data.datasets, data.validation))
     check_held_out(set(seen), set(held_out))
     report = pretrain.main(argv)
     drawn = draw_reconstruction(folder, data, picture)
     scores, floors = report["validation"], report["floors"]
     print(f"\nDrew {drawn} into {picture}; the model is in {folder}.")
-    print(
-        json.dumps(
-            {
-                "task": "pretrain",
-                "mpjpe": round(scores["eval_mpjpe"], 5),
-                "floor_mean_pose": round(floors["mean_pose"], 5),
-                "floor_static": round(floors["static"], 5),
-                "floor_nearest_segment": round(floors["nearest_segment"], 5),
-                "motion_ratio": round(scores["eval_motion_ratio"], 3),
-                "border_jump": round(scores["eval_border_jump"], 3),
-                "languages_held_out": held_out,
-            }
-        )
+    say(
+        task="pretrain",
+        mpjpe=round(scores["eval_mpjpe"], 5),
+        floor_mean_pose=round(floors["mean_pose"], 5),
+        floor_static=round(floors["static"], 5),
+        floor_nearest_segment=round(floors["nearest_segment"], 5),
+        motion_ratio=round(scores["eval_motion_ratio"], 3),
+        border_jump=round(scores["eval_border_jump"], 3),
+        languages_held_out=held_out,
     )
 
 
@@ -68,6 +83,38 @@ def draw_reconstruction(folder, data, path):
     name = str(store.ids[clip])
     path.write_text(to_svg(rows, model.config.layout, titles=[f"{name}: estimated keypoints", "SignMAE's reconstruction"]))
     return name
+
+
+# --- Sign-to-text -----------------------------------------------------------------------------------------------------------------
+
+
+def show_sign_to_text(output_dir, options):
+    """Three readers of the same words: on the SignMAE, on every frame, and on a SignMAE that was never trained."""
+    untrained = output_dir / "controls" / "untrained-sign-mae"
+    pretrain.main([PRETRAIN, "--output_dir", str(untrained), "--learning_rate", "0", "--max_steps", "50"])
+    readers = {
+        "cer": (output_dir / "sign-to-text", ["--sign_mae", str(output_dir / "sign-mae")]),
+        "cer_frames": (output_dir / "controls" / "frames", ["--sign_mae", str(output_dir / "sign-mae"), "--sign_encoder", "frames"]),
+        "cer_untrained_signmae": (output_dir / "controls" / "untrained", ["--sign_mae", str(untrained)]),
+    }
+    found = {}
+    for name, (folder, given) in readers.items():
+        argv = [SIGN_TO_TEXT, *given, "--output_dir", str(folder), *options]
+        data, *_ = train_sign_to_text.parse(argv)
+        train_sign_to_text.main(argv)
+        pipe = pipeline("sign-to-text", model=str(folder), device="cpu")
+        test, train = (Clips(data.datasets, split, pipe.feature_extractor, data.frames_dir) for split in ("test", "train"))
+        report, predictions = evaluate_sign_to_text(pipe.model, pipe.tokenizer, test, train if name == "cer" else None)
+        found[name] = round(report["rows"]["system"]["cer"], 2)
+        if name == "cer":
+            floors = {floor: scores["cer"] for floor, scores in report["rows"].items() if floor.startswith("floor")}
+            print("\n" + "\n".join(f"{truth} was read as {text}" for truth, text in zip(test.texts[:8], predictions)))
+            print("Floors, character error rate in per cent:", {name: round(value, 1) for name, value in floors.items()})
+    say(task="sign-to-text", **found, cer_floor=round(min(floors.values()), 2), num_words=len(test), letter_clips="seen")
+
+
+def say(**facts):
+    print(json.dumps(facts), flush=True)
 
 
 if __name__ == "__main__":

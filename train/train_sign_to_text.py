@@ -22,7 +22,7 @@ from train.arguments import TranslationTrainingArguments, distribute, print_help
 from train.augmentation import KeypointAugmentation
 from train.clips import Clips, LatentStore, TranslationCollator, TranslationDataset
 from train.pretrain import last_checkpoint
-from train.tokenizers import KINDS, share_unknown, train_tokenizer
+from train.text_tokenizers import KINDS, share_unknown, train_tokenizer
 from train.trainers import TranslationTrainer
 
 logger = logging.get_logger(__name__)
