@@ -6,31 +6,36 @@ Importing this package registers its models with transformers' Auto classes, and
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .configuration_uniglor import SignMAEConfig, SignToTextConfig
+from .configuration_uniglor import SignMAEConfig, SignToTextConfig, TextToSignConfig
 from .keypoint_processing_uniglor import Calibration, KeypointProcessor, ProcessedClip, map_layout
 from .keypoint_readers_uniglor import KeypointClip, clip_from_array, read_keypoints, read_skels
 from .keypoint_weighting_uniglor import keypoint_weights, part_variances
 from .keypoints_uniglor import LAYOUTS, SOURCE_LAYOUTS, adjacency
-from .modeling_sign_mae import SignMAE, SignMAEEncoderModel, SignMAEOutput
+from .modeling_sign_mae import SignMAE, SignMAEDecoderModel, SignMAEEncoderModel, SignMAEOutput
 from .modeling_sign_to_text import SignToText, SignToTextOutput
-from .pipelines_uniglor import SignToTextPipeline
+from .modeling_text_to_sign import GeneratedSigning, LengthRegulator, TextToSign, TextToSignOutput
+from .pipelines_uniglor import SignToTextPipeline, TextToSignPipeline
 from .streaming_uniglor import SignToTextStreamer
 
-for config, model in ((SignMAEConfig, SignMAE), (SignToTextConfig, SignToText)):
+for config, model in ((SignMAEConfig, SignMAE), (SignToTextConfig, SignToText), (TextToSignConfig, TextToSign)):
     AutoConfig.register(config.model_type, config)
     AutoModel.register(config, model)
     AutoFeatureExtractor.register(config, KeypointProcessor)
 PIPELINE_REGISTRY.register_pipeline("sign-to-text", pipeline_class=SignToTextPipeline, pt_model=AutoModel, type="multimodal")
+PIPELINE_REGISTRY.register_pipeline("text-to-sign", pipeline_class=TextToSignPipeline, pt_model=AutoModel, type="text")
 
 __all__ = [
     "LAYOUTS",
     "SOURCE_LAYOUTS",
     "Calibration",
+    "GeneratedSigning",
     "KeypointClip",
     "KeypointProcessor",
+    "LengthRegulator",
     "ProcessedClip",
     "SignMAE",
     "SignMAEConfig",
+    "SignMAEDecoderModel",
     "SignMAEEncoderModel",
     "SignMAEOutput",
     "SignToText",
@@ -38,6 +43,10 @@ __all__ = [
     "SignToTextOutput",
     "SignToTextPipeline",
     "SignToTextStreamer",
+    "TextToSign",
+    "TextToSignConfig",
+    "TextToSignOutput",
+    "TextToSignPipeline",
     "adjacency",
     "clip_from_array",
     "keypoint_weights",

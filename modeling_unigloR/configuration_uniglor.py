@@ -214,5 +214,88 @@ class SignToTextConfig(UniGloRConfig):
             raise ValueError(f"freeze_text_model=True and lora_rank={self.lora_rank} exclude each other.")
 
 
+# The text encoder of text-to-sign where no pretrained one is given, ours: a BERT of the other Transformers' sizes. Ids are those of the
+# tokenizers that the training script makes.
+TEXT_ENCODER_DEFAULTS = {
+    "model_type": "bert",
+    "vocab_size": 3000,
+    "hidden_size": 512,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 8,
+    "intermediate_size": 2048,
+    "hidden_act": "relu",
+    "type_vocab_size": 1,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+
+# Their tokenizers put no token before a text.
+TEXT_ENCODERS_WITHOUT_HEAD_TOKEN = ("t5", "mt5", "umt5", "longt5", "mbart", "m2m_100", "marian", "pegasus")
+
+
+class TextToSignConfig(UniGloRConfig):
+    """Configuration of `TextToSign` (paper section 3.4): any text encoder of `AutoModel`, and a SignMAE that moves."""
+
+    model_type = "text_to_sign"
+    sub_configs_defaults = {
+        "sign_mae_config": SignMAEConfig,
+        "text_config": SubConfigSpec(AutoConfig, model_type="bert"),
+    }
+
+    sign_mae_config: dict | PreTrainedConfig | None = None
+    text_config: dict | PreTrainedConfig | None = None  # a bert's missing fields are TEXT_ENCODER_DEFAULTS
+
+    # Text encoder
+    head: str | None = None  # what leads the length: "token", the first; "mean" of all; None chooses by the text model's type
+    freeze_text_model: bool = False
+
+    # Latents
+    max_segments: int = 128  # learned queries, the longest clip in segments (appendix B.2)
+    last_segment: str = "hold"  # ours: the frames that do not fill a last segment are held at the last; or "drop" them
+
+    # Transformer decoder, as Joint-SLT (appendix B.2)
+    hidden_size: int = 512
+    num_hidden_layers: int = 3
+    num_attention_heads: int = 8
+    intermediate_size: int = 2048
+    hidden_act: str = "relu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    layer_norm_eps: float = 1e-6
+    initializer_range: float = 0.02
+
+    # Loss (Eq 4 to 6)
+    latent_loss_weight: float = 1.0
+    length_loss_weight: float = 1.0
+    keypoint_loss_weight: float = 0.0  # ours: squared error of what the frozen decoder makes of the latents
+
+    def __post_init__(self, **kwargs):
+        if self.text_config is None or isinstance(self.text_config, dict):
+            given = self.text_config or {}
+            if given.get("model_type", "bert") == "bert":
+                given = {**TEXT_ENCODER_DEFAULTS, **given}
+            self.text_config = given
+        super().__post_init__(**kwargs)
+
+    @property
+    def layout(self):
+        return self.sign_mae_config.layout
+
+    def _validate(self):
+        if self.head is None:
+            self.head = "mean" if self.text_config.model_type in TEXT_ENCODERS_WITHOUT_HEAD_TOKEN else "token"
+        self._check_choice("head", ("token", "mean"))
+        self._check_choice("last_segment", ("hold", "drop"))
+        self._check_at_least(1, "max_segments", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+        self._check_at_least(0, "latent_loss_weight", "length_loss_weight", "keypoint_loss_weight")
+        if self.hidden_size % (2 * self.num_attention_heads):
+            raise ValueError(
+                f"hidden_size={self.hidden_size} must be an even multiple of num_attention_heads={self.num_attention_heads} "
+                "(sinusoidal positions come in pairs)."
+            )
+
+
 SignMAEConfig.register_for_auto_class("AutoConfig")
 SignToTextConfig.register_for_auto_class("AutoConfig")
+TextToSignConfig.register_for_auto_class("AutoConfig")

@@ -167,17 +167,15 @@ class SignMAEDecoder(nn.Module):
             return self.paths @ (offsets.to(self.offset_mean.dtype) * self.offset_std + self.offset_mean)
 
 
-class SegmentEncodingModel(UniGloRPreTrainedModel):
-    """What reads whole clips into standardised latents: shared by `SignMAE` and `SignMAEEncoderModel`, which finish it."""
+class SignMAEPreTrainedModel(UniGloRPreTrainedModel):
+    """What `SignMAE` and either half of it share: the statistics that standardise latents, and initial values."""
 
     config: SignMAEConfig
     config_class = SignMAEConfig
-    main_input_name = "keypoints"
     base_model_prefix = "sign_mae"
 
     def __init__(self, config):
         super().__init__(config)
-        self.encoder = SignMAEEncoder(config)
         self.register_buffer("latent_mean", torch.zeros(config.hidden_size))
         self.register_buffer("latent_std", torch.ones(config.hidden_size))
 
@@ -188,9 +186,34 @@ class SegmentEncodingModel(UniGloRPreTrainedModel):
             init.normal_(module.gloss_token, std=self.config.initializer_range)
             if self.config.mask_strategy == "replace":
                 init.normal_(module.mask_token, std=self.config.initializer_range)
-        elif isinstance(module, SegmentEncodingModel):
+        elif isinstance(module, SignMAEDecoder):
+            init.copy_(module.queries, sinusoids(*module.queries.shape))  # amplitude 1, like the encoder's positions
+            init.normal_(module.keypoint_projection.weight, std=self.config.initializer_range)  # start near the mean pose
+            init.copy_(module.paths, torch.from_numpy(paths_to_center(self.config.layout)))
+            init.zeros_(module.offset_mean)
+            init.ones_(module.offset_std)
+            if module.autoregressive:
+                init.normal_(module.start_token, std=self.config.initializer_range)
+        elif isinstance(module, SignMAEPreTrainedModel):
             init.zeros_(module.latent_mean)
             init.ones_(module.latent_std)
+            if hasattr(module, "keypoint_presence"):
+                init.ones_(module.keypoint_presence)
+
+    @property
+    def segment_shape(self):
+        """(W, K, C)."""
+        return self.config.window_size, self.config.num_keypoints, self.config.num_channels
+
+
+class SegmentEncodingModel(SignMAEPreTrainedModel):
+    """What reads whole clips into standardised latents: shared by `SignMAE` and `SignMAEEncoderModel`, which finish it."""
+
+    main_input_name = "keypoints"
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.encoder = SignMAEEncoder(config)
 
     def encode(self, keypoints):
         """Standardised latents of segments, nothing masked: (N, W, K, C) -> (N, D)."""
@@ -252,11 +275,6 @@ class SegmentEncodingModel(UniGloRPreTrainedModel):
         self.latent_mean.copy_(mean)
         self.latent_std.copy_(std.clamp_min(STD_FLOOR))
 
-    @property
-    def segment_shape(self):
-        """(W, K, C)."""
-        return self.config.window_size, self.config.num_keypoints, self.config.num_channels
-
     def _check_segments(self, keypoints):
         if keypoints.ndim != 4 or tuple(keypoints.shape[1:]) != self.segment_shape:
             raise ValueError(
@@ -280,7 +298,36 @@ class SignMAEEncoderModel(SegmentEncodingModel):
         return self.encode_sequence(keypoints, attention_mask, stride)
 
 
-class SignMAE(SegmentEncodingModel):
+class SegmentDecodingModel(SignMAEPreTrainedModel):
+    """What makes keypoints of standardised latents: shared by `SignMAE` and `SignMAEDecoderModel`, which finish it."""
+
+    def _add_decoder(self):
+        self.decoder = SignMAEDecoder(self.config)
+        self.register_buffer("keypoint_presence", torch.ones(self.config.num_keypoints))  # 0: never learned, so never drawn or scored
+
+    def decode(self, latents):
+        """Undoes `encode`: standardised latents (..., D) -> keypoints (..., W, K, C) in shoulder lengths."""
+        latent = (latents * self.latent_std + self.latent_mean).reshape(-1, latents.shape[-1])
+        return self.decoder(latent).view(*latents.shape[:-1], *self.segment_shape)
+
+
+class SignMAEDecoderModel(SegmentDecodingModel):
+    """The half of a `SignMAE` that moves, without the encoder; loads from a SignMAE's checkpoint too."""
+
+    main_input_name = "latents"
+    _keys_to_ignore_on_load_unexpected = [r"encoder\..*"]
+
+    def __init__(self, config):
+        super().__init__(config)
+        self._add_decoder()
+        self.post_init()
+
+    def forward(self, latents):
+        """Standardised latents (..., D) -> keypoints (..., W, K, C); see `decode`."""
+        return self.decode(latents)
+
+
+class SignMAE(SegmentEncodingModel, SegmentDecodingModel):
     """Masked autoencoder that gives one vector for every window of signing, without glosses or labels.
 
     `forward` is pretraining. `encode`, `encode_sequence` and `decode` are what other models use: their latents are standardised
@@ -289,23 +336,8 @@ class SignMAE(SegmentEncodingModel):
 
     def __init__(self, config):
         super().__init__(config)
-        self.decoder = SignMAEDecoder(config)
-        self.register_buffer("keypoint_presence", torch.ones(config.num_keypoints))  # 0: never learned, so never drawn or scored
+        self._add_decoder()
         self.post_init()
-
-    @torch.no_grad()
-    def _init_weights(self, module):
-        super()._init_weights(module)
-        if isinstance(module, SignMAEDecoder):
-            init.copy_(module.queries, sinusoids(*module.queries.shape))  # amplitude 1, like the encoder's positions
-            init.normal_(module.keypoint_projection.weight, std=self.config.initializer_range)  # start near the mean pose
-            init.copy_(module.paths, torch.from_numpy(paths_to_center(self.config.layout)))
-            init.zeros_(module.offset_mean)
-            init.ones_(module.offset_std)
-            if module.autoregressive:
-                init.normal_(module.start_token, std=self.config.initializer_range)
-        elif isinstance(module, SignMAE):
-            init.ones_(module.keypoint_presence)
 
     # --- Pretraining --------------------------------------------------------------------------------------------------------------
 
@@ -345,11 +377,6 @@ class SignMAE(SegmentEncodingModel):
         return (error * weights).sum() / (keypoint_mask.sum() * keypoints.shape[-1]).clamp_min(1)  # by what is present, not by the weights
 
     # --- Use ----------------------------------------------------------------------------------------------------------------------
-
-    def decode(self, latents):
-        """Undoes `encode`: standardised latents (..., D) -> keypoints (..., W, K, C) in shoulder lengths."""
-        latent = (latents * self.latent_std + self.latent_mean).reshape(-1, latents.shape[-1])
-        return self.decoder(latent).view(*latents.shape[:-1], *self.segment_shape)
 
     def reconstruct(self, keypoints):
         """Segments through encoder and decoder, nothing masked: (N, W, K, C) -> (N, W, K, C)."""

@@ -1,4 +1,4 @@
-"""Pipelines: `pipeline("sign-to-text", model=DIR)`.
+"""Pipelines: `pipeline("sign-to-text", model=DIR)` and `pipeline("text-to-sign", model=DIR)`.
 
 Shapes: T frames, S segments (or frames that are read), K keypoints, C channels, L text tokens.
 """
@@ -16,6 +16,9 @@ from .keypoints_uniglor import get_layout
 logger = logging.get_logger(__name__)
 
 CLIP_PARAMETERS = ("layout", "fps", "width", "height", "confidence", "aspect", "missing", "relative", "causal", "calibration")
+# Where generated signing stands on a picture, ours: a raised hand, both elbows and the waist are within it.
+SHOULDER_SHARE = 1 / 4  # of the shorter side
+NECK_PLACE = 0.5, 0.42  # of width and height
 
 
 class SignToTextPipeline(Pipeline):
@@ -133,6 +136,96 @@ class SignToTextPipeline(Pipeline):
                 "seconds": bounds[frames],
             }
         return answer
+
+
+class TextToSignPipeline(Pipeline):
+    """Signs texts: moving keypoints for a sentence, or for several.
+
+    Returns for each text a dict:
+        keypoints: (T, K, C) float32 in the requested units.
+        keypoint_mask: (T, K) bool, False for the points that the model never learned: not to be drawn or scored.
+        fps: frames a second; None where the model was trained on clips of any rate.
+        layout: name of the points' order.
+
+    What it gives is a machine's guess at signing; it replaces no interpreter.
+    """
+
+    _load_tokenizer = True
+    _load_feature_extractor = True
+    _load_processor = False
+    _load_image_processor = False
+    _load_video_processor = False
+    _pipeline_calls_generate = False
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if getattr(self.model.config, "model_type", None) != "text_to_sign":
+            raise ValueError(
+                f"pipeline('text-to-sign') found a model of type {self.model.config.model_type!r}, expected 'text_to_sign': a folder "
+                "that train/train_text_to_sign.py wrote."
+            )
+        if self.feature_extractor.layout != self.model.config.layout:
+            raise ValueError(
+                f"The keypoint processor gives layout {self.feature_extractor.layout!r}, but the model moves {self.model.config.layout!r}. "
+                "Use the processor that was saved with the model."
+            )
+        self.model.check_tokenizer(self.tokenizer)
+
+    def __call__(self, inputs, **kwargs):
+        """Signs one text, or several.
+
+        Args:
+            inputs: str, or several of them.
+            num_segments: how many segments each clip has; by default the model says.
+            seam_frames: frames on either side of a segment's border over which a jump is spread; by default 0.
+            units: "shoulder" (default): shoulder lengths about the neck; or "pixels" of a picture of `width` and `height`, on
+                which shoulders are a quarter of the shorter side wide and the neck stands in the middle, at 0.42 of the height.
+            width, height: of the picture.
+            **kwargs: of `Pipeline`, such as batch_size.
+        """
+        return super().__call__(inputs, **kwargs)
+
+    def _sanitize_parameters(self, num_segments=None, seam_frames=None, units=None, width=None, height=None):
+        if units not in (None, "shoulder", "pixels"):
+            raise ValueError(f"Found units={units!r}, expected 'shoulder' or 'pixels'.")
+        chosen = {"num_segments": num_segments, "seam_frames": seam_frames}
+        placed = {"units": units, "width": width, "height": height}
+        return {}, *({name: value for name, value in given.items() if value is not None} for given in (chosen, placed))
+
+    def preprocess(self, inputs):
+        if not isinstance(inputs, str):
+            raise ValueError(f"Found a {type(inputs).__name__}, expected a text (str).")
+        ids = self.tokenizer(inputs, add_special_tokens=False).input_ids
+        if not inputs.strip() or not ids:
+            raise ValueError(f"Found the text {inputs!r}, expected at least one word.")
+        unknown = sum(token == self.tokenizer.unk_token_id for token in ids)
+        if unknown:
+            logger.warning(
+                f"{unknown} of {len(ids)} tokens ({unknown / len(ids):.0%}) of the text {inputs!r} are not in the model's vocabulary"
+                + (": what it signs has nothing to do with the text." if unknown == len(ids) else ".")
+            )
+        encoded = self.tokenizer(inputs, return_tensors="pt")
+        return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
+
+    def _forward(self, model_inputs, **generate_kwargs):
+        generated = self.model.generate(**model_inputs, **generate_kwargs)
+        return {"keypoints": generated.keypoints, "num_frames": generated.num_frames}
+
+    def postprocess(self, outputs, units="shoulder", width=None, height=None):
+        keypoints = outputs["keypoints"][0, : int(outputs["num_frames"][0])].float().numpy()  # (T, K, C)
+        if units == "pixels":
+            if not (width and height and width > 0 and height > 0):
+                raise ValueError(f"units='pixels' needs the picture's width and height; found width={width!r}, height={height!r}.")
+            center = np.zeros(keypoints.shape[-1])
+            center[:2] = NECK_PLACE[0] * width, NECK_PLACE[1] * height
+            keypoints = self.feature_extractor.denormalize(keypoints, center, SHOULDER_SHARE * min(width, height))
+        presence = self.model.sign_mae.keypoint_presence.bool().cpu().numpy()
+        return {
+            "keypoints": keypoints,
+            "keypoint_mask": np.tile(presence, (len(keypoints), 1)),
+            "fps": self.feature_extractor.fps,
+            "layout": self.model.config.layout,
+        }
 
 
 def as_clip(inputs, parameters):

@@ -1,5 +1,6 @@
 """A stranger's process: the package cannot be imported, the folder's own code is trusted, the outputs are the same."""
 
+import json
 import subprocess
 import sys
 
@@ -54,3 +55,31 @@ def test_importing_the_package_needs_nothing_optional():
     )
     done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True)
     assert done.stdout.strip() == "ok", done.stderr[-2000:]
+
+
+PIPELINE_STRANGER = """
+import sys, json
+sys.modules["modeling_unigloR"] = None
+import numpy as np
+from transformers import pipeline
+folder = sys.argv[1]
+pipe = pipeline("sign-to-text", model=folder, trust_remote_code=True, device="cpu")
+assert type(pipe).__module__.startswith("transformers_modules"), type(pipe).__module__
+answers = [pipe(np.load(folder + "/a.npy"), layout="uniglor73", fps=50.0), pipe(folder + "/a.npz", layout="uniglor73", fps=50.0)]
+json.dump(answers, open(folder + "/answers.json", "w"))
+"""
+
+
+def test_the_pipeline_says_the_same_without_the_package(tiny_sign_to_text, signing, tmp_path):
+    pipe = tiny_sign_to_text()
+    pipe.save_pretrained(tmp_path)
+    clip = signing(90, seed=1) * 100
+    np.save(tmp_path / "a.npy", clip)
+    np.savez(tmp_path / "a.npz", keypoints=clip, confidence=np.ones(clip.shape[:2]))
+    (tmp_path / "stranger.py").write_text(PIPELINE_STRANGER)
+    done = subprocess.run([sys.executable, str(tmp_path / "stranger.py"), str(tmp_path)], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for answer in json.loads((tmp_path / "answers.json").read_text()):
+        expected = pipe(clip, layout="uniglor73", fps=50.0)
+        assert answer["translation_text"] == expected["translation_text"]
+        assert abs(answer["score"] - expected["score"]) < 1e-5

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
+from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
 from torch.utils.data import DataLoader
 from transformers import Seq2SeqTrainer, Trainer, TrainerCallback
 from transformers.trainer_utils import speed_metrics
@@ -19,6 +21,32 @@ from train.segments import SegmentDataset, SegmentSampler
 
 class NonFiniteLossError(RuntimeError):
     """Training met a loss that is not a number; the last checkpoint was saved before it."""
+
+
+class BatchTooLargeError(RuntimeError):
+    """A training step asked for more memory than there is."""
+
+
+class BatchesThatFit:
+    """For a Trainer: a training step that does not fit into memory ends in one line that says what to change."""
+
+    def training_step(self, *args, **kwargs):
+        try:
+            return super().training_step(*args, **kwargs)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error) or self.args.auto_find_batch_size:  # which tries a smaller one by itself
+                raise
+            size, reason = self.args.per_device_train_batch_size, str(error).split("\n")[0].split(": ", 1)[-1] or type(error).__name__
+            raise BatchTooLargeError(
+                f"A training step with a batch of {size} does not fit into memory ({reason}). "
+                "Lower --per_device_train_batch_size and raise --gradient_accumulation_steps by the same factor; "
+                "--activation_checkpointing true and --bf16 true save memory too."
+            ) from error
+
+
+def is_out_of_memory(error):
+    """Whether torch, on a GPU or a CPU, or Python found no memory."""
+    return isinstance(error, MemoryError) or should_reduce_batch_size(error) or "not enough memory" in str(error)
 
 
 class WithoutPickles:
@@ -35,7 +63,7 @@ class WithoutPickles:
         (folder / "training_args.json").write_text(json.dumps(kept, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8")
 
 
-class SegmentTrainer(WithoutPickles, Trainer):
+class SegmentTrainer(BatchesThatFit, WithoutPickles, Trainer):
     """Pretrains a `SignMAE` on a `SegmentDataset` or `SegmentStream`.
 
     `eval_dataset` is (keypoints, keypoint_mask, follows) as `segments.consecutive_segments` gives it; evaluation reconstructs
@@ -57,6 +85,20 @@ class SegmentTrainer(WithoutPickles, Trainer):
         if isinstance(self.train_dataset, SegmentDataset):
             self.data_collator = _already_a_batch
         return super().get_train_dataloader()
+
+    def _prepare_for_training(self, *args, **kwargs):
+        if self.is_fsdp_enabled:  # its own mixed precision rounds inputs, statistics of norms and the loss; autocast leaves them alone
+            self.accelerator.state.fsdp_plugin.mixed_precision_policy = None
+        prepared = super()._prepare_for_training(*args, **kwargs)
+        if isinstance(self.model, FSDPModule):
+            for method in ("encode", "decode"):  # evaluation calls them; FSDP gathers parameters for `forward` alone
+                register_fsdp_forward_method(self.model, method)
+            sharded, _, whole = type(self.model).__mro__[:3]  # a checkpoint names and carries the class that FSDP derived its own from
+            sharded.__name__, sharded.__module__ = whole.__name__, whole.__module__
+        return prepared
+
+    def autocast_smart_context_manager(self, *args, **kwargs):
+        return self.accelerator.autocast() if self.is_fsdp_enabled else super().autocast_smart_context_manager(*args, **kwargs)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         clip_index = inputs.get("clip_index")
@@ -106,7 +148,7 @@ class _EpochOfSampler(TrainerCallback):
             self.trainer.epoch_sampler.set_epoch(int(state.epoch or 0))
 
 
-class TranslationTrainer(WithoutPickles, Seq2SeqTrainer):
+class TranslationTrainer(BatchesThatFit, WithoutPickles, Seq2SeqTrainer):
     """Trains a `SignToText`; evaluation translates and scores every clip once, whatever the number of processes.
 
     Args:
@@ -135,6 +177,92 @@ class TranslationTrainer(WithoutPickles, Seq2SeqTrainer):
             raise RuntimeError(f"Evaluation gave {len(predictions)} translations for {len(self.references)} clips.")
         found = text_scores(predictions, self.references, self.final_dot, families=("slt", "error_rates"))
         return {name: found[name] for name in found["signatures"]}
+
+
+class TextToSignTrainer(TranslationTrainer):
+    """Trains a `TextToSign`; evaluation measures its latents and lengths, and with a judge reads back what it signs.
+
+    Args:
+        judge: a `SignToText` with sign_encoder="frames", trained on real keypoints only; it selects, and never reports.
+        judge_tokenizer: the judge's.
+        references: texts of the evaluation clips, in their order.
+        final_dot: see `metrics.text`.
+    """
+
+    def __init__(self, *args, judge=None, judge_tokenizer=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.judge, self.judge_tokenizer = judge, judge_tokenizer
+        if judge is not None:
+            judge.requires_grad_(False).eval().to(self.args.device)
+
+    @torch.no_grad()
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None, **kwargs):
+        """-> loss, (sums over each clip's segments (B, 5, D), lengths (B,), the judge's token ids (B, L)), true lengths (B,)."""
+        inputs = self._prepare_inputs(inputs)
+        whole = self.accelerator.unwrap_model(model)
+        with self.compute_loss_context_manager():
+            output = model(**inputs)
+        target, mask = inputs["latents"], inputs["latent_mask"][..., None]
+        predicted = output.latents[:, : target.shape[1]].float()
+        values = (predicted - target).square(), predicted, predicted.square(), target, target.square()
+        lengths = whole.length_regulator.num_segments(output.length_logits)
+        predictions = torch.stack([(value * mask).sum(1) for value in values], dim=1), lengths
+        if self.judge is not None:
+            with self.compute_loss_context_manager():
+                predictions += (self._read_back(whole.generate(inputs["input_ids"], inputs["attention_mask"])),)
+        return output.loss.detach(), predictions, inputs["latent_mask"].sum(1)
+
+    def _read_back(self, generated):
+        """The judge's token ids (B, L); of a clip that is longer than it can read, those of its start."""
+        text_config = self.judge.config.text_config
+        longest = getattr(text_config, "max_position_embeddings", generated.keypoints.shape[1]) * self.judge.config.frame_stride
+        keypoints = generated.keypoints[:, :longest].float()
+        frames = torch.arange(keypoints.shape[1], device=keypoints.device)
+        attention_mask = (frames < generated.num_frames[:, None]).long()
+        beams = {} if self.args.generation_num_beams is None else {"num_beams": self.args.generation_num_beams}
+        return self.judge.generate(keypoints, attention_mask, **beams)
+
+    def scores(self, evaluation):
+        """Of latents, 0 for the mean and 1 for the truth; of lengths, in segments; with a judge, of what it reads."""
+        sums, lengths, *ids = evaluation.predictions
+        true_lengths = evaluation.label_ids
+        found = latent_scores(sums, true_lengths.sum())
+        error = np.abs(lengths - true_lengths)
+        found |= {"length_error": float(np.median(error)), "length_error_mean": float(error.mean())}
+        if ids:
+            tokenizer = self.judge_tokenizer
+            texts = tokenizer.batch_decode(np.where(ids[0] < 0, tokenizer.pad_token_id, ids[0]), skip_special_tokens=True)
+            if len(texts) != len(self.references):
+                raise RuntimeError(f"Evaluation gave {len(texts)} clips for {len(self.references)} texts.")
+            read = text_scores(texts, self.references, self.final_dot, families=("slt", "error_rates"))
+            found |= {name: read[name] for name in read["signatures"]}
+        return found
+
+
+def latent_scores(sums, num_segments):
+    """How near predicted latents are to the true ones.
+
+    Args:
+        sums: (clips, 5, D) over each clip's segments: squared error, predicted, predicted squared, true, true squared.
+        num_segments: of all clips.
+
+    Returns:
+        `latent_mse`: mean squared error. `latent_r2`: 1 - error / variance of the truth, over all dimensions together: 0 is the mean
+        latent, 1 the truth; `latent_r2_median` and `latent_r2_lowest`, over dimensions by themselves. `latent_variance_ratio`:
+        variance, predicted / true; far below 1, the model falls back to the mean. `latent_bias`: root mean square over dimensions
+        of the mean error.
+    """
+    error, predicted, predicted_square, true, true_square = sums.astype(np.float64).sum(0) / num_segments  # (D,) each
+    variance, predicted_variance = true_square - true**2, predicted_square - predicted**2
+    r2 = 1 - error / np.maximum(variance, 1e-12)
+    return {
+        "latent_mse": float(error.mean()),
+        "latent_r2": float(1 - error.sum() / max(variance.sum(), 1e-12)),
+        "latent_r2_median": float(np.median(r2)),
+        "latent_r2_lowest": float(r2.min()),
+        "latent_variance_ratio": float(predicted_variance.sum() / max(variance.sum(), 1e-12)),
+        "latent_bias": float(np.sqrt(np.square(predicted - true).mean())),
+    }
 
 
 def _already_a_batch(batch):
@@ -171,4 +299,5 @@ def latents_of_training(model, dataset, batch_size=256, max_segments=20_000):
     model.eval()
     order = list(SegmentSampler(dataset))[:max_segments]
     loader = DataLoader(dataset, sampler=order, batch_size=batch_size, collate_fn=_already_a_batch)
-    return torch.cat([model.encoder(batch["keypoints"].to(model.device)).float().cpu() for batch in loader])
+    latents = torch.cat([model.encode(batch["keypoints"].to(model.device)).float() for batch in loader])
+    return (latents * model.latent_std + model.latent_mean).cpu()

@@ -1,0 +1,476 @@
+"""A corpus, as its owner distributes it, to canonical rows in sharded Parquet.
+
+    python -m datasets_scripts.build phoenix14t --data_dir PHOENIX-2014-T --output_dir phoenix14t --layout uniglor73 --num_proc 4
+    python -m datasets_scripts.build folder --data_dir clips --annotations sentences.csv --output_dir rows --dry_run
+
+OUTPUT_DIR/data holds <split>-00000-of-0000N.parquet, for `datasets.load_dataset(output_dir)`; audit.json says what was left out and
+why, and counts clips beside the published numbers; dataset_card.md says what it is. What a corpus' folder must look like, and where
+to get it, stands at the top of its module: `datasets_scripts/<name>.py`.
+
+A build that is interrupted leaves nothing that looks finished: finished shards wait in OUTPUT_DIR/.unfinished, and the same command
+goes on from there. On a finished output it does nothing; an output of other arguments, files or code is refused.
+"""
+
+import argparse
+import collections
+import concurrent.futures
+import hashlib
+import importlib
+import importlib.metadata
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from datasets.arrow_writer import ParquetWriter
+from filelock import FileLock
+from tqdm import tqdm
+
+from .corpus import Corpus, list_corpus, read_rows, row_shape, sources_hash
+from .extract import write_json
+from .schema import features
+
+CORPORA = {  # name -> its module and object
+    "phoenix14t": ("phoenix14t", "CORPUS"),
+    "how2sign": ("how2sign", "CORPUS"),
+    "ksl_guide": ("ksl_guide", "CORPUS"),
+    "wlasl": ("isolated", "WLASL"),
+    "include": ("isolated", "INCLUDE"),
+    "isolated": ("isolated", "ISOLATED"),
+    "folder": ("folder", "CORPUS"),
+}
+CLIPS_PER_SHARD = 500
+CLIPS_PER_ROW_GROUP = 32  # what is held in memory while writing: about 10 MB of whole OpenPose clips
+RESULTS = ("data", "audit.json", "dataset_card.md")
+
+
+class Shard(NamedTuple):
+    """One file of a split: which clips, of what shape, and where it waits until all are there (None in a dry run)."""
+
+    corpus: Corpus
+    sources: list
+    shape: tuple
+    layout: str | None
+    strict: bool
+    path: Path | None
+
+
+def get_corpus(name):
+    if name not in CORPORA:
+        raise ValueError(f"Unknown corpus {name!r}. Expected one of {', '.join(CORPORA)}.")
+    module, attribute = CORPORA[name]
+    return getattr(importlib.import_module(f"datasets_scripts.{module}"), attribute)
+
+
+# --- Shards ---------------------------------------------------------------------------------------------------------------------------
+
+
+def build_shard(shard, advance=None):
+    """Reads a shard's clips and writes them, whole or not at all; returns its part of the audit.
+
+    Args:
+        advance: called with the number of frames after each clip.
+    """
+    advance = advance or _advance
+    report = {"clips": 0, "frames": 0, "seconds": 0.0, "without_fps": 0, "without_text": 0, "kinds": {}, "left_out": []}
+    kinds = collections.Counter()
+
+    def rows():
+        for source, row, reason in read_rows(shard.corpus, shard.sources, shard.shape, shard.layout):
+            num_frames = 0 if row is None else len(row["keypoints"])
+            advance(num_frames)
+            if row is None:
+                if shard.strict:
+                    raise ValueError(f"{source.id}: {reason}")
+                report["left_out"].append({"split": source.split, "id": source.id, "reason": reason})
+                continue
+            report["clips"] += 1
+            report["frames"] += num_frames
+            report["seconds"] += num_frames / row["fps"] if row["fps"] else 0.0
+            report["without_fps"] += not row["fps"]
+            report["without_text"] += row["text"] is None
+            kinds["folder of JSON" if os.path.isdir(source.path) else Path(source.path).suffix] += 1
+            yield row
+
+    if shard.path is None:
+        for _ in rows():
+            pass
+    else:
+        unfinished = shard.path.with_suffix(".unfinished")
+        with ParquetWriter(path=str(unfinished), features=features(*shard.shape[1:]), writer_batch_size=CLIPS_PER_ROW_GROUP) as writer:
+            for row in rows():
+                writer.write(row)
+            writer.finalize()
+        os.replace(unfinished, shard.path)
+    report["kinds"] = dict(sorted(kinds.items()))
+    if shard.path is not None:
+        write_json(report, shard.path.with_suffix(".json"))  # last: a shard with a report is whole
+    return report
+
+
+_counter = None  # of this worker: clips and frames so far, shared by all
+
+
+def _share(counter):
+    global _counter
+    _counter = counter
+
+
+def _advance(num_frames):
+    with _counter.get_lock():
+        _counter[0] += 1
+        _counter[1] += num_frames
+
+
+def build_shards(shards, num_proc=1):
+    """Reports of all shards in order; those that are finished already are not built again."""
+    reports = [_finished(shard) for shard in shards]
+    open_places = [place for place, report in enumerate(reports) if report is None]
+    num_clips = sum(len(shards[place].sources) for place in open_places)
+    with tqdm(total=num_clips, unit=" clips", desc="Reading clips", disable=not open_places) as bar:
+        if num_proc <= 1:
+            started, frames = time.monotonic(), 0
+
+            def advance(num_frames):
+                nonlocal frames
+                frames += num_frames
+                _show(bar, bar.n + 1, frames, started)
+
+            for place in open_places:
+                reports[place] = build_shard(shards[place], advance)
+        elif open_places:
+            for place, report in _in_processes([shards[place] for place in open_places], num_proc, bar):
+                reports[open_places[place]] = report
+    return reports
+
+
+def _in_processes(shards, num_proc, bar):
+    context = multiprocessing.get_context()
+    counter, started = context.Array("q", 2), time.monotonic()
+    with concurrent.futures.ProcessPoolExecutor(min(num_proc, len(shards)), context, _share, (counter,)) as pool:
+        places = {pool.submit(build_shard, shard): place for place, shard in enumerate(shards)}
+        try:
+            waiting = set(places)
+            while waiting:
+                done, waiting = concurrent.futures.wait(waiting, 0.5, concurrent.futures.FIRST_COMPLETED)
+                _show(bar, counter[0], counter[1], started)
+                for future in done:
+                    yield places[future], future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _show(bar, clips, frames, started):
+    bar.set_postfix_str(f"{frames / max(time.monotonic() - started, 1e-3):,.0f} frames/s", refresh=False)
+    bar.update(clips - bar.n)
+
+
+def _finished(shard):
+    if shard.path is None or not (shard.path.exists() and shard.path.with_suffix(".json").exists()):
+        return None
+    return json.loads(shard.path.with_suffix(".json").read_text(encoding="utf-8"))
+
+
+# --- Data sets ------------------------------------------------------------------------------------------------------------------------
+
+
+def build(name, data_dir, output_dir, layout=None, num_proc=1, dry_run=False, strict=False, clips_per_shard=CLIPS_PER_SHARD, **options):
+    """Builds a corpus; returns its audit, which is also OUTPUT_DIR/audit.json.
+
+    Args:
+        name: a key of `CORPORA`.
+        data_dir: the folder that its module describes.
+        output_dir: where `data/`, `audit.json` and `dataset_card.md` go.
+        layout: the model's layout to map rows to, such as "uniglor73"; None keeps the source's.
+        num_proc: processes; the files are the same for any number.
+        dry_run: reads everything and writes nothing.
+        strict: raises `ValueError` at the first clip that would be left out.
+        clips_per_shard: rows of a file.
+        **options: of `corpus.list_corpus` and of the corpus.
+    """
+    if clips_per_shard < 1:
+        raise ValueError(f"clips_per_shard={clips_per_shard} must be at least 1.")
+    corpus, output_dir = get_corpus(name), Path(output_dir)
+    listing = list_corpus(corpus, data_dir, **options)
+    _check_strict(strict, listing.left_out)
+    shape = row_shape(corpus, listing.sources, layout)
+    key = sources_hash(corpus, listing.sources, layout, shape)
+    facts = {"corpus": name, "layout": shape[0], "num_keypoints": shape[1], "num_channels": shape[2], "key": f"{key}-{clips_per_shard}"}
+    places = ("annotations", "keypoints_dir")  # of the machine that built it: nobody else's business
+    facts["options"] = {name: str(value) for name, value in sorted(options.items()) if value is not None and name not in places}
+    facts["languages"] = sorted({source.language for source in listing.sources})
+    chunks = list(_chunks(listing.sources, clips_per_shard))
+
+    staging = output_dir / ".unfinished"
+    if dry_run:
+        shards = [Shard(corpus, sources, shape, layout, strict, None) for sources in chunks]
+        return _audit(corpus, facts, listing, shards, build_shards(shards, num_proc))
+    output_dir.mkdir(parents=True, exist_ok=True)
+    lock = output_dir / ".lock"
+    with FileLock(lock):  # of two builds into one folder, the second waits and finds the work done
+        staging.mkdir(exist_ok=True)
+        _publish(staging, output_dir)  # what was interrupted between the last shard and here
+        audit = _finished_audit(output_dir, facts["key"])
+        if audit is None:
+            shards = [
+                Shard(corpus, sources, shape, layout, strict, staging / f"{sources_hash(corpus, sources, layout, shape)}.parquet")
+                for sources in chunks
+            ]
+            audit = _audit(corpus, facts, listing, shards, build_shards(shards, num_proc))
+            _check_strict(strict, audit["left_out"])
+            _make_ready(corpus, shards, audit, staging)
+            _publish(staging, output_dir)
+        shutil.rmtree(staging, ignore_errors=True)
+    lock.unlink(missing_ok=True)
+    _check_strict(strict, audit["left_out"])
+    return audit
+
+
+def _check_strict(strict, left_out):
+    if strict and left_out:
+        entry = left_out[0]
+        raise ValueError(f"{len(left_out)} clips would be left out. The first, {entry['id']} of {entry['split']}: {entry['reason']}")
+
+
+def _chunks(sources, size):
+    """Runs of at most `size` sources of one split."""
+    by_split = {}
+    for source in sources:
+        by_split.setdefault(source.split, []).append(source)
+    for of_split in by_split.values():
+        for start in range(0, len(of_split), size):
+            yield of_split[start : start + size]
+
+
+def _finished_audit(output_dir, key):
+    """The audit of a finished build of the same, None where nothing was built; anything else is refused."""
+    path = output_dir / "audit.json"
+    if not (output_dir / "data").exists():
+        return None
+    audit = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if audit.get("key") != key:
+        raise ValueError(
+            f"{output_dir} holds rows of {audit.get('corpus', 'something else')}, built from other files, with other arguments or by "
+            "another version of the code. Remove it, or choose another output_dir."
+        )
+    return audit
+
+
+def _make_ready(corpus, shards, audit, staging):
+    """Gives the shards their names, and puts all results where they need only be moved."""
+    unready, ready = staging / "ready.unfinished", staging / "ready"
+    shutil.rmtree(unready, ignore_errors=True)
+    (unready / "data").mkdir(parents=True)
+    by_split = {}
+    for shard in shards:
+        if _finished(shard)["clips"]:  # a split without rows could not be read back
+            by_split.setdefault(shard.sources[0].split, []).append(shard.path)
+    for split, paths in by_split.items():
+        for number, path in enumerate(paths):
+            os.replace(path, unready / "data" / f"{split}-{number:05d}-of-{len(paths):05d}.parquet")
+    write_json(audit, unready / "audit.json")
+    (unready / "dataset_card.md").write_text(card(corpus, audit), encoding="utf-8")
+    os.replace(unready, ready)
+
+
+def _publish(staging, output_dir):
+    for name in RESULTS:
+        if (staging / "ready" / name).exists():
+            os.replace(staging / "ready" / name, output_dir / name)
+
+
+def _audit(corpus, facts, listing, shards, reports):
+    left_out = listing.left_out + [entry for report in reports for entry in report["left_out"]]
+    gone = {entry["id"] for report in reports for entry in report["left_out"]}
+    splits = {split: collections.Counter() for split in corpus.published}
+    ids, kinds = {}, collections.Counter()
+    for shard, report in zip(shards, reports):
+        split = shard.sources[0].split
+        counts = splits.setdefault(split, collections.Counter())
+        counts.update({key: report[key] for key in ("clips", "frames", "seconds", "without_fps", "without_text")})
+        ids.setdefault(split, []).extend(source.id for source in shard.sources if source.id not in gone)
+        kinds.update(report["kinds"])
+    for split, counts in splits.items():
+        splits[split] = {
+            "clips": counts["clips"],
+            "published": corpus.published.get(split),
+            "left_out": sum(entry["split"] == split for entry in left_out),
+            "without_text": counts["without_text"],
+            "frames": counts["frames"],
+            "hours": round(counts["seconds"] / 3600, 3),
+            "without_fps": counts["without_fps"],
+            "ids_sha256": hashlib.sha256("\n".join(sorted(ids.get(split, ()))).encode()).hexdigest(),
+        }
+    return facts | {
+        "splits": splits,
+        "kinds_of_files": dict(sorted(kinds.items())),
+        "labels": listing.labels,
+        "left_out": left_out,
+        "doubtful": listing.doubtful,
+    }
+
+
+def describe(audit):
+    """The audit in a few lines."""
+    lines = []
+    for split, counts in audit["splits"].items():
+        published = f" of {counts['published']:,} published" if counts["published"] else ""
+        rate = f", {counts['hours']:.2f} h" if counts["frames"] and not counts["without_fps"] else ""
+        lines.append(f"{split}: {counts['clips']:,} clips{published}, {counts['frames']:,} frames{rate}, {counts['left_out']:,} left out")
+    for title in ("left_out", "doubtful"):
+        reasons = collections.Counter(_kind(entry) for entry in audit[title])
+        lines += [f"{title.replace('_', ' ')}: {count:,} x {reason}" for reason, count in reasons.most_common(8)]
+    return "\n".join(lines)
+
+
+def _kind(entry):
+    """A reason without the clip's own names and numbers, so that equal ones count together."""
+    return " ".join("..." if any(c.isdigit() for c in word) or "/" in word else word for word in entry["reason"].split())[:160]
+
+
+# --- The card, and the Hub --------------------------------------------------------------------------------------------------------------
+
+
+def card(corpus, audit):
+    """The data set's card, with the front matter that the Hub reads."""
+    splits = {split: counts for split, counts in audit["splits"].items() if counts["clips"]}
+    files = "\n".join(f"  - split: {split}\n    path: data/{split}-*" for split in splits)
+    rows = []
+    for split, counts in splits.items():
+        published = f"{counts['published']:,}" if counts["published"] else ""
+        hours = "unknown" if counts["without_fps"] else counts["hours"]
+        cells = (split, f"{counts['clips']:,}", published, f"{counts['frames']:,}", hours, counts["left_out"], counts["ids_sha256"][:12])
+        rows.append(f"| {' | '.join(map(str, cells))} |")
+    table = "\n".join(rows)
+    total = sum(counts["clips"] for counts in splits.values())
+    size = next((name for limit, name in ((1000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K")) if total < limit), "100K<n<1M")
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in audit["kinds_of_files"].items())
+    num_points = audit["num_keypoints"]
+    where = f"From {corpus.homepage}. " if corpus.homepage else ""
+    return f"""---
+pretty_name: {corpus.title} (keypoints)
+license: {corpus.licence}
+tags:
+- sign-language
+- keypoints
+- uniglor
+size_categories:
+- {size}
+configs:
+- config_name: default
+  data_files:
+{files}
+---
+
+# {corpus.title}, as keypoints
+
+{corpus.about} {where}Sign language (ISO 639-3): {", ".join(audit["languages"])}.
+
+The corpus' licence and terms ({corpus.licence}) hold for these rows too: keypoints can identify a signer, and whether they may be
+passed on is for its owners to say.
+
+| split | clips | published | frames | hours | left out | ids |
+| --- | --- | --- | --- | --- | --- | --- |
+{table}
+
+Rows are canonical: `id`, `keypoints` (T, {num_points}, {audit["num_channels"]}) and `confidence` (T, {num_points}),
+`layout` ({audit["layout"]}), `fps`, `width`, `height`, `text`, `gloss`, `label`, `signer`, `language`. The column "ids" is the
+start of the SHA-256 of a split's sorted ids, one a line. What was left out, and why: `audit.json`.
+
+Built by `python -m datasets_scripts.build {corpus.name}` of uniglor {_version()} from {kinds}.
+"""
+
+
+def _version():
+    try:
+        return importlib.metadata.version("uniglor")
+    except importlib.metadata.PackageNotFoundError:  # a checkout that is not installed
+        return "(a checkout)"
+
+
+def push_to_hub(output_dir, repo_id):
+    """Puts a finished build on the Hub in one commit, as a private data set; its card becomes README.md.
+
+    Private, since most corpora forbid passing them on: make it public yourself where you may.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
+    output_dir, api = Path(output_dir), HfApi()
+    api.create_repo(repo_id, repo_type="dataset", private=True, exist_ok=True)
+    files = {path.relative_to(output_dir).as_posix(): path for path in sorted((output_dir / "data").glob("*.parquet"))}
+    files |= {"audit.json": output_dir / "audit.json", "README.md": output_dir / "dataset_card.md"}
+    stale = [name for name in api.list_repo_files(repo_id, repo_type="dataset") if name.startswith("data/") and name not in files]
+    operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(path)) for name, path in files.items()]
+    operations += [CommitOperationDelete(path_in_repo=name) for name in stale]
+    return api.create_commit(repo_id, operations, commit_message="Rows built by uniglor", repo_type="dataset")
+
+
+# --- Command line -----------------------------------------------------------------------------------------------------------------------
+
+
+def parse(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=CORPORA, help="which corpus")
+    parser.add_argument("--data_dir", required=True, type=Path, help="its folder, as its module describes it")
+    parser.add_argument("--output_dir", required=True, type=Path, help="read it back with datasets.load_dataset(output_dir)")
+    parser.add_argument("--layout", help="map the points to this layout of the model, such as uniglor73; by default they stay as they are")
+    parser.add_argument("--num_proc", type=int, default=1, help="processes; the files are the same for any number")
+    parser.add_argument("--clips_per_shard", type=int, default=CLIPS_PER_SHARD)
+    parser.add_argument("--dry_run", action="store_true", help="read everything, write nothing, print the audit")
+    parser.add_argument("--strict", action="store_true", help="stop at the first clip that would be left out")
+    parser.add_argument("--push_to_hub", metavar="REPO", help="then upload it, as a private data set")
+    known = parser.add_argument_group("what you know better than the files")
+    known.add_argument("--source_layout", metavar="LAYOUT", help="of the keypoints, where their shape leaves it open")
+    known.add_argument("--width", type=int, help="of the image in pixels; coordinates relative to it need both")
+    known.add_argument("--height", type=int)
+    known.add_argument("--fps", type=float, help="frames a second")
+    known.add_argument("--language", metavar="CODE", help="ISO 639-3 code of the sign language")
+    own = parser.add_argument_group("of single corpora")
+    own.add_argument("--keypoints_dir", type=Path, help="phoenix14t, how2sign: where the keypoints are, with a folder for each split")
+    own.add_argument("--annotations", nargs="+", metavar="[SPLIT=]FILE", help="folder, ksl_guide: tables of texts or labels")
+    own.add_argument("--views", nargs="+", help="ksl_guide: of F, U, D, L, R; by default F")
+    own.add_argument("--validation_signers", nargs="+", metavar="SIGNER", help="ksl_guide: REAL17 ...")
+    own.add_argument("--test_signers", nargs="+", metavar="SIGNER")
+    from .folder import COLUMNS
+
+    for option in COLUMNS:
+        own.add_argument(f"--{option}", metavar="NAME", help=f"folder: the table's column of the {option.removesuffix('_column')}")
+    arguments = parser.parse_args(argv)
+    accepted = get_corpus(arguments.name).options
+    for action in own._group_actions:
+        if getattr(arguments, action.dest) is None:
+            delattr(arguments, action.dest)
+        elif action.dest not in accepted:
+            parser.error(f"--{action.dest} is not an option of {arguments.name}")
+    return arguments
+
+
+def main(argv=None):
+    arguments = vars(parse(argv))
+    repo_id, output_dir = arguments.pop("push_to_hub"), arguments["output_dir"]
+    if arguments["name"] == "ksl_guide" and "annotations" in arguments:
+        arguments["annotations"] = arguments["annotations"][0]
+    try:
+        audit = build(**arguments)
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(str(error))
+    except OSError as error:
+        sys.exit(f"{error}\nFinished shards are kept in {output_dir / '.unfinished'}: the same command goes on from there.")
+    print(describe(audit))
+    if arguments["dry_run"]:
+        print(json.dumps(audit, indent=1, ensure_ascii=False))
+        return audit
+    print(f"{output_dir}: load_dataset({str(output_dir)!r}); what was left out and why: {output_dir / 'audit.json'}")
+    if repo_id:
+        push_to_hub(output_dir, repo_id)
+        print(f"{repo_id}: uploaded, private")
+    return audit
+
+
+if __name__ == "__main__":
+    main()

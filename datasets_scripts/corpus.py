@@ -1,0 +1,510 @@
+"""What the builders share: a corpus, its clips, the annotation tables beside them, and the `datasets` builder of all of them.
+
+A corpus is data: facts about it and one function that lists its clips without reading them. `build.py` turns the list into Parquet;
+`CorpusBuilder` turns it into a `datasets` builder:
+
+    from datasets_scripts.phoenix14t import Phoenix14T
+
+    builder = Phoenix14T(data_dir="PHOENIX-2014-T", layout="uniglor73")
+    builder.download_and_prepare()
+    rows = builder.as_dataset(split="train")
+
+Shapes: T frames of a clip, K keypoints of its layout, C channels.
+"""
+
+import csv
+import dataclasses
+import functools
+import hashlib
+import inspect
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import datasets
+import numpy as np
+
+from modeling_unigloR import keypoint_processing_uniglor, keypoint_readers_uniglor, keypoints_uniglor
+from modeling_unigloR.keypoint_processing_uniglor import RELATIVE_LIMIT, map_layout
+from modeling_unigloR.keypoint_readers_uniglor import VIDEO_SUFFIXES, KeypointClip, clip_from_array, read_keypoints
+from modeling_unigloR.keypoints_uniglor import get_layout, get_source_layout
+
+from . import schema
+from .schema import check_row, features
+
+CLIP_SUFFIXES = (".pose", ".npz", ".npy", ".skels", ".json")  # of two files of one name the first counts
+OPENPOSE_SUFFIX = "_keypoints.json"
+SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
+    ("dev", "val", "valid", "validation"), "validation"
+)
+CLIPS_PROBED = 16  # read once more, to see what most of a data set's clips are
+RIDER = 2.0**-20  # a channel that rides along through `map_layout` must not weigh in the distances that settle the hands
+
+
+@dataclass(frozen=True)
+class ClipSource:
+    """Where a clip of a corpus is, and what its annotations say of it.
+
+    Attributes:
+        id, split: of the row. A split is "train", "validation", "test", or any other word.
+        path: of what `read_keypoints` reads.
+        text, gloss, label, signer: of the row.
+        language: of the row; None is the corpus' own.
+        layout, width, height, fps: what the file does not say, or says wrongly; None leaves it to the file.
+        start, end: seconds, where the file holds more than the clip.
+        offset: byte at which the clip's line starts, in a `.skels` file of many.
+    """
+
+    id: str
+    split: str
+    path: str
+    text: str | None = None
+    gloss: str | None = None
+    label: int | None = None
+    signer: str | None = None
+    language: str | None = None
+    layout: str | None = None
+    width: int | None = None
+    height: int | None = None
+    fps: float | None = None
+    start: float | None = None
+    end: float | None = None
+    offset: int | None = None
+
+
+@dataclass
+class Listing:
+    """The clips of a corpus, and what its files leave open.
+
+    Attributes:
+        sources: list of `ClipSource`, each id once.
+        left_out: list of {split, id, reason}: clips without annotation, annotations without clip.
+        doubtful: the same, of clips that are kept.
+        labels: the words of the labels 0, 1, ..., for isolated signs.
+    """
+
+    sources: list = field(default_factory=list)
+    left_out: list = field(default_factory=list)
+    doubtful: list = field(default_factory=list)
+    labels: list | None = None
+
+    def leave_out(self, split, id, reason):
+        self.left_out.append({"split": split, "id": id, "reason": reason})
+
+    def doubt(self, split, id, reason):
+        self.doubtful.append({"split": split, "id": id, "reason": reason})
+
+
+def read_clip(source):
+    """`KeypointClip` of a `ClipSource`.
+
+    Raises:
+        ValueError, OSError: as `read_keypoints` does; or the clip's times lie beyond its file.
+    """
+    given = dict(layout=source.layout, width=source.width, height=source.height, fps=source.fps)
+    if source.offset is not None:
+        return _read_skels_line(source)
+    if source.start is None:
+        return read_keypoints(source.path, **given)
+    return _cut(_read_whole(source.path, **given), source)
+
+
+@functools.lru_cache(maxsize=1)  # the sentences of a video follow each other
+def _read_whole(path, **given):
+    return read_keypoints(path, **given)
+
+
+def _cut(clip, source):
+    """The part of a clip from `start` to `end`."""
+    if clip.fps is None:
+        raise ValueError(f"{source.id}: cutting {source.path} by seconds needs its frame rate. Pass fps (--fps).")
+    if source.end is not None and source.end <= source.start:
+        raise ValueError(f"{source.id}: it would last from {source.start} to {source.end} s, expected an end after the start.")
+    num_frames = len(clip.keypoints)
+    first = round(source.start * clip.fps)
+    last = num_frames if source.end is None else round(source.end * clip.fps)
+    if first >= num_frames or last > num_frames + clip.fps:  # rounding and a stop a little late are no error
+        raise ValueError(
+            f"{source.id}: its times {source.start} to {source.end} s lie beyond the {num_frames / clip.fps:.2f} s of {source.path}."
+        )
+    span = slice(first, max(last, first + 1))
+    return dataclasses.replace(clip, keypoints=clip.keypoints[span], confidence=clip.confidence[span])
+
+
+def _read_skels_line(source):
+    with open(source.path, "rb") as file:
+        file.seek(source.offset)
+        line = file.readline()
+    values = np.array(line.split(), np.float32)
+    if len(values) == 0 or len(values) % 151:
+        raise ValueError(f"{source.id}: found {len(values)} numbers in {source.path}, expected 151 for each frame: 50 x 3 and a counter.")
+    return clip_from_array(values.reshape(-1, 151), layout="skels50", fps=source.fps, name=source.id)
+
+
+def skels_sources(path, ids):
+    """{id: byte offset} of the lines of a `.skels` file, whose order is that of `ids` (its `.files`).
+
+    Raises:
+        ValueError: another number of lines than of ids.
+    """
+    offsets, start = [], 0
+    with open(path, "rb") as file:
+        for line in file:
+            offsets.append(start)
+            start += len(line)
+    if len(offsets) != len(ids):
+        raise ValueError(f"{path}: found {len(offsets)} lines for {len(ids)} names in its .files, expected one for each.")
+    return dict(zip(ids, offsets))
+
+
+# --- Annotations ----------------------------------------------------------------------------------------------------------------------
+
+
+def read_lines(path):
+    """The lines of a UTF-8 text file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not UTF-8.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: not UTF-8: byte {error.object[error.start]:#04x} at {error.start}. Convert it, for instance by: "
+            f"iconv -f latin1 -t utf-8 {path}"
+        ) from error
+
+
+def read_table(path, delimiter=None, columns=()):
+    """Rows of a table as dicts.
+
+    Args:
+        path: .parquet, .jsonl, or text with a header line: .csv by commas, .tsv by tabs, with quotes where they are needed.
+        delimiter: of corpora whose CSV files are separated by something else; a line is then a row, and quotes are rarely meant.
+        columns: names that must be there.
+
+    Returns:
+        list of dict.
+
+    Raises:
+        ValueError: not UTF-8, no rows, a row of another length, or a column that is missing.
+    """
+    path = Path(path)
+    if path.suffix == ".parquet":
+        import pyarrow.parquet
+
+        rows = pyarrow.parquet.read_table(path).to_pylist()
+    elif path.suffix in (".jsonl", ".ndjson"):
+        rows = []
+        for number, line in enumerate(read_lines(path), 1):
+            try:
+                row = json.loads(line) if line.strip() else None
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: not JSON ({error}).") from error
+            if row is not None and not isinstance(row, dict):
+                raise ValueError(f"{path}, line {number}: found a {type(row).__name__}, expected an object.")
+            rows += [row] if row is not None else []
+    else:
+        rows = _read_delimited(path, delimiter)
+    if not rows:
+        raise ValueError(f"{path}: no rows, expected one for each clip.")
+    missing = [column for column in columns if column not in rows[0]]
+    if missing:
+        raise ValueError(f"{path}: found the columns {sorted(rows[0])}, expected {', '.join(missing)} too.")
+    return rows
+
+
+def _read_delimited(path, delimiter):
+    lines = read_lines(path)
+    if delimiter is None:
+        table = csv.reader((f"{line}\n" for line in lines), delimiter="\t" if path.suffix == ".tsv" else ",")
+    else:
+        table = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+    header, rows = None, []
+    for cells in table:
+        if not cells:
+            continue
+        if header is None:
+            header = [cell.strip() for cell in cells]
+            continue
+        if len(cells) != len(header):
+            raise ValueError(f"{path}, line {table.line_num}: found {len(cells)} cells, expected {len(header)}: {', '.join(header)}.")
+        rows.append(dict(zip(header, map(_unquote, cells) if delimiter else cells)))
+    return rows
+
+
+def _unquote(cell):
+    """A cell that was quoted as a whole, of a table that may be written either way."""
+    return cell[1:-1].replace('""', '"') if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell
+
+
+def first_existing(candidates, what, data_dir):
+    """The first of several paths below a corpus' folder.
+
+    Raises:
+        FileNotFoundError: none of them is there; says which were looked for.
+    """
+    data_dir = Path(data_dir)
+    if not data_dir.is_dir():
+        raise FileNotFoundError(f"{data_dir} is not a folder. Pass the corpus' own with data_dir (--data_dir).")
+    for candidate in candidates:
+        if (data_dir / candidate).exists():
+            return data_dir / candidate
+    looked = ", ".join(str(data_dir / candidate) for candidate in candidates)
+    raise FileNotFoundError(f"No {what} here. Looked for: {looked}.")
+
+
+def find_clips(data_dir):
+    """{way from `data_dir` without its suffix: path} of all clips below a folder, in alphabetical order.
+
+    A clip is a file of keypoints, or a folder of OpenPose's frames.
+
+    Returns:
+        the dict, and a list of (name, reason) of files that stand beside one of the same name.
+    """
+    data_dir, found, shadowed = Path(data_dir), {}, []
+    if not data_dir.is_dir():
+        raise FileNotFoundError(f"{data_dir} is not a folder. Pass the one that holds the clips.")
+    with_video = 0
+    for folder, folders, files in os.walk(data_dir, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        here = Path(folder)
+        if here != data_dir and any(name.endswith(OPENPOSE_SUFFIX) for name in files):
+            found[here.relative_to(data_dir).as_posix()] = here
+            folders.clear()
+            continue
+        with_video += sum(name.lower().endswith(VIDEO_SUFFIXES) for name in files)
+        named = [here / name for name in files if not name.startswith(".") and Path(name).suffix.lower() in CLIP_SUFFIXES]
+        if any(path.suffix.lower() != ".json" for path in named):  # JSON beside other clips is about them
+            named = [path for path in named if path.suffix.lower() != ".json"]
+        for path in sorted(named, key=lambda path: (path.stem, CLIP_SUFFIXES.index(path.suffix.lower()))):
+            name = path.relative_to(data_dir).with_suffix("").as_posix()
+            if name in found:
+                shadowed.append((name, f"{path.name} stands beside {found[name].name}, which was taken"))
+            else:
+                found[name] = path
+    if not found:
+        videos = f" It holds {with_video} videos: run python -m datasets_scripts.extract on them first." if with_video else ""
+        raise ValueError(
+            f"{data_dir}: no clip in this folder or below. Expected files that end in {', '.join(CLIP_SUFFIXES)}, or folders of OpenPose's "
+            f"*{OPENPOSE_SUFFIX}.{videos}"
+        )
+    return dict(sorted(found.items())), shadowed
+
+
+def split_of(name, where):
+    """A split's name as `datasets` takes it: "dev" and "val" are "validation"."""
+    name = str(name).strip()
+    split = SPLITS.get(name.lower(), name)
+    if not re.fullmatch(r"\w+", split):
+        raise ValueError(f"{where}: split {name!r}, expected train, validation, test, or another name of letters, digits and _.")
+    return split
+
+
+# --- Corpora --------------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Facts of a corpus, and how its clips are found.
+
+    Attributes:
+        name: what `datasets_scripts.build` calls it.
+        title, homepage, about: for the data set's card; `about` says in a sentence what it is and where its texts are from.
+        licence: its identifier on the Hub.
+        language: ISO 639-3 code of the sign language.
+        list_clips: `list_clips(data_dir, **options)` -> `Listing`, reading no keypoints.
+        options: names of the options of `list_clips`.
+        read: `read(source)` -> `KeypointClip`.
+        published: {split: number of clips} as its owners count them.
+    """
+
+    name: str
+    title: str
+    homepage: str
+    about: str
+    licence: str
+    language: str
+    list_clips: Callable
+    options: tuple = ()
+    read: Callable = read_clip
+    published: dict = field(default_factory=dict)
+
+    def code_hash(self):
+        """Changes with the code that reads it."""
+        modules = (keypoint_processing_uniglor, keypoint_readers_uniglor, keypoints_uniglor, schema)
+        files = [__file__, inspect.getfile(self.list_clips), inspect.getfile(self.read), *(module.__file__ for module in modules)]
+        return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
+
+
+def list_corpus(corpus, data_dir, language=None, source_layout=None, width=None, height=None, fps=None, **options):
+    """The clips of a corpus, each id once, with what the caller knows better than its files.
+
+    Args:
+        corpus: a `Corpus`.
+        data_dir: its folder.
+        language, source_layout, width, height, fps: of all clips, instead of what the corpus and its files say.
+        **options: of `corpus.list_clips`.
+    """
+    unknown = set(options) - set(corpus.options)
+    if unknown:
+        raise ValueError(f"{corpus.name} knows no option {', '.join(sorted(unknown))}. Expected {', '.join(corpus.options) or 'none'}.")
+    if source_layout is not None:
+        get_source_layout(source_layout)
+    listing = corpus.list_clips(data_dir, **options)
+    given = dict(language=language, layout=source_layout, width=width, height=height, fps=fps)
+    given = {key: value for key, value in given.items() if value is not None}
+    sources = {}
+    for source in listing.sources:
+        if source.id in sources:
+            listing.leave_out(source.split, source.id, f"the id is there already, in split {sources[source.id].split}")
+        else:
+            sources[source.id] = dataclasses.replace(source, **{"language": source.language or corpus.language} | given)
+    listing.sources = list(sources.values())
+    if not listing.sources:
+        reasons = "; ".join(f"{entry['id']}: {entry['reason']}" for entry in listing.left_out[:3])
+        raise ValueError(f"{corpus.name}: no clip with its annotation in {data_dir}. {reasons}")
+    return listing
+
+
+def row_of(corpus, source, layout=None):
+    """The canonical row of a `ClipSource`, checked.
+
+    Args:
+        layout: the model's layout to map it to; None keeps the source's.
+    """
+    clip = corpus.read(source)
+    if layout is not None:
+        clip = to_layout(clip, layout, source.id)
+    return check_row(clip.row(source.id, source.language, source.text, source.gloss, source.label, source.signer))
+
+
+def to_layout(clip, layout, name="clip"):
+    """A `KeypointClip` in one of the model's layouts, its hands on their own arms.
+
+    Coordinates relative to the image are multiplied by its size, since the model's layouts know no image. A point that is the mean of
+    several has the mean of their confidences.
+    """
+    points, source = clip.keypoints, get_source_layout(clip.layout)
+    seen = clip.confidence > 0
+    if source.image and clip.width and np.median(np.abs(points[seen][:, :2])) <= RELATIVE_LIMIT:
+        points = points * np.array((clip.width, clip.height, clip.width), np.float32)[: points.shape[-1]]  # z is in units of the width
+    place = points[..., :2]
+    mapped, present = map_layout(place, clip.confidence, clip.layout, layout, name=name)
+
+    def along(channel):
+        """(T, P) of the source, taken the way of its points."""
+        riding = np.concatenate([place, channel[..., None] * RIDER], axis=-1)
+        return map_layout(riding, clip.confidence, clip.layout, layout, name=name)[0][..., 2] / RIDER
+
+    confidence = along(clip.confidence)
+    confidence = np.where(present, np.where(confidence > 0, confidence, 1.0), 0.0).astype(np.float32)
+    if points.shape[-1] == 3:
+        depth = np.where(present, along(points[..., 2]), 0.0)
+        mapped = np.concatenate([mapped, depth[..., None]], axis=-1, dtype=np.float32)
+    return KeypointClip(mapped, confidence, layout, clip.fps, clip.width, clip.height)
+
+
+def row_shape(corpus, sources, layout=None):
+    """(layout, K, C) that all rows of a data set share: the most common one among a few clips, spread over the list."""
+    if layout is not None:
+        get_layout(layout)
+    step = -(-len(sources) // CLIPS_PROBED)
+    spread = [source for start in range(step) for source in sources[start::step]]  # all of them, a few spread ones first
+    shapes, reasons = Counter(), []
+    for number, source in enumerate(spread):
+        if number >= CLIPS_PROBED and shapes:
+            break
+        try:
+            row = row_of(corpus, source, layout)
+        except (ValueError, OSError) as error:
+            reasons.append(str(error))
+        else:
+            shapes[row["layout"], *row["keypoints"].shape[1:]] += 1
+    if not shapes:
+        raise ValueError(f"{corpus.name}: not one of {len(sources)} clips can be used. The first: {'; '.join(reasons[:3])}")
+    return shapes.most_common(1)[0][0]
+
+
+def read_rows(corpus, sources, shape, layout=None):
+    """Yields (source, row, None) for each source, or (source, None, reason) where it cannot be used."""
+    for source in sources:
+        try:
+            row = row_of(corpus, source, layout)
+            found = row["layout"], *row["keypoints"].shape[1:]
+            if found != shape:
+                raise ValueError(f"{source.id}: found layout, points and channels {found}, expected {shape} as most clips have.")
+        except (ValueError, OSError) as error:
+            yield source, None, str(error)
+        else:
+            yield source, row, None
+
+
+# --- As a `datasets` builder ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class CorpusConfig(datasets.BuilderConfig):
+    """`layout`: the model's layout to map rows to, or None for the source's own. `options`: dict of what `list_corpus` takes."""
+
+    layout: str | None = None
+    options: dict | None = None
+
+
+class CorpusBuilder(datasets.GeneratorBasedBuilder):
+    """Canonical rows of `CORPUS`. Clips that cannot be used are left out, with a warning that counts them."""
+
+    VERSION = datasets.Version("1.0.0")
+    BUILDER_CONFIG_CLASS = CorpusConfig
+    CORPUS = None
+
+    def __init__(self, *args, data_dir=None, layout=None, options=None, **kwargs):
+        if data_dir is None:
+            raise ValueError(f"{self.CORPUS.title} is read from a folder of yours: pass data_dir. Where to get it: {self.CORPUS.homepage}")
+        self._listing = list_corpus(self.CORPUS, data_dir, **(options or {}))
+        self._shape = row_shape(self.CORPUS, self._listing.sources, layout)
+        # `datasets` keeps what it built under the arguments alone: name it by code and files too, or it would serve stale rows.
+        key = sources_hash(self.CORPUS, self._listing.sources, layout, self._shape)
+        super().__init__(*args, data_dir=str(data_dir), layout=layout, options=options, hash=key, **kwargs)
+
+    def _info(self):
+        corpus = self.CORPUS
+        return datasets.DatasetInfo(
+            description=corpus.about, features=features(*self._shape[1:]), homepage=corpus.homepage, license=corpus.licence
+        )
+
+    def _split_generators(self, dl_manager):
+        by_split = {}
+        for source in self._listing.sources:
+            by_split.setdefault(source.split, []).append(source)
+        return [datasets.SplitGenerator(split, gen_kwargs={"sources": sources}) for split, sources in by_split.items()]
+
+    def _generate_examples(self, sources):
+        reasons = []
+        for source, row, reason in read_rows(self.CORPUS, sources, self._shape, self.config.layout):
+            if row is None:
+                reasons.append(reason)
+            else:
+                yield source.id, row
+        if reasons:
+            datasets.utils.logging.get_logger(__name__).warning(
+                f"{self.CORPUS.name}: left out {len(reasons)} of {len(sources)} clips, the first: {'; '.join(reasons[:3])}"
+            )
+
+
+def sources_hash(corpus, sources, layout, shape):
+    """Sixteen digits that change with the clips, their annotations, their files, or the code that reads them."""
+    facts = [corpus.code_hash(), corpus.name, layout, shape]
+    for source in sources:
+        facts.append(dataclasses.astuple(dataclasses.replace(source, path=Path(source.path).name)))  # a corpus may move
+        try:
+            status = os.stat(source.path)
+            facts.append((status.st_size, status.st_mtime_ns))
+        except OSError:  # what is not there is said where it is read
+            pass
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]

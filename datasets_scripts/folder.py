@@ -1,0 +1,157 @@
+"""Your own data: any folder of clips, with or without a table of their texts or labels.
+
+    python -m datasets_scripts.build folder --data_dir clips --annotations sentences.csv --text_column german --output_dir rows
+    python -m datasets_scripts.build folder --data_dir clips --annotations train=train.tsv validation=dev.tsv --output_dir rows
+
+A clip is a file of keypoints (.pose, .npz, .npy, .json, .skels) or a folder of OpenPose's frames, anywhere below the folder. A row of
+a table (.csv, .tsv, .jsonl, .parquet) finds its clip by `--path_column`, a way from the folder, or by `--id_column`: the clip's way
+from the folder, or its name alone where that is there once. `docs/custom_data.md` goes through it step by step.
+"""
+
+import dataclasses
+import math
+import os
+from pathlib import Path
+
+from .corpus import CLIP_SUFFIXES, SPLITS, ClipSource, Corpus, CorpusBuilder, Listing, find_clips, read_table, split_of
+
+COLUMNS = {  # option -> the column that is taken where it is not given; all but id may be absent then
+    "id_column": "id", "path_column": None, "text_column": "text", "gloss_column": "gloss", "label_column": "label",
+    "signer_column": "signer", "split_column": "split", "language_column": "language", "fps_column": "fps", "start_column": None,
+    "end_column": None,
+}  # fmt: skip
+
+
+def list_clips(data_dir, annotations=None, **columns):
+    """Clips of a folder.
+
+    Args:
+        annotations: tables, each a path or "split=path"; one or a list. None takes all clips, without texts.
+        **columns: names of the tables' columns, see `COLUMNS`. `start_column` and `end_column` are seconds in a longer file.
+    """
+    clips, shadowed = find_clips(data_dir)
+    listing = Listing()
+    for name, reason in shadowed:
+        listing.leave_out(_split_by_folder(name), name, reason)
+    if annotations is None:
+        if columns:
+            raise ValueError(f"{', '.join(sorted(columns))} name columns of a table, but no table is given. Pass annotations.")
+        listing.sources = [ClipSource(name, _split_by_folder(name), str(path)) for name, path in clips.items()]
+        return listing
+    by_name = {}
+    for name in clips:
+        by_name.setdefault(Path(name).name, []).append(name)
+    used = set()
+    for annotation in [annotations] if isinstance(annotations, (str, os.PathLike)) else annotations:
+        split, path = _split_and_path(annotation)
+        rows = read_table(path)
+        taken = _columns(rows[0], columns, path)
+        for row in rows:
+            _add(listing, {key: row[column] for key, column in taken.items()}, split, clips, by_name, used, path)
+    for name in clips:
+        if name not in used:
+            listing.leave_out(_split_by_folder(name), name, "a clip, but no row of a table names it")
+    _number_labels(listing)
+    return listing
+
+
+def _split_and_path(annotation):
+    split, equals, path = str(annotation).partition("=")
+    if equals and not Path(annotation).exists():
+        return split_of(split, annotation), Path(path)
+    return None, Path(annotation)
+
+
+def _columns(row, given, path):
+    """{field: column} of a table; a column that was asked for must be there."""
+    taken = {}
+    for option, default in COLUMNS.items():
+        column, field = given.get(option, default), option.removesuffix("_column")
+        if column in row:
+            taken[field] = column
+        elif option in given:
+            raise ValueError(f"{path}: no column {column!r} (--{option}). It has {', '.join(map(str, row))}.")
+    if not ("id" in taken or "path" in taken):
+        raise ValueError(f"{path}: no column 'id'. It has {', '.join(map(str, row))}: name the one of the clips with --id_column.")
+    if not ("text" in taken or "label" in taken or "gloss" in taken):
+        raise ValueError(
+            f"{path}: no column 'text', 'gloss' or 'label'. It has {', '.join(map(str, row))}: name the one of the texts with "
+            "--text_column, or the one of the labels with --label_column."
+        )
+    if "end" in taken and "start" not in taken:
+        raise ValueError(f"{path}: --end_column needs --start_column.")
+    return taken
+
+
+def _add(listing, row, split, clips, by_name, used, path):
+    row = {key: None if _empty(value) else value for key, value in row.items()}
+    named = _name(row.get("path") or row.get("id") or "")
+    name = named if named in clips else None
+    if name is None and len(by_name.get(named, ())) == 1:
+        name = by_name[named][0]
+    clip_id = str(row["id"]) if row.get("id") else named
+    split = split_of(row["split"], path) if row.get("split") else split or _split_by_folder(name or "")
+    if name is None:
+        several = len(by_name.get(named, ()))
+        reason = f"{several} clips have this name: give the way to one" if several else f"in {path.name}, but there is no clip of it"
+        listing.leave_out(split, clip_id, reason)
+        return
+    used.add(name)
+    times = {key: _number(row.get(key), key, clip_id, path) for key in ("fps", "start", "end")}
+    if row.get("text") is None and "text" in row:
+        listing.doubt(split, clip_id, f"its text is empty in {path.name}")
+    strings = {key: str(row[key]).strip() for key in ("text", "gloss", "signer", "language") if row.get(key) is not None}
+    listing.sources.append(ClipSource(clip_id, split, str(clips[name]), label=row.get("label"), **strings, **times))
+
+
+def _empty(value):
+    return value is None or (isinstance(value, str) and not value.strip()) or (isinstance(value, float) and math.isnan(value))
+
+
+def _name(value):
+    """The way to a clip without its suffix."""
+    path = Path(str(value).strip())
+    return (path.with_suffix("") if path.suffix.lower() in CLIP_SUFFIXES else path).as_posix()
+
+
+def _number(value, key, clip_id, path):
+    try:
+        return None if value is None else float(value)
+    except ValueError as error:
+        raise ValueError(f"{path}: {clip_id} has {key} {value!r}, expected a number.") from error
+
+
+def _number_labels(listing):
+    """Labels that are whole numbers stay; words become their place in the alphabet, and the gloss where there is none."""
+    values = {str(source.label) for source in listing.sources if source.label is not None}
+    if all(value.isdecimal() for value in values):
+        labels = {value: int(value) for value in values}
+    else:
+        listing.labels = sorted(values)
+        labels = {value: number for number, value in enumerate(listing.labels)}
+    for place, source in enumerate(listing.sources):
+        if source.label is not None:
+            word = str(source.label)
+            gloss = source.gloss or (word if listing.labels else None)
+            listing.sources[place] = dataclasses.replace(source, label=labels[word], gloss=gloss)
+
+
+def _split_by_folder(name):
+    parts = Path(name).parts
+    return SPLITS.get(parts[0].lower(), "train") if len(parts) > 1 else "train"
+
+
+CORPUS = Corpus(
+    name="folder",
+    title="Own data",
+    homepage="",
+    about="Clips of a folder.",
+    licence="unknown",
+    language="und",
+    list_clips=list_clips,
+    options=("annotations", *COLUMNS),
+)
+
+
+class Folder(CorpusBuilder):
+    CORPUS = CORPUS

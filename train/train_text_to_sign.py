@@ -1,0 +1,171 @@
+"""Trains a TextToSign on canonical data sets whose rows have a text.
+
+    accelerate launch train/train_text_to_sign.py demo_text_to_sign.yaml --sign_mae outputs/demo/sign-mae    # small
+    accelerate launch train/train_text_to_sign.py paper_text_to_sign.yaml --sign_mae outputs/sign-mae --datasets DIR --output_dir OUT
+    ... --text_model distilbert/distilbert-base-multilingual-cased    # another pretrained text encoder
+    ... --judge outputs/judges/0                                      # early stopping on back-translated BLEU-4
+
+Writes one folder, model, tokenizer and keypoint processor, that `pipeline("text-to-sign", model=DIR)` loads.
+"""
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoFeatureExtractor, AutoModel, AutoTokenizer, EarlyStoppingCallback, set_seed
+from transformers.utils import logging
+
+from modeling_unigloR import SignMAEEncoderModel, TextToSign, TextToSignConfig
+from modeling_unigloR.pipelines_uniglor import TextToSignPipeline
+from train.arguments import TextToSignTrainingArguments, distribute, print_help, read_fields
+from train.clips import Clips, LatentStore, TextToSignCollator, TextToSignDataset
+from train.pretrain import last_checkpoint
+from train.text_tokenizers import KINDS, share_unknown, train_tokenizer
+from train.trainers import TextToSignTrainer
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass
+class TextToSignArguments:
+    """What to sign, and with what.
+
+    Attributes:
+        datasets: entries of `segments.load_rows`; their rows have a text. Clips are not varied in speed: no text says how fast.
+        validation: the same, for early stopping; none is fine.
+        sign_mae: checkpoint of a SignMAE, which gives the latents and stays as it is.
+        text_model: checkpoint of a pretrained text encoder; none makes a new one by text_config.
+        tokenizer: "words", "subwords" or "characters" of the training text, or a folder; a pretrained text model brings its own.
+        vocab_size: of subwords.
+        lowercase: whether the tokenizer that is made lower-cases.
+        judge: folder of a frame-level SignToText, trained on real keypoints: it reads what is signed, and BLEU-4 chooses the model
+            (metric_for_best_model: cer, another score). It selects, so it must not report. Without a judge, R2 of the latents chooses.
+        final_dot: "keep", "strip" or "add", see `metrics.text`.
+        frames_dir: where processed frames and latents are kept; by default in the cache of `datasets`.
+    """
+
+    datasets: list = field(default_factory=list)
+    validation: list = field(default_factory=list)
+    sign_mae: str | None = None
+    text_model: str | None = None
+    tokenizer: str = "words"
+    vocab_size: int = 8000
+    lowercase: bool = True
+    judge: str | None = None
+    final_dot: str = "keep"
+    frames_dir: str | None = None
+
+
+OWNERS = {"data": TextToSignArguments, "model": TextToSignConfig, "training": TextToSignTrainingArguments}
+
+
+def parse(argv, default_config="paper_text_to_sign.yaml"):
+    """-> TextToSignArguments, fields of TextToSignConfig, TextToSignTrainingArguments."""
+    shares = distribute(read_fields(argv, default_config), OWNERS)
+    data, training = TextToSignArguments(**shares["data"]), shares["training"]
+    data.datasets, data.validation = ([entry] if isinstance(entry, (str, dict)) else entry for entry in (data.datasets, data.validation))
+    if not data.datasets:
+        raise ValueError("No data set to train on. Give `datasets:` in the config or --datasets PATH ...")
+    if data.sign_mae is None:
+        raise ValueError("No SignMAE to sign with. Give --sign_mae DIR (train/pretrain.py makes one).")
+    if data.judge is not None:
+        training.setdefault("metric_for_best_model", "bleu4")
+    if not data.validation:
+        training |= {"eval_strategy": "no", "load_best_model_at_end": False}
+    return data, shares["model"], TextToSignTrainingArguments(**training)
+
+
+def main(argv=None):
+    argv = sys.argv[1:] if argv is None else argv
+    if "--help" in argv or "-h" in argv:
+        return print_help(__doc__, OWNERS)
+    data, model_fields, args = parse(argv)
+    set_seed(args.seed)
+    processor = AutoFeatureExtractor.from_pretrained(data.sign_mae)  # the SignMAE's own, so that latents mean what they meant there
+    judge, judge_tokenizer = load_judge(data.judge, processor) if data.judge is not None else (None, None)
+    with args.main_process_first(desc="processing clips"):
+        clips = Clips(data.datasets, "train", processor, data.frames_dir)
+        validation = Clips(data.validation, "validation", processor, data.frames_dir) if data.validation else None
+        tokenizer = make_tokenizer(data, clips.texts)
+        model = make_model(data, model_fields, tokenizer)
+        sign_mae = SignMAEEncoderModel.from_pretrained(data.sign_mae).to(args.device)
+        train_set, validation_set = (make_dataset(some, data, model, sign_mae, tokenizer) for some in (clips, validation))
+        del sign_mae  # the latents are kept; what encodes is not needed again
+    if validation is not None:
+        unknown = share_unknown(tokenizer, validation.texts)
+        logger.warning(f"{len(clips)} training clips, {len(validation)} for validation; {unknown:.1%} of its tokens are unknown.")
+    trainer = TextToSignTrainer(
+        model=model,
+        args=args,
+        train_dataset=train_set,
+        eval_dataset=validation_set,
+        data_collator=TextToSignCollator(tokenizer.pad_token_id),
+        processing_class=tokenizer,
+        judge=judge,
+        judge_tokenizer=judge_tokenizer,
+        references=validation.texts if validation is not None else (),
+        final_dot=data.final_dot,
+        callbacks=[EarlyStoppingCallback(args.early_stopping_patience)]
+        if args.early_stopping_patience and validation is not None
+        else None,
+    )
+    trainer.train(resume_from_checkpoint=last_checkpoint(args))
+    report = {"num_train_clips": len(clips), "num_validation_clips": len(validation or ()), "steps": trainer.state.global_step}
+    if validation is not None:
+        scores = trainer.evaluate()
+        report["validation"] = {name: value for name, value in scores.items() if not name.endswith(("runtime", "second"))}
+    if trainer.is_world_process_zero():
+        pipeline = TextToSignPipeline(model=model, tokenizer=tokenizer, feature_extractor=processor)
+        pipeline.save_pretrained(args.output_dir)
+        Path(args.output_dir, "report.json").write_text(json.dumps(report, indent=2) + "\n")
+        if args.push_to_hub:
+            pipeline.push_to_hub(args.hub_model_id or Path(args.output_dir).name, private=args.hub_private_repo, token=args.hub_token)
+    trainer.accelerator.wait_for_everyone()
+    return report
+
+
+def load_judge(folder, processor):
+    """The judge and its tokenizer; what it reads must be what SignMAE's processor gives."""
+    judge, reads = AutoModel.from_pretrained(folder), AutoFeatureExtractor.from_pretrained(folder)
+    if getattr(judge.config, "sign_encoder", None) != "frames":
+        raise ValueError(f"The judge {folder!r} is no frame-level reader: expected a SignToText trained with --sign_encoder frames.")
+    for name in ("layout", "num_channels", "fps"):
+        if getattr(reads, name) != getattr(processor, name):
+            raise ValueError(f"The judge reads {name}={getattr(reads, name)!r}, but the SignMAE gives {getattr(processor, name)!r}.")
+    return judge, AutoTokenizer.from_pretrained(folder)
+
+
+def make_tokenizer(data, texts):
+    """The text model's tokenizer; or one of the training texts that puts a head token before each, which the length is read from."""
+    if data.text_model is not None or data.tokenizer not in KINDS:
+        return AutoTokenizer.from_pretrained(data.text_model if data.tokenizer in KINDS else data.tokenizer)
+    tokenizer = train_tokenizer(texts, data.tokenizer, data.vocab_size, data.lowercase)
+    head, end = tokenizer.bos_token, tokenizer.eos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{head} $A {end}", special_tokens=[(head, tokenizer.bos_token_id), (end, tokenizer.eos_token_id)]
+    )
+    return tokenizer
+
+
+def make_model(data, fields, tokenizer):
+    """A TextToSign of the given parts, whose text model has the tokenizer's ids."""
+    if data.text_model is None:
+        ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+        fields = fields | {"text_config": {"vocab_size": len(tokenizer), **ids, **(fields.get("text_config") or {})}}
+    model = TextToSign.from_parts(data.sign_mae, data.text_model, **fields)
+    model.check_tokenizer(tokenizer)
+    return model
+
+
+def make_dataset(clips, data, model, sign_mae, tokenizer):
+    if clips is None:
+        return None
+    hold = model.config.last_segment == "hold"
+    latents = LatentStore.build(clips, sign_mae, sign_mae.config.window_size, data.frames_dir, hold_last=hold)
+    return TextToSignDataset(clips, tokenizer, latents, model)
+
+
+if __name__ == "__main__":
+    main()
