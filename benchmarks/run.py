@@ -295,7 +295,11 @@ def main(argv=None):
     for name in arguments.names or BENCHMARKS:
         try:
             rows = BENCHMARKS[name](arguments.device, arguments.rounds)
-        except torch.OutOfMemoryError as error:
+        except (MemoryError, RuntimeError) as error:
+            from train.trainers import is_out_of_memory
+
+            if not is_out_of_memory(error):
+                raise
             sys.exit(f"{name}: does not fit into the memory of this {arguments.device}: {error}")
         for row in rows:
             results.append({"name": name, "unit": "s"} | row)

@@ -52,21 +52,29 @@ def block_norm(kind, num_channels):
 
 
 def convolve_and_norm(conv, norm, features):
-    """norm(conv(features)) of a 1 x 1 convolution and a BatchNorm, without ever holding what stands between them.
-
-    The convolution is linear: mean and variance of what it gives follow from mean and covariance of what it gets, so that the
-    norm is a change of the convolution's weights. Anything but a plain BatchNorm2d goes the plain way. The convolution has no bias
-    before a BatchNorm, which would take it away again.
-    """
+    """norm(conv(features)) of a 1 x 1 convolution; where the norm is a plain BatchNorm2d, without ever holding what stands between."""
     if type(norm) is not nn.BatchNorm2d:
         return norm(conv(features))
-    weight = conv.weight.flatten(1)  # (C_out, C_in)
+    return pointwise(features, *fold(conv, norm, features))
+
+
+def fold(conv, norm, features):
+    """Weight (C_out, C_in) and bias (C_out,) of the 1 x 1 convolution that is norm(conv(.)) on these features.
+
+    The convolution is linear: mean and variance of what it gives follow from mean and covariance of what it gets, so that the
+    norm is a change of the convolution's weights. The convolution has no bias before a BatchNorm, which would take it away again.
+    """
+    exact = torch.promote_types(features.dtype, torch.float32)  # statistics keep their precision
+    weight = conv.weight.flatten(1).to(exact)  # (C_out, C_in)
     if norm.training:
-        with torch.autocast(features.device.type, enabled=False):  # statistics keep their precision
-            points = features.float().flatten(2)  # (N, C_in, K W)
+        with torch.autocast(features.device.type, enabled=False):
+            points = features.to(exact).flatten(2)  # (N, C_in, K W)
             count = len(points) * points.shape[2]
             mean = points.mean((0, 2))
-            covariance = (points @ points.transpose(1, 2)).sum(0) / count - mean * mean[:, None]  # (C_in, C_in)
+            # Only the variances below read these products, so their gradient is symmetric: twice that of one factor.
+            products = (points.detach() @ points.transpose(1, 2)).sum(0)
+            products = 2 * products - products.detach()
+            covariance = products / count - mean * mean[:, None]  # (C_in, C_in)
             variance = ((weight @ covariance) * weight).sum(1).clamp_min(0)  # (C_out,)
             mean = weight @ mean
         with torch.no_grad():
@@ -76,8 +84,64 @@ def convolve_and_norm(conv, norm, features):
     else:
         mean, variance = norm.running_mean, norm.running_var
     scale = norm.weight * torch.rsqrt(variance + norm.eps)
-    weight, bias = weight * scale[:, None], norm.bias - mean * scale
-    return F.conv2d(features, weight[..., None, None].to(features.dtype), bias.to(features.dtype))
+    return (weight * scale[:, None]).to(features.dtype), (norm.bias - mean * scale).to(features.dtype)
+
+
+def pointwise(features, weight, bias):
+    """A 1 x 1 convolution as a matrix product, which copies no features into another order: (N, C_in, K, W) -> (N, C_out, K, W)."""
+    out = torch.baddbmm(bias[:, None], weight.expand(len(features), -1, -1), features.flatten(2))
+    return out.unflatten(-1, features.shape[2:])
+
+
+# Of the features that `in_chunks` works on at a time: 16 segments of the paper's size. Fewer are slower on two threads, a whole batch
+# of 64 takes 30 MiB more.
+CHUNK_FLOATS = 1_150_000
+
+
+def in_chunks(function, features, *weights):
+    """function(features, *weights) of a function that treats every segment by itself; on a CPU a few segments at a time.
+
+    What stands between the features and the result then never stands in memory for all of them, and is made again in the backward.
+    """
+    if features.device.type != "cpu" or torch.compiler.is_compiling():
+        return function(features, *weights)
+    return _InChunks.apply(function, features, *weights)
+
+
+class _InChunks(torch.autograd.Function):
+    @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu")
+    def forward(ctx, function, features, *weights):
+        ctx.function = function
+        ctx.save_for_backward(features, *weights)
+        result = None
+        for rows in _chunks(features):
+            some = function(features[rows], *weights)
+            if result is None:
+                result = some.new_empty(len(features), *some.shape[1:])
+            result[rows] = some
+        return result
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    @torch.amp.custom_bwd(device_type="cpu")
+    def backward(ctx, grad):
+        features, *weights = ctx.saved_tensors
+        weights = [weight.detach().requires_grad_() for weight in weights]
+        grad_features, grad_weights = torch.empty_like(features), [torch.zeros_like(weight) for weight in weights]
+        for rows in _chunks(features):
+            some = features[rows].detach().requires_grad_()
+            with torch.enable_grad():
+                result = ctx.function(some, *weights)
+            grad_features[rows], *grads = torch.autograd.grad(result, [some, *weights], grad[rows])
+            for total, grad_weight in zip(grad_weights, grads):
+                total += grad_weight
+        return None, grad_features, *grad_weights
+
+
+def _chunks(features):
+    size = max(1, CHUNK_FLOATS // features[0].numel())
+    return [slice(start, start + size) for start in range(0, len(features), size)]
 
 
 class Dropout(nn.Dropout):
@@ -180,12 +244,36 @@ class MultiScaleTemporalConv(nn.Module):
         self.close_norm = block_norm(norm, self.num_temporal)
 
     def forward(self, features):
-        opened = convolve_and_norm(self.open, self.open_norm, features)
-        temporal, pointwise, residual = opened.split([self.num_temporal, self.out_channels - self.num_temporal, self.out_channels], dim=1)
-        *branches, pooled = F.relu(temporal).chunk(len(self.dilated) + 1, dim=1)
-        temporal = torch.cat([*(conv(branch) for conv, branch in zip(self.dilated, branches)), self.pool(pooled)], dim=1)
-        temporal = self.close_norm(temporal)
-        return torch.cat([temporal, pointwise], dim=1).add_(residual).relu_()
+        kernels = [conv.weight for conv in self.dilated]
+        sizes = [self.num_temporal, self.out_channels - self.num_temporal, self.out_channels]  # of branches along time, width 1, residual
+        if type(self.open_norm) is not nn.BatchNorm2d:
+            temporal, narrow, residual = self.open_norm(self.open(features)).split(sizes, dim=1)
+            temporal = self.close_norm(self._along_time(temporal, *kernels))
+            return torch.cat([temporal, narrow], dim=1).add_(residual).relu_()
+
+        # With its norm folded, `open` is made where it is needed: 2 C_out channels never stand in memory.
+        (weight, narrow_weight, residual_weight), (bias, narrow_bias, residual_bias) = (
+            values.split(sizes) for values in fold(self.open, self.open_norm, features)
+        )
+        temporal = self.close_norm(in_chunks(self._open_along_time, features, weight, bias, *kernels))
+        out = F.pad(temporal.flatten(2), (0, 0, 0, sizes[1]))  # (N, C_out, K W); no view, so that it can be summed into
+        # The branch of width 1 and the residual are both linear in the features: their weights add up.
+        weight = residual_weight + F.pad(narrow_weight, (0, 0, sizes[0], 0))
+        bias = residual_bias + F.pad(narrow_bias, (sizes[0], 0))
+        out.baddbmm_(weight.to(out.dtype).expand(len(out), -1, -1), features.flatten(2).to(out.dtype)).add_(bias[:, None])
+        return out.relu_().unflatten(-1, features.shape[2:])
+
+    def _open_along_time(self, features, weight, bias, *kernels):
+        return self._along_time(pointwise(features, weight, bias), *kernels)
+
+    def _along_time(self, opened, *kernels):
+        """The branches of the dilations and of the maxima: (N, num_temporal, K, W) -> same."""
+        *branches, pooled = F.relu(opened).chunk(len(self.dilated) + 1, dim=1)
+        mixed = (
+            F.conv2d(branch, kernel, conv.bias, padding=conv.padding, dilation=conv.dilation)
+            for branch, kernel, conv in zip(branches, kernels, self.dilated)
+        )
+        return torch.cat([*mixed, self.pool(pooled)], dim=1)
 
 
 # --- Transformer ------------------------------------------------------------------------------------------------------------------
@@ -241,12 +329,15 @@ class SingleKeyAttention(nn.Module):
         self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, hidden, memory):
+    def forward(self, hidden, memory, attention_mask=None):
         return self.o_proj(self.v_proj(memory)).expand_as(hidden)
 
 
 class TransformerLayer(GradientCheckpointingLayer):
-    """Pre-norm Transformer layer, as Joint-SLT's; with cross-attention where `memory_size` says how many keys it will meet."""
+    """Pre-norm Transformer layer, as Joint-SLT's; with cross-attention where `memory_size` says how many keys it will meet.
+
+    `math.inf` stands for any number. Masks are added to the scores: (N, 1, 1 or L, L), and `memory_mask` (N, 1, 1 or L, M).
+    """
 
     def __init__(self, config, memory_size=None, is_causal=False):
         super().__init__()
@@ -263,10 +354,10 @@ class TransformerLayer(GradientCheckpointingLayer):
         self.activation = ACT2FN[config.hidden_act]
         self.dropout = Dropout(config.hidden_dropout_prob)
 
-    def forward(self, hidden, memory=None, attention_mask=None):
+    def forward(self, hidden, memory=None, attention_mask=None, memory_mask=None):
         hidden = hidden + self.dropout(self.attention(self.attention_norm(hidden), attention_mask=attention_mask))
         if self.has_memory:
-            hidden = hidden + self.dropout(self.cross_attention(self.cross_attention_norm(hidden), memory))
+            hidden = hidden + self.dropout(self.cross_attention(self.cross_attention_norm(hidden), memory, memory_mask))
         feed_forward = self.down_proj(self.dropout(self.activation(self.up_proj(self.feed_forward_norm(hidden)))))
         return hidden + self.dropout(feed_forward)
 
@@ -281,6 +372,10 @@ class UniGloRPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # losses are means over what they counted; the Trainer must not rescale them
     _no_split_modules = ["TransformerLayer", "ChannelTopologyGraphConv"]
+
+    def get_input_embeddings(self):
+        """None: keypoints come in through convolutions. FSDP asks for a table of tokens, to shard it by itself."""
+        return None
 
     @torch.no_grad()
     def _init_weights(self, module):

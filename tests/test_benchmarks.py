@@ -58,6 +58,12 @@ def test_a_benchmark_writes_its_json(tmp_path, monkeypatch):
     assert {"device", "torch", "date", "threads"} <= set(written)
 
 
+def test_a_benchmark_that_does_not_fit_into_memory_ends_in_one_line(monkeypatch):
+    monkeypatch.setitem(run.BENCHMARKS, "growth", lambda device, rounds: torch.empty(2**58))
+    with pytest.raises(SystemExit, match="growth: does not fit into the memory of this cpu: .*can't allocate memory"):
+        run.main(["growth"])
+
+
 def test_the_readmes_tables_are_those_of_the_results():
     readme = table.README.read_text(encoding="utf-8")
     assert table.with_tables(readme) == readme, "run python -m benchmarks.table --write"

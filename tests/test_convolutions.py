@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from modeling_unigloR.graph_mixing_uniglor import mix, mix_plain
 from modeling_unigloR.keypoints_uniglor import adjacency
-from modeling_unigloR.modeling_layers_uniglor import ChannelTopologyGraphConv, Dropout, MultiScaleTemporalConv, convolve_and_norm
+from modeling_unigloR.modeling_layers_uniglor import ChannelTopologyGraphConv, Dropout, MultiScaleTemporalConv, convolve_and_norm, in_chunks
 
 
 def naive_graph_convolution(layer, features):
@@ -223,6 +223,78 @@ def test_a_norm_folded_into_its_convolution_is_the_norm_after_it(training):
         results.append([out.detach(), features.grad, n.running_mean, n.running_var, *(p.grad for p in (c.weight, n.weight, n.bias))])
     for folded, plain in zip(*results):
         torch.testing.assert_close(folded, plain, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("chunk_floats", [1, 3 * 4 * 6, 10**9])
+def test_working_a_few_segments_at_a_time_equals_working_at_once(monkeypatch, chunk_floats):
+    """One at a time, three with a shorter rest, and all."""
+    monkeypatch.setattr("modeling_unigloR.modeling_layers_uniglor.CHUNK_FLOATS", chunk_floats)
+
+    def function(features, weight, bias):
+        return torch.tanh(features) @ weight + bias
+
+    results = []
+    for run in (in_chunks, lambda f, *arguments: f(*arguments)):
+        generator = torch.Generator().manual_seed(0)
+        arguments = [torch.randn(shape, generator=generator).requires_grad_() for shape in ((7, 4, 6), (6, 5), (5,))]
+        out = run(function, *arguments)
+        (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
+        results.append([out.detach(), *(argument.grad for argument in arguments)])
+    for chunked, plain in zip(*results):
+        torch.testing.assert_close(chunked, plain)
+
+
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+def test_the_gradient_of_the_temporal_convolution_is_right_in_double_precision(monkeypatch, norm):
+    """Of the features and of every parameter, while the norms use the batch's own statistics."""
+    monkeypatch.setattr("modeling_unigloR.modeling_layers_uniglor.CHUNK_FLOATS", 2 * 3 * 2 * 7)
+    torch.manual_seed(0)
+    layer = MultiScaleTemporalConv(3, 2, 3, [1, 3], norm).double()
+    names, values = zip(*layer.named_parameters())
+
+    def function(features, *parameters):
+        return torch.func.functional_call(layer, dict(zip(names, parameters)), (features,))
+
+    assert torch.autograd.gradcheck(function, (torch.randn(5, 3, 2, 7, dtype=torch.float64, requires_grad=True), *values))
+
+
+def test_the_temporal_convolution_under_autocast_stays_within_roundings_of_bfloat16():
+    torch.manual_seed(0)
+    layer = MultiScaleTemporalConv(8, 4, 3, [1, 2, 3, 4], "batch")
+    results = []
+    for enabled in (False, True):
+        layer.zero_grad()
+        features = torch.randn(12, 8, 73, 15, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            out = layer(features).float()
+        (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
+        results.append([out.detach(), features.grad, *(parameter.grad for parameter in layer.parameters())])
+    for exact, rounded in zip(*results):
+        assert (rounded - exact).norm() < 0.06 * exact.norm()
+
+
+def test_the_temporal_convolution_trains_with_weights_in_bfloat16():
+    """The statistics of a folded norm are float32, and once met weights that were not."""
+    torch.manual_seed(0)
+    layer, features = MultiScaleTemporalConv(8, 4, 3, [1, 2], "batch").bfloat16(), torch.randn(3, 8, 5, 15, dtype=torch.bfloat16)
+    out = layer(features)
+    out.sum().backward()
+    assert out.dtype == torch.bfloat16 and all(parameter.grad.isfinite().all() for parameter in layer.parameters())
+
+
+def test_the_temporal_convolution_keeps_little_for_its_backward():
+    """Its input, what its closing norm reads, and its output: not the channels that open the branches, which are made again."""
+    layer, features, kept = MultiScaleTemporalConv(8, 4, 3, [1, 2, 3, 4], "batch"), torch.randn(12, 8, 73, 15), {}
+
+    def note(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        out = layer(features)
+    one_channel = features[:, 0].numel() * features.element_size()
+    assert sum(kept.values()) < (8 + layer.num_temporal + layer.out_channels + 1) * one_channel
+    assert out.shape == (12, 24, 73, 15)
 
 
 def test_dropout_keeps_its_share_and_its_mean():

@@ -15,7 +15,7 @@ from modeling_unigloR import KeypointProcessor
 from modeling_unigloR.keypoints_uniglor import paths_to_center
 from train import pretrain
 from train.arguments import distribute, read_fields
-from train.trainers import NonFiniteLossError
+from train.trainers import BatchTooLargeError, NonFiniteLossError
 
 from .conftest import TINY
 from .test_segments import dataset_of, rows_of
@@ -88,6 +88,51 @@ def test_a_loss_that_is_not_a_number_stops_training_and_names_the_clips(corpus, 
         pretrain.main(arguments(corpus, tmp_path, max_steps=8))
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == ["checkpoint-2"]
     assert all(value.isfinite().all() for value in weights(tmp_path / "checkpoint-2").values())
+
+
+SHORT_OF_MEMORY = """
+import resource, runpy, sys
+from train import trainers
+
+step = trainers.SegmentTrainer.training_step
+
+def with_64_mib_more(*arguments):
+    with open("/proc/self/statm") as file:
+        in_use = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (in_use + 2**26, -1))
+    return step(*arguments)
+
+trainers.SegmentTrainer.training_step = with_64_mib_more
+runpy.run_module("train.pretrain", run_name="__main__")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+def test_a_batch_that_does_not_fit_ends_in_one_line(corpus, tmp_path):
+    """The real script with 64 MiB left, where a step on 4,000 segments takes half a gigabyte."""
+    fields = dict(per_device_train_batch_size=4000, segments_per_clip=400)
+    command = [sys.executable, "-c", SHORT_OF_MEMORY, *arguments(corpus, tmp_path / "out", **fields)]
+    environment = os.environ | {"HF_DATASETS_CACHE": str(tmp_path / "cache"), "TRANSFORMERS_VERBOSITY": "error"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    said = done.stderr.strip().splitlines()[-1]
+    assert said.startswith("A training step with a batch of 4000 does not fit into memory (can't allocate memory: you tried to allocate")
+    assert "Lower --per_device_train_batch_size and raise --gradient_accumulation_steps" in said
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."), RuntimeError("shapes differ")]
+)
+def test_only_a_lack_of_memory_is_said_to_be_one(corpus, tmp_path, monkeypatch, error):
+    from modeling_unigloR import SignMAE
+
+    def fail(*args):
+        raise error
+
+    monkeypatch.setattr(SignMAE, "reconstruction_loss", fail)
+    fits = str(error) == "shapes differ"
+    with pytest.raises(RuntimeError if fits else BatchTooLargeError, match="shapes differ" if fits else "batch of 4 does not fit"):
+        pretrain.main(arguments(corpus, tmp_path))
 
 
 def test_a_streamed_mix_trains(corpus, tmp_path):
@@ -170,8 +215,8 @@ def test_two_processes_share_an_epoch_and_its_segments_change(corpus, tmp_path):
 
 
 def test_the_configs_in_the_repository_are_understood(tmp_path):
-    for path in (ROOT / "train" / "configs").glob("*.yaml"):
-        data, model_fields, processor, args = pretrain.parse([path.name, "--output_dir", str(tmp_path)])
+    for name in ("demo.yaml", "paper.yaml"):
+        data, model_fields, processor, args = pretrain.parse([name, "--output_dir", str(tmp_path)])
         assert data.datasets and processor.layout == "uniglor73" and args.learning_rate > 0
 
 

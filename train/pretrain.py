@@ -25,7 +25,7 @@ from modeling_unigloR.keypoints_uniglor import paths_to_center
 from train.arguments import UniGloRTrainingArguments, distribute, print_help, read_fields
 from train.metrics import reconstruction
 from train.segments import FrameStore, SegmentDataset, SegmentStream, consecutive_segments, describe, load_rows
-from train.trainers import SegmentTrainer, latents_of_training, scored_points
+from train.trainers import BatchTooLargeError, NonFiniteLossError, SegmentTrainer, latents_of_training, scored_points
 
 logger = logging.get_logger(__name__)
 
@@ -211,4 +211,7 @@ def segment_bank(stores, window_size, max_clips, seed=0):
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (BatchTooLargeError, NonFiniteLossError) as error:
+        sys.exit(str(error))
