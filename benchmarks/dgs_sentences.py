@@ -23,8 +23,8 @@ from transformers import pipeline
 from datasets_scripts.schema import features
 from train import pretrain, train_sign_to_text
 from train.clips import Clips, pad
-from train.evaluate_checkpoint import translate
 from train.metrics.text import text_scores
+from train.translation import translate
 
 TEST_DOCUMENT = "1413683"
 NUM_BY_HEART = 32

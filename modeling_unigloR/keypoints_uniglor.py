@@ -295,6 +295,21 @@ def copy_pairs(layout_name):
     return np.array([index[name] for name in copies], int), np.array([index[name] for name in copies.values()], int)
 
 
+def stand_ins(layout_name, present):
+    """(K,) int array: each present point itself, each other one the nearest present point on its way along anchors to the centre.
+
+    Args:
+        present: (K,) bool.
+    """
+    layout, index = get_layout(layout_name), point_index(layout_name)
+    chosen = []
+    for name in layout.names:
+        while not present[index[name]] and name != layout.center:
+            name = layout.copies.get(name) or layout.anchors[name]
+        chosen.append(index[name])
+    return np.array(chosen)
+
+
 def adjacency(layout_name):
     """(3, K, K) float32: itself, inward, outward, each normalised by the number of neighbours (CTR-GCN, section 3.1).
 

@@ -15,6 +15,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .configuration_uniglor import TextToSignConfig
+from .keypoints_uniglor import stand_ins
 from .modeling_layers_uniglor import Dropout, TransformerLayer, UniGloRPreTrainedModel, sinusoids
 from .modeling_sign_mae import SignMAEDecoderModel
 
@@ -260,6 +261,9 @@ class TextToSign(UniGloRPreTrainedModel):
             latent_mask = torch.ones(latents.shape[:2], dtype=torch.long, device=latents.device)
         real = latent_mask.bool()
         decoded = torch.cat([self.sign_mae.decode(some) for some in latents[real].split(DECODED_TOGETHER)])  # (N, W, K, C)
+        # What SignMAE never learned stands where `KeypointProcessor` puts what was never seen: a judge reads both alike.
+        learned = self.sign_mae.keypoint_presence.bool().cpu().numpy()
+        decoded = decoded[:, :, torch.from_numpy(stand_ins(self.config.layout, learned)).to(decoded.device)]
         segments = decoded.new_zeros(*real.shape, *decoded.shape[1:])
         segments[real] = decoded
         segments = mend_seams(segments, latent_mask, seam_frames)

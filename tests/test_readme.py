@@ -11,16 +11,19 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_python_blocks_run(tiny_sign_mae, tmp_path, monkeypatch):
-    folder = tmp_path / "outputs" / "demo" / "sign-mae"
-    tiny_sign_mae().save_pretrained(folder)
-    KeypointProcessor().save_pretrained(folder)
+def test_python_blocks_run(tiny_sign_mae, tiny_sign_to_text, tiny_text_to_sign, tmp_path, monkeypatch):
+    folder = tmp_path / "outputs" / "demo"
+    tiny_sign_mae().save_pretrained(folder / "sign-mae")
+    KeypointProcessor().save_pretrained(folder / "sign-mae")
+    tiny_sign_to_text().save_pretrained(folder / "sign-to-text")
+    tiny_text_to_sign().save_pretrained(folder / "text-to-sign")
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert blocks
     names = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
+    assert set(names["answer"]) == {"translation_text", "score"}
     assert names["keypoints"].shape == (1, 13, 15, 73, 2) and isinstance(names["latents"], torch.Tensor)
 
 
@@ -31,7 +34,7 @@ def test_every_file_of_the_map_is_there():
             folder = line.split()[0]
             assert (ROOT / folder).is_dir()
         else:
-            named += [folder + name for name in re.findall(r"[\w/]+\.(?:py|yaml)|configs/", line)]
+            named += [folder + name for name in re.findall(r"[\w/]+\.(?:py|yaml)\b|configs/", line)]
     assert len(named) > 15
     missing = [name for name in named if not (ROOT / name).exists() and not (ROOT / "train/configs" / Path(name).name).exists()]
     assert missing == []

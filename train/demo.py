@@ -1,9 +1,10 @@
 """`make demo`: the whole journey on real fingerspelling, small, on two CPU cores.
 
-Pretrains a SignMAE and shows what it gives back of signing it never saw; trains a SignToText on it and reads words it never saw.
-Leaves `outputs/demo/sign-mae/` and `outputs/demo/sign-to-text/`, which `AutoModel.from_pretrained` and `pipeline("sign-to-text")` load, and
-`outputs/demo/reconstruction.svg`: truth above reconstruction, on a clip of a sign language that training never saw. Each step ends
-with one line of JSON.
+Pretrains a SignMAE and shows what it gives back of signing it never saw; trains a SignToText on it and reads words it never saw;
+trains a TextToSign, spells words that it never saw, and lets a reader that shares nothing with it read them back. Leaves
+`outputs/demo/sign-mae/`, `sign-to-text/` and `text-to-sign/`, which `AutoModel.from_pretrained` and `pipeline(...)` load,
+`outputs/demo/reconstruction.svg`: truth above reconstruction, on a clip of a sign language that training never saw, and
+`outputs/demo/index.html`: a player, truth beside generated. Each step ends with one line of JSON.
 """
 
 import argparse
@@ -15,14 +16,18 @@ import torch
 from transformers import AutoFeatureExtractor, AutoModel, pipeline
 
 from datasets_scripts.fingerspelling import check_held_out
-from modeling_unigloR.rendering_uniglor import to_svg
-from train import pretrain, train_sign_to_text
+from modeling_unigloR.rendering_uniglor import player_html, to_svg
+from train import pretrain, train_sign_to_text, train_text_to_sign
 from train.clips import Clips
 from train.evaluate_checkpoint import evaluate_sign_to_text
+from train.evaluate_text_to_sign import evaluate_text_to_sign, load_readers, load_sign_mae
 from train.segments import FrameStore, load_rows
 from train.trainers import reconstruct_segments, scored_points
+from train.translation import translate_inputs
 
-PRETRAIN, SIGN_TO_TEXT = "demo.yaml", "demo_sign_to_text.yaml"
+PRETRAIN, SIGN_TO_TEXT, TEXT_TO_SIGN = "demo.yaml", "demo_sign_to_text.yaml", "demo_text_to_sign.yaml"
+SEAM_FRAMES = 3
+SHOWN = 4  # words in the player
 
 
 def parse(argv=None):
@@ -37,6 +42,7 @@ def main(argv=None):
     shorter = ["--max_steps", str(arguments.max_steps)] if arguments.max_steps else []
     show_pretraining(arguments.output_dir, shorter)
     show_sign_to_text(arguments.output_dir, shorter)
+    show_text_to_sign(arguments.output_dir, shorter)
 
 
 # --- SignMAE ----------------------------------------------------------------------------------------------------------------------
@@ -111,6 +117,68 @@ def show_sign_to_text(output_dir, options):
             print("\n" + "\n".join(f"{truth} was read as {text}" for truth, text in zip(test.texts[:8], predictions)))
             print("Floors, character error rate in per cent:", {name: round(value, 1) for name, value in floors.items()})
     say(task="sign-to-text", **found, cer_floor=round(min(floors.values()), 2), num_words=len(test), letter_clips="seen")
+
+
+# --- Text-to-sign -----------------------------------------------------------------------------------------------------------------
+
+
+def show_text_to_sign(output_dir, options):
+    """Spells words that it never saw; the frame-level reader, which shares no SignMAE with it and did not choose it, reads them back."""
+    folder, sign_mae = output_dir / "text-to-sign", output_dir / "sign-mae"
+    argv = [TEXT_TO_SIGN, "--sign_mae", str(sign_mae), "--output_dir", str(folder), *options]
+    data, *_ = train_text_to_sign.parse(argv)
+    train_text_to_sign.main(argv)
+    pipe = pipeline("text-to-sign", model=str(folder), device="cpu")
+    test, train = (Clips(data.datasets, split, pipe.feature_extractor, data.frames_dir) for split in ("test", "train"))
+    judge, shared = load_readers([output_dir / "controls" / "frames", output_dir / "sign-to-text"], "cpu")
+    encoder = load_sign_mae(sign_mae, pipe.model)
+    report, generated = evaluate_text_to_sign(
+        pipe.model, pipe.tokenizer, encoder, test, train, [judge], seam_frames=SEAM_FRAMES, shared_encoder=shared
+    )
+    (folder / "scores.json").write_text(json.dumps(report, indent=2) + "\n")
+    cer = {name: round(scores["cer"], 2) for name, scores in report["rows"].items()}
+    print("\nCharacter error rate of what is read back, in per cent:")
+    print("\n".join(f"  {name}: {value}" for name, value in cer.items()))
+    write_page(output_dir / "index.html", test, generated, translate_inputs(*judge, generated[:SHOWN]), pipe.model, cer, report)
+    say(
+        task="text-to-sign",
+        cer=cer["system, length=predicted"],
+        cer_ceiling=cer["ceiling: real keypoints"],
+        cer_oracle_latents=cer["ceiling: oracle latents"],
+        cer_floor=min(value for name, value in cer.items() if name.startswith("floor")),
+        cer_shared_encoder=next(value for name, value in cer.items() if "shared_encoder" in name),
+        length_error=report["length_error"],
+        motion={name: round(value, 3) for name, value in report["motion"]["predicted"].items() if isinstance(value, float)},
+        num_words=len(test),
+    )
+
+
+def write_page(path, clips, generated, readings, model, cer, report):
+    """The page that shows it: players, what was read back, and the scores."""
+    presence = model.sign_mae.keypoint_presence.bool().numpy()
+    players = []
+    for index, (keypoints, reading) in enumerate(zip(generated, readings)):
+        pair = [clips.keypoints(index), (keypoints, np.tile(presence, (len(keypoints), 1)))]
+        told = ["the joined letter clips", f"made from the text alone; a reader reads it as: {reading}"]
+        players.append(f"<h2>{clips.texts[index]}</h2>" + player_html(pair, titles=["real keypoints", "generated"], text=told))
+    rows = "".join(f"<tr><td>{name}</td><td>{value:.1f} %</td></tr>" for name, value in cer.items())
+    motion = "".join(f"<tr><td>{name}</td><td>{value:.2f}</td></tr>" for name, value in report["motion"]["predicted"].items())
+    path.write_text(
+        f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>UniGloR: the demo</title>
+<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}}
+td{{padding:.1rem 1rem .1rem 0}}</style></head><body>
+<h1>Words that no model saw, spelled</h1>
+<p>A small model learnt on two CPU cores, in minutes, from recorded letters of the American manual alphabet, joined to words that are
+random strings of letters. It spells; it does not sign sentences, and what it makes replaces no interpreter.</p>
+{"".join(players)}
+<h2>Character error rate of what a frame-level reader reads</h2><table>{rows}</table>
+<p>{report["num_scored"]} words. The reader was trained on real keypoints only and shares no weights with what it reads.</p>
+<h2>Motion, generated / real</h2><table>{motion}</table>
+</body></html>
+""",
+        encoding="utf-8",
+    )
 
 
 def say(**facts):

@@ -1,9 +1,11 @@
 """Scores a checkpoint so that the numbers can be compared: every variant with its signature, floors beside the system.
 
     python -m train.evaluate_checkpoint --task sign-to-text --checkpoint DIR --dataset D --split test --train_dataset D
+    python -m train.evaluate_checkpoint --task text-to-sign --checkpoint DIR --dataset D --train_dataset D --judges DIR --sign_mae DIR
     python -m train.evaluate_checkpoint --compare A/predictions.jsonl B/predictions.jsonl
 
-Writes `scores.json` and `predictions.jsonl` into --output_dir (by default `evaluation-SPLIT` in the checkpoint) and prints one table.
+Writes `scores.json` and `predictions.jsonl`, or for text-to-sign `generated.parquet`, into --output_dir (by default `evaluation-SPLIT`
+in the checkpoint) and prints one table.
 """
 
 import argparse
@@ -12,15 +14,16 @@ import json
 import sys
 from pathlib import Path
 
+import datasets
 import numpy as np
-import torch
-from tqdm import tqdm
 from transformers import pipeline
 from transformers.utils import logging
 
 import modeling_unigloR  # noqa: F401  registers models and pipelines
+from datasets_scripts.schema import features
 from modeling_unigloR import SignMAEEncoderModel
-from train.clips import Clips, LatentStore, pad
+from train.clips import Clips, LatentStore
+from train.evaluate_text_to_sign import evaluate_text_to_sign, load_readers, load_sign_mae
 from train.metrics.text import bootstrap_interval, compare_files, text_scores
 from train.metrics.text_floors import (
     constant_sentence_floor,
@@ -29,6 +32,7 @@ from train.metrics.text_floors import (
     scores_by_seen,
     share_verbatim,
 )
+from train.translation import translate
 
 logger = logging.get_logger(__name__)
 
@@ -38,13 +42,16 @@ FLOOR_SEEDS = (0, 1, 2)
 
 def parse(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--task", choices=["sign-to-text"], default="sign-to-text")
+    parser.add_argument("--task", choices=["sign-to-text", "text-to-sign"], default="sign-to-text")
     parser.add_argument("--checkpoint", help="a folder that train_sign_to_text.py wrote, or a Hub id")
     parser.add_argument("--dataset", nargs="+", help="folders or Hub ids of canonical rows")
     parser.add_argument("--split", default="test")
     parser.add_argument("--train_dataset", nargs="+", help="what it was trained on, for the floors and the share of seen sentences")
     parser.add_argument("--train_split", default="train")
-    parser.add_argument("--sign_mae", help="for the retrieval floor of a frame-level model, which has no latents of its own")
+    parser.add_argument("--sign_mae", help="for the retrieval floor of a frame-level model; for the oracle latents of text-to-sign")
+    parser.add_argument("--judges", help="a folder that train_judges.py wrote; the judge that selects is left out")
+    parser.add_argument("--shared_encoder", help="a segment-level SignToText on the same SignMAE: its score is marked, and is no judge's")
+    parser.add_argument("--seam_frames", type=int, default=0, help="of text-to-sign, see TextToSign.generate")
     parser.add_argument("--output_dir")
     parser.add_argument("--final_dot", choices=["keep", "strip", "add"], default="keep")
     parser.add_argument("--num_beams", type=int, help="by default the checkpoint's")
@@ -57,6 +64,8 @@ def parse(argv=None):
     arguments = parser.parse_args(argv)
     if not arguments.compare and not (arguments.checkpoint and arguments.dataset):
         parser.error("give --checkpoint and --dataset, or --compare A B")
+    if arguments.task == "text-to-sign" and not (arguments.judges and arguments.train_dataset and arguments.sign_mae):
+        parser.error("text-to-sign needs --judges, --train_dataset and --sign_mae")
     return arguments
 
 
@@ -71,19 +80,29 @@ def main(argv=None):
         print(f"\n{test['metric']}: {test['delta']:+.2f} {interval}, p = {test['p_value']:.4f} {test['signature']}")
         return found
     pipe = pipeline(arguments.task, model=arguments.checkpoint, device=arguments.device)
-    clips = Clips(_specs(arguments.dataset), arguments.split, pipe.feature_extractor, arguments.frames_dir)
-    train = (
-        Clips(_specs(arguments.train_dataset), arguments.train_split, pipe.feature_extractor, arguments.frames_dir)
-        if arguments.train_dataset
-        else None
-    )
-    sign_mae = SignMAEEncoderModel.from_pretrained(arguments.sign_mae).to(pipe.device) if arguments.sign_mae else None
+    clips = Clips(specs(arguments.dataset), arguments.split, pipe.feature_extractor, arguments.frames_dir)
+    train = None
+    if arguments.train_dataset:
+        train = Clips(specs(arguments.train_dataset), arguments.train_split, pipe.feature_extractor, arguments.frames_dir)
+    folder = Path(arguments.output_dir or Path(arguments.checkpoint) / f"evaluation-{arguments.split}")
+    folder.mkdir(parents=True, exist_ok=True)
+    score = {"sign-to-text": score_sign_to_text, "text-to-sign": score_text_to_sign}[arguments.task]
+    report = score(arguments, pipe, clips, train, folder)
+    report |= {"task": arguments.task, "dataset": [str(name) for name in arguments.dataset], "split": arguments.split}
+    report["ids_sha256"] = hashlib.sha256("\n".join(sorted(clips.ids)).encode()).hexdigest()[:16]
+    report["processor"] = {name: getattr(pipe.feature_extractor, name) for name in ("layout", "fps", "normalize", "min_confidence")}
+    _write(folder / "scores.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    print(f"Signatures and all variants: {folder}")
+    return report
+
+
+def score_sign_to_text(arguments, pipe, clips, train, folder):
     report, predictions = evaluate_sign_to_text(
         pipe.model,
         pipe.tokenizer,
         clips,
         train,
-        sign_mae,
+        SignMAEEncoderModel.from_pretrained(arguments.sign_mae).to(pipe.device) if arguments.sign_mae else None,
         final_dot=arguments.final_dot,
         num_beams=arguments.num_beams,
         max_new_tokens=arguments.max_new_tokens,
@@ -91,20 +110,58 @@ def main(argv=None):
         frames_dir=arguments.frames_dir,
         bleurt_checkpoint=arguments.bleurt_checkpoint,
     )
-    report |= {"task": arguments.task, "dataset": [str(name) for name in arguments.dataset], "split": arguments.split}
-    report["processor"] = {name: getattr(pipe.feature_extractor, name) for name in ("layout", "fps", "normalize", "min_confidence")}
-    folder = Path(arguments.output_dir or Path(arguments.checkpoint) / f"evaluation-{arguments.split}")
-    folder.mkdir(parents=True, exist_ok=True)
     lines = [{"id": name, "prediction": text, "reference": truth} for name, text, truth in zip(clips.ids, predictions, clips.texts)]
     _write(folder / "predictions.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    _write(folder / "scores.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     print(format_table(report["rows"]))
     low, high = report["interval"]["low"], report["interval"]["high"]
     print(f"\nbleu4 {report['rows']['system']['bleu4']:.2f}, 95 % interval {low:.2f} to {high:.2f} over {len(clips)} clips.")
     if "share_verbatim" in report:
         print(f"{report['share_verbatim']:.1f} % of the predictions are training sentences word for word.")
-    print(f"Signatures, predictions and all variants: {folder}")
     return report
+
+
+def score_text_to_sign(arguments, pipe, clips, train, folder):
+    judges = json.loads(Path(arguments.judges, "judges.json").read_text())
+    reporting = [judge["seed"] for judge in judges["judges"] if judge["role"] == "report"]
+    if not reporting:
+        raise ValueError(f"{arguments.judges} has the judge of seed {judges['selection']} only, which selects. Train others with --seeds.")
+    shared = load_readers([arguments.shared_encoder], arguments.device)[0] if arguments.shared_encoder else None
+    report, generated = evaluate_text_to_sign(
+        pipe.model,
+        pipe.tokenizer,
+        load_sign_mae(arguments.sign_mae, pipe.model),
+        clips,
+        train,
+        load_readers([Path(arguments.judges) / str(seed) for seed in reporting], arguments.device),
+        final_dot=arguments.final_dot,
+        seam_frames=arguments.seam_frames,
+        shared_encoder=shared,
+        frames_dir=arguments.frames_dir,
+        fps=pipe.feature_extractor.fps,
+    )
+    report["judge_scores"] = {
+        judge["seed"]: {name: judge[name]["bleu4"] for name in ("ground_truth", "training_clips")} for judge in judges["judges"]
+    }
+    presence = pipe.model.sign_mae.keypoint_presence.cpu().numpy()
+    write_generated(folder / "generated.parquet", generated, clips, presence, pipe.feature_extractor)
+    print(format_table(report["rows"], ("bleu1", "bleu4", "rouge_l", "chrf", "wer", "cer")))
+    for name, values in (report["pose"]["predicted"] | report["motion"]["predicted"]).items():
+        print(f"{name}: {values:.4f}" if isinstance(values, float) else f"{name}: {values}")
+    return report
+
+
+def write_generated(path, generated, clips, presence, processor):
+    """What was signed, as canonical rows in shoulder lengths."""
+    rows = [
+        dict(
+            id=name, keypoints=keypoints, confidence=np.tile(presence, (len(keypoints), 1)).astype(np.float32), layout=processor.layout,
+            fps=processor.fps, width=None, height=None, text=text, gloss=None, label=None, signer=None, language=language or "und",
+        )
+        for name, keypoints, text, language in zip(clips.ids, generated, clips.texts, clips.languages)
+    ]  # fmt: skip
+    unfinished = path.with_name(path.name + ".unfinished")
+    datasets.Dataset.from_list(rows, features=features(*generated[0].shape[1:])).to_parquet(unfinished)
+    unfinished.replace(path)
 
 
 def evaluate_sign_to_text(
@@ -142,7 +199,6 @@ def evaluate_sign_to_text(
     rows = {"system": text_scores(predictions, clips.texts, bleurt_checkpoint=bleurt_checkpoint, **options)}
     report = {
         "num_scored": len(clips),
-        "ids_sha256": hashlib.sha256("\n".join(sorted(clips.ids)).encode()).hexdigest()[:16],
         "num_beams": decoding.get("num_beams", model.generation_config.num_beams),
         "interval": bootstrap_interval(predictions, clips.texts, final_dot=final_dot),
     }
@@ -162,25 +218,6 @@ def evaluate_sign_to_text(
     return {"rows": rows, **report}, predictions
 
 
-@torch.no_grad()
-def translate(model, tokenizer, clips, batch_size=32, frames_dir=None, **decoding):
-    """Texts of `Clips`, in their order; clips of like length are decoded together."""
-    model.eval()
-    segments = model.config.sign_encoder == "segments"
-    latents = LatentStore.build(clips, model.sign_mae, model.config.stride, frames_dir) if segments else None
-    texts = [None] * len(clips)
-    order = np.argsort(clips.num_frames, kind="stable")
-    for start in tqdm(range(0, len(order), batch_size), desc="Translating", unit=f" x {batch_size} clips"):
-        chosen = order[start : start + batch_size]
-        values = [torch.from_numpy(latents[index] if segments else clips.keypoints(index)[0]) for index in chosen]
-        inputs, mask = (tensor.to(model.device) for tensor in pad(values))
-        read = {"latents": inputs, "latent_mask": mask} if segments else {"keypoints": inputs, "attention_mask": mask}
-        ids = model.generate(**read, **decoding)
-        for index, text in zip(chosen, tokenizer.batch_decode(ids, skip_special_tokens=True)):
-            texts[index] = text.strip()
-    return texts
-
-
 def format_table(rows, columns=COLUMNS):
     """Rows {name: scores} as a Markdown table."""
     lines = ["| | " + " | ".join(columns) + " | clips |", "| --- |" + " ---: |" * (len(columns) + 1)]
@@ -190,7 +227,7 @@ def format_table(rows, columns=COLUMNS):
     return "\n".join(lines)
 
 
-def _specs(values):
+def specs(values):
     """Data sets as the command line gives them; one that starts with { is a dict in JSON."""
     return [json.loads(value) if value.lstrip().startswith("{") else value for value in values]
 

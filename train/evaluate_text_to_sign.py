@@ -1,0 +1,141 @@
+"""Scores generated signing without fooling ourselves: several judges, a ceiling, floors, pose errors and motion in one table.
+
+Run by `python -m train.evaluate_checkpoint --task text-to-sign --checkpoint DIR --dataset D --judges DIR --train_dataset D`.
+
+Shapes: T frames, K keypoints, C channels.
+"""
+
+import numpy as np
+import torch
+from transformers import pipeline
+
+from modeling_unigloR import SignMAEEncoderModel
+from train.clips import LatentStore
+from train.metrics import production
+from train.metrics.text import text_scores
+from train.metrics.text_floors import share_verbatim
+from train.translation import translate_inputs
+
+FAMILIES = ("slt", "rouge_l", "chrf", "error_rates")
+
+
+def evaluate_text_to_sign(
+    model, tokenizer, sign_mae, clips, train, judges, final_dot="keep", seam_frames=0, shared_encoder=None, frames_dir=None, fps=25.0
+):
+    """Signs the texts of clips, lets judges read the result, and compares it with the real clips.
+
+    Args:
+        model, tokenizer: a `TextToSign` and its tokenizer.
+        sign_mae: a `SignMAEEncoderModel` of the same SignMAE, for oracle latents.
+        clips: `train.clips.Clips` whose texts are signed.
+        train: `Clips` of the training set, for the floors.
+        judges: list of (model, tokenizer) of frame-level readers, none of which chose the model.
+        final_dot: see `metrics.text`.
+        seam_frames: see `TextToSign.generate`.
+        shared_encoder: (model, tokenizer) of a segment-level reader on the same SignMAE; its score is printed as `shared_encoder` only.
+
+    Returns:
+        report: `rows` (name -> means over the judges of `text_scores`, with `std`), `pose` and `motion` of the system, `judges`.
+        generated: list of (T, K, C), with the predicted lengths.
+    """
+    real, masks = zip(*(clips.keypoints(index) for index in range(len(clips))))
+    lengths = torch.tensor([model.num_segments(len(clip)) for clip in real])
+    generated = sign(model, tokenizer, clips.texts, seam_frames=seam_frames)
+    with_length = [
+        clip[: len(truth)] for clip, truth in zip(sign(model, tokenizer, clips.texts, lengths, seam_frames), real)
+    ]  # the last segment may be held past the end
+    oracle = [clip[: len(truth)] for clip, truth in zip(decode_oracle(model, sign_mae, clips, seam_frames, frames_dir), real)]
+    read = {
+        "system, length=predicted": generated,
+        "system, length=reference": with_length,
+        "ceiling: real keypoints": list(real),
+        "ceiling: oracle latents": oracle,
+        "floor: mean pose": production.mean_pose_clips(
+            [train.keypoints(index) for index in range(len(train))], [len(clip) for clip in real]
+        ),
+        "floor: real keypoints backwards": production.time_reversed(real),
+        "floor: another sentence's keypoints": production.another_clip(real),
+        "floor: a random training clip": production.random_training_clip(
+            [train.keypoints(index)[0] for index in range(len(train))], len(real)
+        ),
+    }
+    rows, texts = {}, {}
+    for name, keypoints in read.items():
+        texts[name] = [translate_inputs(*judge, keypoints) for judge in judges]
+        rows[name] = _over_judges([text_scores(some, clips.texts, final_dot, families=FAMILIES) for some in texts[name]])
+    if shared_encoder is not None:
+        reader, reader_tokenizer = shared_encoder
+        latents = [encode(reader, clip) for clip in generated]
+        scores = text_scores(translate_inputs(reader, reader_tokenizer, latents), clips.texts, final_dot, families=FAMILIES)
+        rows["system, read by a reader with the same SignMAE (shared_encoder)"] = _over_judges([scores])
+    presence = model.sign_mae.keypoint_presence.bool().cpu().numpy()
+    pose, panel = {}, {}
+    for name, keypoints in (("predicted", generated), ("reference", with_length), ("oracle", oracle)):
+        pose[name] = production.pose_errors(keypoints, real, masks, model.config.layout, presence)
+        panel[name] = production.motion_panel(keypoints, real, masks, model.config.sign_mae_config.window_size)
+    segments = np.array([len(clip) // model.config.sign_mae_config.window_size for clip in generated])
+    return {
+        "rows": rows,
+        "num_scored": len(clips),
+        "judges": len(judges),
+        "seam_frames": seam_frames,
+        "pose": pose,
+        "motion": panel,
+        "length_error": float(np.median(np.abs(segments - lengths.numpy()))),
+        "share_verbatim": share_verbatim(texts["system, length=predicted"][0], train.texts),
+        "signature": production.signature(model.config.layout, fps, "clip"),
+    }, generated
+
+
+def _over_judges(scores):
+    """Means over judges of `text_scores`, with their standard deviation."""
+    names = list(scores[0]["signatures"])
+    values = np.array([[score[name] for name in names] for score in scores])
+    spread = values.std(0, ddof=1) if len(scores) > 1 else np.zeros(len(names))
+    return {**scores[0], **dict(zip(names, values.mean(0).tolist())), "std": dict(zip(names, spread.tolist())), "num_judges": len(scores)}
+
+
+@torch.no_grad()
+def sign(model, tokenizer, texts, num_segments=None, seam_frames=0, batch_size=32):
+    """List of (T, K, C) float32, one for each text; `num_segments` (texts,) is the policy length=reference."""
+    clips = []
+    for start in range(0, len(texts), batch_size):
+        some = slice(start, start + batch_size)
+        encoded = tokenizer(list(texts[some]), padding=True, return_tensors="pt").to(model.device)
+        given = None if num_segments is None else num_segments[some]
+        generated = model.generate(encoded["input_ids"], encoded["attention_mask"], num_segments=given, seam_frames=seam_frames)
+        keypoints = generated.keypoints.float().cpu().numpy()
+        clips += [clip[:length] for clip, length in zip(keypoints, generated.num_frames.tolist())]
+    return clips
+
+
+@torch.no_grad()
+def decode_oracle(model, sign_mae, clips, seam_frames=0, frames_dir=None):
+    """Real clips through the frozen SignMAE: the best that any text model on it could do."""
+    hold = model.config.last_segment == "hold"
+    store = LatentStore.build(clips, sign_mae, sign_mae.config.window_size, frames_dir, hold_last=hold)
+    decoded = []
+    for index in range(len(clips)):
+        latents = torch.from_numpy(store[index])[None].to(model.device)
+        decoded.append(model.decode_sequence(latents, seam_frames=seam_frames)[0][0].float().cpu().numpy())
+    return decoded
+
+
+@torch.no_grad()
+def encode(reader, keypoints):
+    """(T, K, C) -> latents (S, D) of a segment-level reader."""
+    return reader.encode_sequence(torch.as_tensor(keypoints)[None].to(reader.device))[0][0].cpu()
+
+
+def load_readers(folders, device=None):
+    """[(model, tokenizer)] of SignToText folders."""
+    pipes = [pipeline("sign-to-text", model=str(folder), device=device) for folder in folders]
+    return [(pipe.model.eval(), pipe.tokenizer) for pipe in pipes]
+
+
+def load_sign_mae(folder, model):
+    """The encoder of the SignMAE that a TextToSign decodes with; another one is refused."""
+    sign_mae = SignMAEEncoderModel.from_pretrained(folder)
+    if not torch.equal(sign_mae.latent_mean.cpu(), model.sign_mae.latent_mean.cpu()):
+        raise ValueError(f"{folder} is not the SignMAE that this model decodes with: their latent statistics differ.")
+    return sign_mae.to(model.device)
