@@ -296,6 +296,64 @@ class TextToSignConfig(UniGloRConfig):
             )
 
 
+class SignRecognitionConfig(UniGloRConfig):
+    """Configuration of `SignRecognition` (paper section 5, Tab 3): a SignMAE that reads, a Transformer encoder, one linear layer.
+
+    The classes are `id2label`, as everywhere in transformers.
+    """
+
+    model_type = "sign_recognition"
+    sub_configs_defaults = {"sign_mae_config": SignMAEConfig}
+
+    sign_mae_config: dict | PreTrainedConfig | None = None  # with sign_encoder="frames", only its layout and channels are read
+
+    # Signing
+    sign_encoder: str = "segments"  # or "frames": each frame's keypoints, the baseline
+    stride: int | None = None  # frames between segment starts; sign_mae_config's by default
+    frame_stride: int = 1  # of "frames": every how manieth frame is read
+    freeze_sign_mae: bool = True
+
+    # Transformer encoder, SignMAE's sizes (section 5)
+    hidden_size: int = 512
+    num_hidden_layers: int = 3
+    num_attention_heads: int = 8
+    intermediate_size: int = 2048
+    hidden_act: str = "relu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    layer_norm_eps: float = 1e-6
+    initializer_range: float = 0.02
+
+    # Loss
+    label_smoothing: float = 0.0
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        if self.stride is None:
+            self.stride = self.sign_mae_config.stride
+
+    @property
+    def layout(self):
+        return self.sign_mae_config.layout
+
+    def _validate(self):
+        self._check_choice("sign_encoder", ("segments", "frames"))
+        self._check_at_least(1, "frame_stride", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing={self.label_smoothing} must be at least 0 and below 1.")
+        if self.hidden_size % (2 * self.num_attention_heads):
+            raise ValueError(
+                f"hidden_size={self.hidden_size} must be an even multiple of num_attention_heads={self.num_attention_heads} "
+                "(sinusoidal positions come in pairs)."
+            )
+        if sorted(self.id2label) != list(range(self.num_labels)):
+            raise ValueError(
+                f"id2label has the keys {sorted(self.id2label)[:8]} ..., expected 0 to {self.num_labels - 1}, one for each output of the "
+                "head. Number the labels anew, or name those that are missing."
+            )
+
+
 SignMAEConfig.register_for_auto_class("AutoConfig")
 SignToTextConfig.register_for_auto_class("AutoConfig")
 TextToSignConfig.register_for_auto_class("AutoConfig")
+SignRecognitionConfig.register_for_auto_class("AutoConfig")

@@ -1,6 +1,6 @@
-"""Pipelines: `pipeline("sign-to-text", model=DIR)` and `pipeline("text-to-sign", model=DIR)`.
+"""Pipelines: `pipeline("sign-to-text", model=DIR)`, `pipeline("text-to-sign", model=DIR)`, `pipeline("sign-recognition", model=DIR)`.
 
-Shapes: T frames, S segments (or frames that are read), K keypoints, C channels, L text tokens.
+Shapes: T frames, S segments (or frames that are read), K keypoints, C channels, L text tokens or labels.
 """
 
 import os
@@ -21,7 +21,50 @@ SHOULDER_SHARE = 1 / 4  # of the shorter side
 NECK_PLACE = 0.5, 0.42  # of width and height
 
 
-class SignToTextPipeline(Pipeline):
+class ClipPipeline(Pipeline):
+    """What the pipelines that read clips share: which models and processors they take, and the way from a clip to a batch."""
+
+    model_type = script = None  # of the models, and what trains them
+
+    _load_feature_extractor = True
+    _load_processor = False
+    _load_image_processor = False
+    _load_video_processor = False
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        config = self.model.config
+        if getattr(config, "model_type", None) != self.model_type:
+            raise ValueError(
+                f"pipeline({self.model_type.replace('_', '-')!r}) found a model of type {config.model_type!r}, expected "
+                f"{self.model_type!r}: a folder that {self.script} wrote."
+            )
+        if self.feature_extractor.layout != config.layout:
+            raise ValueError(
+                f"The keypoint processor gives layout {self.feature_extractor.layout!r}, but the model reads {config.layout!r}. "
+                "Use the processor that was saved with the model."
+            )
+        if self.feature_extractor.num_channels != config.sign_mae_config.num_channels:
+            raise ValueError(
+                f"The keypoint processor gives {self.feature_extractor.num_channels} channels, but the model reads "
+                f"{config.sign_mae_config.num_channels}. Use the processor that was saved with the model."
+            )
+
+    def preprocess(self, inputs, **parameters):
+        clip = self.feature_extractor.process(**as_clip(inputs, parameters))
+        layout = get_layout(self.feature_extractor.layout)
+        hands = [index for part, span in layout.parts.items() if part.endswith("_hand") for index in range(span.start, span.stop)]
+        if not clip.keypoint_mask[:, [index for index in hands if layout.names[index] not in layout.copies]].any():
+            logger.warning("No hand is visible in any frame of this clip: what the model says of it is a guess. See `score`.")
+        batch = self.feature_extractor.pad([clip], return_tensors="pt")
+        return {
+            "keypoints": batch["keypoints"],
+            "attention_mask": batch["attention_mask"],
+            "frame_times": torch.from_numpy(np.asarray(clip.frame_times, np.float64))[None],  # a frame's duration is worked out later
+        }
+
+
+class SignToTextPipeline(ClipPipeline):
     """Translates clips into text.
 
     A clip is an array (T, K, C) with `layout=`; a canonical row or any dict with `keypoints`; a `KeypointClip`; or a path that
@@ -35,30 +78,13 @@ class SignToTextPipeline(Pipeline):
             and `seconds` (S, 2), the start and end of what each column saw (frames where the rate is not known).
     """
 
+    model_type, script = "sign_to_text", "train/train_sign_to_text.py"
+
     _load_tokenizer = True
-    _load_feature_extractor = True
-    _load_processor = False
-    _load_image_processor = False
-    _load_video_processor = False
     _pipeline_calls_generate = True
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        if getattr(self.model.config, "model_type", None) != "sign_to_text":
-            raise ValueError(
-                f"pipeline('sign-to-text') found a model of type {self.model.config.model_type!r}, expected 'sign_to_text': a folder "
-                "that train/train_sign_to_text.py wrote."
-            )
-        if self.feature_extractor.layout != self.model.config.layout:
-            raise ValueError(
-                f"The keypoint processor gives layout {self.feature_extractor.layout!r}, but the model reads {self.model.config.layout!r}. "
-                "Use the processor that was saved with the model."
-            )
-        if self.feature_extractor.num_channels != self.model.config.sign_mae_config.num_channels:
-            raise ValueError(
-                f"The keypoint processor gives {self.feature_extractor.num_channels} channels, but the model reads "
-                f"{self.model.config.sign_mae_config.num_channels}. Use the processor that was saved with the model."
-            )
         self.model.check_tokenizer(self.tokenizer)
 
     def __call__(self, inputs, **kwargs):
@@ -77,19 +103,6 @@ class SignToTextPipeline(Pipeline):
         clip = {name: kwargs.pop(name) for name in CLIP_PARAMETERS if name in kwargs}
         chosen = {} if return_attentions is None else {"return_attentions": return_attentions}
         return clip, chosen | kwargs, {}
-
-    def preprocess(self, inputs, **parameters):
-        clip = self.feature_extractor.process(**as_clip(inputs, parameters))
-        layout = get_layout(self.feature_extractor.layout)
-        hands = [index for part, span in layout.parts.items() if part.endswith("_hand") for index in range(span.start, span.stop)]
-        if not clip.keypoint_mask[:, [index for index in hands if layout.names[index] not in layout.copies]].any():
-            logger.warning("No hand is visible in any frame of this clip: what the model says of it is a guess. See `score`.")
-        batch = self.feature_extractor.pad([clip], return_tensors="pt")
-        return {
-            "keypoints": batch["keypoints"],
-            "attention_mask": batch["attention_mask"],
-            "frame_times": torch.from_numpy(np.asarray(clip.frame_times, np.float64))[None],  # a frame's duration is worked out later
-        }
 
     def _forward(self, model_inputs, return_attentions=False, **generate_kwargs):
         keypoints, attention_mask = model_inputs["keypoints"], model_inputs["attention_mask"]
@@ -136,6 +149,50 @@ class SignToTextPipeline(Pipeline):
                 "seconds": bounds[frames],
             }
         return answer
+
+
+class SignRecognitionPipeline(ClipPipeline):
+    """Names the sign that a clip shows.
+
+    A clip is whatever `SignToTextPipeline` takes. Returns for each clip a list of dicts, the most probable label first:
+        label: str, its name.
+        score: its probability among the labels that the model knows; that a clip shows none of them is not among the answers.
+    """
+
+    model_type, script = "sign_recognition", "train/train_recognition.py"
+
+    _load_tokenizer = False
+    _pipeline_calls_generate = False
+
+    def __call__(self, inputs, **kwargs):
+        """Recognises one clip, or several.
+
+        Args:
+            inputs: a clip or several, see the class.
+            layout, fps, width, height, confidence, aspect, missing, relative, causal, calibration: of the clip, see
+                `KeypointProcessor.process`; a row's own values come first.
+            top_k: how many labels to give, by default 5; of fewer labels all.
+            **kwargs: of `Pipeline`, such as batch_size.
+        """
+        return super().__call__(inputs, **kwargs)
+
+    def _sanitize_parameters(self, top_k=None, **clip):
+        if unknown := sorted(set(clip) - set(CLIP_PARAMETERS)):
+            raise ValueError(f"Unknown argument {', '.join(unknown)}. Expected top_k, or of the clip: {', '.join(CLIP_PARAMETERS)}.")
+        if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
+            raise ValueError(f"Found top_k={top_k!r}, expected an int of at least 1.")
+        return clip, {}, {} if top_k is None else {"top_k": top_k}
+
+    def _forward(self, model_inputs):
+        return {"logits": self.model(model_inputs["keypoints"], model_inputs["attention_mask"]).logits}
+
+    def postprocess(self, outputs, top_k=5):
+        probabilities = outputs["logits"][0].float().softmax(-1)  # (L,)
+        best = probabilities.topk(min(top_k, len(probabilities)))
+        return [
+            {"label": self.model.config.id2label[label], "score": score}
+            for score, label in zip(best.values.tolist(), best.indices.tolist())
+        ]
 
 
 class TextToSignPipeline(Pipeline):

@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_unigloR import KeypointProcessor, SignMAE, SignMAEConfig, SignToText, SignToTextPipeline, TextToSign, TextToSignPipeline
+from modeling_unigloR import (
+    KeypointProcessor,
+    SignMAE,
+    SignMAEConfig,
+    SignRecognition,
+    SignRecognitionPipeline,
+    SignToText,
+    SignToTextPipeline,
+    TextToSign,
+    TextToSignPipeline,
+)
 from modeling_unigloR.keypoints_uniglor import get_layout, point_index
 
 torch.set_num_threads(1)
@@ -51,6 +61,7 @@ def tiny_sign_mae():
     return make
 
 
+TINY_ENCODER = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
 TINY_TEXT = dict(
     d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=32,
     decoder_ffn_dim=32, max_position_embeddings=128,
@@ -98,6 +109,54 @@ def tiny_text_to_sign(tiny_sign_mae):
         return TextToSignPipeline(model=model, tokenizer=tokenizer, feature_extractor=processor, device="cpu")
 
     return make
+
+
+@pytest.fixture
+def tiny_sign_recognition(tiny_sign_mae):
+    """A factory of pipelines around tiny random SignRecognitions: `tiny_sign_recognition(sign_encoder="frames").model`."""
+
+    def make(seed=0, labels=("REGEN", "SONNE", "SCHNEE"), sign_mae=None, **fields):
+        sign_mae = tiny_sign_mae(seed) if sign_mae is None else sign_mae
+        torch.manual_seed(seed)
+        model = SignRecognition.from_parts(sign_mae, labels, **TINY_ENCODER | fields).eval()
+        torch.nn.init.normal_(model.classifier.weight)  # answers of a new head are nearly the same for every clip
+        processor = KeypointProcessor(layout=sign_mae.config.layout, num_channels=sign_mae.config.num_channels)
+        return SignRecognitionPipeline(model=model, feature_extractor=processor, device="cpu")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """A folder of canonical rows: 12 clips of training, 5 of validation and 5 of test, of lengths that differ."""
+    import datasets
+
+    from datasets_scripts.schema import FEATURES
+
+    folder = tmp_path_factory.mktemp("corpus")
+    for split, count, seed in (("train", 12, 0), ("validation", 5, 100), ("test", 5, 200)):
+        rows = []
+        for index in range(count):
+            keypoints = (random_signing(20 + 5 * (index % 4), seed + index) * 100 + 300).astype(np.float32)
+            rows.append(
+                dict(
+                    id=f"{split}-{index}", keypoints=keypoints, confidence=np.ones(keypoints.shape[:2], np.float32), layout="uniglor73",
+                    fps=25.0, width=600, height=600, text=TEXTS[index % 3], gloss="REGEN SONNE" if index % 2 else "SCHNEE", label=None,
+                    signer=None, language="gsg",
+                )
+            )  # fmt: skip
+        datasets.Dataset.from_list(rows, features=FEATURES).to_parquet(folder / f"{split}-00000-of-00001.parquet")
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def sign_mae_dir(tmp_path_factory):
+    """The folder of a tiny random SignMAE and its processor."""
+    folder = tmp_path_factory.mktemp("sign-mae")
+    torch.manual_seed(0)
+    SignMAE(SignMAEConfig(**TINY)).save_pretrained(folder)
+    KeypointProcessor().save_pretrained(folder)
+    return str(folder)
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForSeq2SeqLM, MBartConfig, pipeline
 
-from datasets_scripts.schema import FEATURES
 from modeling_unigloR import KeypointProcessor
 from tests.conftest import TEXTS, TINY_TEXT, random_signing
 from train import evaluate_checkpoint, train_sign_to_text
@@ -20,37 +19,6 @@ from train.clips import Clips, ClipSampler, LatentStore, TranslationCollator, Tr
 from train.text_tokenizers import KINDS, share_unknown, train_tokenizer
 
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    """A folder of canonical rows: 12 clips of training, 5 of validation and 5 of test, of lengths that differ."""
-    folder = tmp_path_factory.mktemp("corpus")
-    for split, count, seed in (("train", 12, 0), ("validation", 5, 100), ("test", 5, 200)):
-        rows = []
-        for index in range(count):
-            keypoints = (random_signing(20 + 5 * (index % 4), seed + index) * 100 + 300).astype(np.float32)
-            rows.append(
-                dict(
-                    id=f"{split}-{index}", keypoints=keypoints, confidence=np.ones(keypoints.shape[:2], np.float32), layout="uniglor73",
-                    fps=25.0, width=600, height=600, text=TEXTS[index % 3], gloss="REGEN SONNE" if index % 2 else "SCHNEE", label=None,
-                    signer=None, language="gsg",
-                )
-            )  # fmt: skip
-        datasets.Dataset.from_list(rows, features=FEATURES).to_parquet(folder / f"{split}-00000-of-00001.parquet")
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def sign_mae(tmp_path_factory):
-    from modeling_unigloR import SignMAE, SignMAEConfig
-    from tests.conftest import TINY
-
-    folder = tmp_path_factory.mktemp("sign-mae")
-    torch.manual_seed(0)
-    SignMAE(SignMAEConfig(**TINY)).save_pretrained(folder)
-    KeypointProcessor().save_pretrained(folder)
-    return str(folder)
 
 
 def arguments(corpus, output_dir, *more, steps=4):
@@ -150,20 +118,20 @@ def test_augmentation_changes_speed_and_view_within_its_bounds():
 
 
 @pytest.mark.parametrize("more", [[], ["--cache_latents", "false"], ["--sign_encoder", "frames"]])
-def test_the_script_writes_a_folder_that_the_pipeline_loads(corpus, sign_mae, tmp_path, more):
-    report = train_sign_to_text.main(arguments(corpus, tmp_path / "out", "--sign_mae", sign_mae, *more))
+def test_the_script_writes_a_folder_that_the_pipeline_loads(corpus, sign_mae_dir, tmp_path, more):
+    report = train_sign_to_text.main(arguments(corpus, tmp_path / "out", "--sign_mae", sign_mae_dir, *more))
     assert report["steps"] == 4 and "eval_bleu4" in report["validation"] and "eval_cer" in report["validation"]
     pipe = pipeline("sign-to-text", model=str(tmp_path / "out"), device="cpu")
     answer = pipe(random_signing(40), layout="uniglor73", fps=25.0)
     assert set(answer) == {"translation_text", "score"}
     written = {path.name for path in (tmp_path / "out").rglob("*")}
     assert "training_args.bin" not in written and "training_args.json" in written
-    assert sign_mae not in (tmp_path / "out" / "config.json").read_text()
+    assert sign_mae_dir not in (tmp_path / "out" / "config.json").read_text()
 
 
-def test_stopped_and_resumed_it_ends_with_the_same_weights(corpus, sign_mae, tmp_path):
-    train_sign_to_text.main(arguments(corpus, tmp_path / "whole", "--sign_mae", sign_mae, "--load_best_model_at_end", "false"))
-    half = arguments(corpus, tmp_path / "half", "--sign_mae", sign_mae, "--load_best_model_at_end", "false")
+def test_stopped_and_resumed_it_ends_with_the_same_weights(corpus, sign_mae_dir, tmp_path):
+    train_sign_to_text.main(arguments(corpus, tmp_path / "whole", "--sign_mae", sign_mae_dir, "--load_best_model_at_end", "false"))
+    half = arguments(corpus, tmp_path / "half", "--sign_mae", sign_mae_dir, "--load_best_model_at_end", "false")
     train_sign_to_text.main(half)
     last = tmp_path / "half" / "checkpoint-4"
     for path in sorted(last.rglob("*"), reverse=True):
@@ -174,27 +142,27 @@ def test_stopped_and_resumed_it_ends_with_the_same_weights(corpus, sign_mae, tmp
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def test_glosses_of_the_training_set_become_labels(corpus, sign_mae, tmp_path):
+def test_glosses_of_the_training_set_become_labels(corpus, sign_mae_dir, tmp_path):
     more = ["--sign_encoder", "frames", "--gloss_loss_weight", "1.0"]
     train_sign_to_text.main(arguments(corpus, tmp_path / "out", *more, steps=2))
     assert AutoModel.from_pretrained(tmp_path / "out").config.glosses == ["REGEN", "SCHNEE", "SONNE"]
 
 
-def test_a_pretrained_text_model_with_adapters_is_saved_without_them(corpus, sign_mae, tmp_path):
+def test_a_pretrained_text_model_with_adapters_is_saved_without_them(corpus, sign_mae_dir, tmp_path):
     pytest.importorskip("peft")
     text_model = tmp_path / "text"
     tokenizer = train_tokenizer(TEXTS)
     AutoModelForSeq2SeqLM.from_config(MBartConfig(**TINY_TEXT, vocab_size=len(tokenizer))).save_pretrained(text_model)
     tokenizer.save_pretrained(text_model)
-    more = ["--sign_mae", sign_mae, "--text_model", str(text_model), "--lora_rank", "2"]
+    more = ["--sign_mae", sign_mae_dir, "--text_model", str(text_model), "--lora_rank", "2"]
     train_sign_to_text.main(arguments(corpus, tmp_path / "out", *more, steps=2))
     model = AutoModel.from_pretrained(tmp_path / "out")
     assert model.config.lora_rank == 0 and not any("lora" in name for name in model.state_dict())
 
 
-def test_two_processes_score_every_clip_once(corpus, sign_mae, tmp_path):
+def test_two_processes_score_every_clip_once(corpus, sign_mae_dir, tmp_path):
     """Seq2SeqTrainer gathers the clips that fill the last batch too: 5 clips became 6, and the score another."""
-    more = ["--sign_mae", sign_mae, "--per_device_eval_batch_size", "2"]
+    more = ["--sign_mae", sign_mae_dir, "--per_device_eval_batch_size", "2"]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "--rdzv_backend", "c10d"]
     command += ["--rdzv_endpoint", "localhost:0", "train/train_sign_to_text.py", *arguments(corpus, tmp_path / "out", *more, steps=2)]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
@@ -217,16 +185,16 @@ def test_arguments_that_cannot_be_say_why(corpus, tmp_path, more, message):
         train_sign_to_text.main(arguments(corpus, tmp_path / "out", *more))
 
 
-def test_a_processor_that_differs_from_the_sign_maes_is_refused(corpus, sign_mae, tmp_path):
+def test_a_processor_that_differs_from_the_sign_maes_is_refused(corpus, sign_mae_dir, tmp_path):
     with pytest.raises(ValueError, match="differ from the processor of"):
-        train_sign_to_text.main(arguments(corpus, tmp_path / "out", "--sign_mae", sign_mae, "--fps", "50"))
+        train_sign_to_text.main(arguments(corpus, tmp_path / "out", "--sign_mae", sign_mae_dir, "--fps", "50"))
 
 
 # --- Scores -----------------------------------------------------------------------------------------------------------------------
 
 
-def test_evaluate_checkpoint_prints_floors_and_writes_what_it_scored(corpus, sign_mae, tmp_path, capsys):
-    train_sign_to_text.main(arguments(corpus, tmp_path / "out", "--sign_mae", sign_mae))
+def test_evaluate_checkpoint_prints_floors_and_writes_what_it_scored(corpus, sign_mae_dir, tmp_path, capsys):
+    train_sign_to_text.main(arguments(corpus, tmp_path / "out", "--sign_mae", sign_mae_dir))
     argv = ["--checkpoint", str(tmp_path / "out"), "--dataset", corpus, "--train_dataset", corpus, "--split", "test", "--device", "cpu"]
     report = evaluate_checkpoint.main(argv)
     printed = capsys.readouterr().out
@@ -246,8 +214,8 @@ def test_evaluate_checkpoint_prints_floors_and_writes_what_it_scored(corpus, sig
     assert found["paired"]["delta"] == 0 and found["paired"]["p_value"] == 1
 
 
-def test_a_frame_model_has_a_retrieval_floor_where_a_sign_mae_is_given(corpus, sign_mae, tmp_path):
+def test_a_frame_model_has_a_retrieval_floor_where_a_sign_mae_is_given(corpus, sign_mae_dir, tmp_path):
     train_sign_to_text.main(arguments(corpus, tmp_path / "out", "--sign_encoder", "frames", steps=2))
     argv = ["--checkpoint", str(tmp_path / "out"), "--dataset", corpus, "--train_dataset", corpus, "--device", "cpu"]
     assert "floor: sentence of the nearest training clip" not in evaluate_checkpoint.main(argv)["rows"]
-    assert "floor: sentence of the nearest training clip" in evaluate_checkpoint.main([*argv, "--sign_mae", sign_mae])["rows"]
+    assert "floor: sentence of the nearest training clip" in evaluate_checkpoint.main([*argv, "--sign_mae", sign_mae_dir])["rows"]

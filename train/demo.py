@@ -19,7 +19,7 @@ from datasets_scripts.fingerspelling import check_held_out
 from modeling_unigloR.rendering_uniglor import player_html, to_svg
 from train import pretrain, train_sign_to_text, train_text_to_sign
 from train.clips import Clips
-from train.evaluate_checkpoint import evaluate_sign_to_text
+from train.evaluate_checkpoint import evaluate_sign_to_text, without_nan
 from train.evaluate_text_to_sign import evaluate_text_to_sign, load_readers, load_sign_mae
 from train.segments import FrameStore, load_rows
 from train.trainers import reconstruct_segments, scored_points
@@ -133,9 +133,9 @@ def show_text_to_sign(output_dir, options):
     judge, shared = load_readers([output_dir / "controls" / "frames", output_dir / "sign-to-text"], "cpu")
     encoder = load_sign_mae(sign_mae, pipe.model)
     report, generated = evaluate_text_to_sign(
-        pipe.model, pipe.tokenizer, encoder, test, train, [judge], seam_frames=SEAM_FRAMES, shared_encoder=shared
+        pipe.model, pipe.tokenizer, pipe.feature_extractor, encoder, test, train, [judge], seam_frames=SEAM_FRAMES, shared_encoder=shared
     )
-    (folder / "scores.json").write_text(json.dumps(report, indent=2) + "\n")
+    (folder / "scores.json").write_text(json.dumps(without_nan(report), indent=2, allow_nan=False) + "\n")
     cer = {name: round(scores["cer"], 2) for name, scores in report["rows"].items()}
     print("\nCharacter error rate of what is read back, in per cent:")
     print("\n".join(f"  {name}: {value}" for name, value in cer.items()))

@@ -91,7 +91,7 @@ def main(argv=None):
     report |= {"task": arguments.task, "dataset": [str(name) for name in arguments.dataset], "split": arguments.split}
     report["ids_sha256"] = hashlib.sha256("\n".join(sorted(clips.ids)).encode()).hexdigest()[:16]
     report["processor"] = {name: getattr(pipe.feature_extractor, name) for name in ("layout", "fps", "normalize", "min_confidence")}
-    _write(folder / "scores.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    _write(folder / "scores.json", json.dumps(without_nan(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     print(f"Signatures and all variants: {folder}")
     return report
 
@@ -129,6 +129,7 @@ def score_text_to_sign(arguments, pipe, clips, train, folder):
     report, generated = evaluate_text_to_sign(
         pipe.model,
         pipe.tokenizer,
+        pipe.feature_extractor,
         load_sign_mae(arguments.sign_mae, pipe.model),
         clips,
         train,
@@ -137,7 +138,6 @@ def score_text_to_sign(arguments, pipe, clips, train, folder):
         seam_frames=arguments.seam_frames,
         shared_encoder=shared,
         frames_dir=arguments.frames_dir,
-        fps=pipe.feature_extractor.fps,
     )
     report["judge_scores"] = {
         judge["seed"]: {name: judge[name]["bleu4"] for name in ("ground_truth", "training_clips")} for judge in judges["judges"]
@@ -230,6 +230,15 @@ def format_table(rows, columns=COLUMNS):
 def specs(values):
     """Data sets as the command line gives them; one that starts with { is a dict in JSON."""
     return [json.loads(value) if value.lstrip().startswith("{") else value for value in values]
+
+
+def without_nan(values):
+    """NaN, what has no value, becomes null: JSON knows no NaN."""
+    if isinstance(values, dict):
+        return {name: without_nan(value) for name, value in values.items()}
+    if isinstance(values, (list, tuple)):
+        return [without_nan(value) for value in values]
+    return None if isinstance(values, float) and np.isnan(values) else values
 
 
 def _write(path, text):

@@ -20,12 +20,12 @@ FAMILIES = ("slt", "rouge_l", "chrf", "error_rates")
 
 
 def evaluate_text_to_sign(
-    model, tokenizer, sign_mae, clips, train, judges, final_dot="keep", seam_frames=0, shared_encoder=None, frames_dir=None, fps=25.0
+    model, tokenizer, processor, sign_mae, clips, train, judges, final_dot="keep", seam_frames=0, shared_encoder=None, frames_dir=None
 ):
     """Signs the texts of clips, lets judges read the result, and compares it with the real clips.
 
     Args:
-        model, tokenizer: a `TextToSign` and its tokenizer.
+        model, tokenizer, processor: a `TextToSign`, its tokenizer and its keypoint processor.
         sign_mae: a `SignMAEEncoderModel` of the same SignMAE, for oracle latents.
         clips: `train.clips.Clips` whose texts are signed.
         train: `Clips` of the training set, for the floors.
@@ -72,7 +72,8 @@ def evaluate_text_to_sign(
     pose, panel = {}, {}
     for name, keypoints in (("predicted", generated), ("reference", with_length), ("oracle", oracle)):
         pose[name] = production.pose_errors(keypoints, real, masks, model.config.layout, presence)
-        panel[name] = production.motion_panel(keypoints, real, masks, model.config.sign_mae_config.window_size)
+        window = model.config.sign_mae_config.window_size
+        panel[name] = production.motion_panel(keypoints, real, masks, window, model.config.layout, presence)
     segments = np.array([len(clip) // model.config.sign_mae_config.window_size for clip in generated])
     return {
         "rows": rows,
@@ -83,7 +84,7 @@ def evaluate_text_to_sign(
         "motion": panel,
         "length_error": float(np.median(np.abs(segments - lengths.numpy()))),
         "share_verbatim": share_verbatim(texts["system, length=predicted"][0], train.texts),
-        "signature": production.signature(model.config.layout, fps, "clip"),
+        "signature": production.signature(processor.layout, processor.fps, processor.normalize),
     }, generated
 
 

@@ -15,6 +15,7 @@ from transformers.trainer_utils import speed_metrics
 
 from train.clips import ClipSampler
 from train.metrics import reconstruction
+from train.metrics.recognition import recognition_scores
 from train.metrics.text import text_scores
 from train.segments import SegmentDataset, SegmentSampler
 
@@ -237,6 +238,23 @@ class TextToSignTrainer(TranslationTrainer):
             read = text_scores(texts, self.references, self.final_dot, families=("slt", "error_rates"))
             found |= {name: read[name] for name in read["signatures"]}
         return found
+
+
+class RecognitionTrainer(BatchesThatFit, WithoutPickles, Trainer):
+    """Trains a `SignRecognition`; evaluation counts how often the true label is among the first k."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, compute_metrics=self.scores, **kwargs)
+        self.add_callback(_EpochOfSampler(self))
+
+    def _get_train_sampler(self, train_dataset=None):
+        self.epoch_sampler = ClipSampler(self.train_dataset.lengths, self.args.train_batch_size, self.args.seed)
+        return self.epoch_sampler
+
+    def scores(self, evaluation):
+        """Top-1, top-5 and top-10 over clips and over labels."""
+        found = recognition_scores(evaluation.predictions, evaluation.label_ids)
+        return {name: found[name] for name in found["signatures"]}
 
 
 def latent_scores(sums, num_segments):

@@ -25,18 +25,20 @@ def mpjpe(prediction, target, mask):
 
 
 def errors_by_part(prediction, target, mask, layout_name):
-    """`mpjpe` of all points, of body, face and hands, and of the hands relative to their wrists (their shape alone)."""
+    """`mpjpe` of all points, of body, face and hands, and of the hands relative to their wrists (their shape alone).
+
+    A part that was never seen has no entry.
+    """
     layout = get_layout(layout_name)
     error = distances(prediction, target) * mask
-    errors = {"mpjpe": error.sum() / mask.sum().clamp_min(1)}
+    sums = {"mpjpe": (error.sum(), mask.sum())}
     for name, parts in (("body", ["body"]), ("face", ["face"]), ("hands", ["left_hand", "right_hand"])):
-        counted = sum(mask[..., layout.parts[part]].sum() for part in parts)
-        errors[f"mpjpe_{name}"] = sum(error[..., layout.parts[part]].sum() for part in parts) / counted.clamp_min(1)
+        sums[f"mpjpe_{name}"] = tuple(sum(values[..., layout.parts[part]].sum() for part in parts) for values in (error, mask))
     hands, wrists = hands_and_wrists(layout_name)
     shape = [points[:, :, hands] - points[:, :, wrists] for points in (prediction, target)]
     seen = mask[:, :, hands] * mask[:, :, wrists]
-    errors["mpjpe_hand_shape"] = (distances(*shape) * seen).sum() / seen.sum().clamp_min(1)
-    return {name: float(value) for name, value in errors.items()}
+    sums["mpjpe_hand_shape"] = ((distances(*shape) * seen).sum(), seen.sum())
+    return {name: float(total / counted) for name, (total, counted) in sums.items() if counted > 0}
 
 
 def hands_and_wrists(layout_name):

@@ -1,0 +1,163 @@
+"""SignRecognition: keypoints of a clip that shows one sign to its label (paper section 5, Tab 3).
+
+Shapes: B clips, T frames, S segments (or frames that are read), K keypoints, C channels, D hidden size, L labels.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import initialization as init
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from .configuration_uniglor import SignRecognitionConfig
+from .modeling_layers_uniglor import Dropout, KeypointNorm, TransformerLayer, UniGloRPreTrainedModel, sinusoids
+from .modeling_sign_mae import SignMAEEncoderModel
+
+
+class SignRecognition(UniGloRPreTrainedModel):
+    """A frozen SignMAE encoder over windows, a projection, a Transformer encoder like SignMAE's, one linear layer to the labels.
+
+    With `sign_encoder="frames"` the same Transformer reads every frame's keypoints through one linear layer: what the segments are
+    compared with.
+    """
+
+    config: SignRecognitionConfig
+    config_class = SignRecognitionConfig
+    main_input_name = "keypoints"
+    base_model_prefix = "sign_recognition"
+
+    def __init__(self, config):
+        super().__init__(config)
+        if config.sign_encoder == "segments":
+            self.sign_mae = SignMAEEncoderModel._from_config(config.sign_mae_config)
+            self.projection = nn.Linear(config.sign_mae_config.hidden_size, config.hidden_size)
+        else:
+            num_keypoints, num_channels = config.sign_mae_config.num_keypoints, config.sign_mae_config.num_channels
+            self.frame_norm = KeypointNorm(num_keypoints, num_channels)
+            self.projection = nn.Linear(num_keypoints * num_channels, config.hidden_size)
+        self.pooling_token = nn.Parameter(torch.zeros(config.hidden_size))
+        self.dropout = Dropout(config.hidden_dropout_prob)
+        self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.num_hidden_layers))
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+        self._freeze()
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if module is self:
+            init.normal_(module.pooling_token, std=self.config.initializer_range)
+        elif module is self.classifier:
+            init.normal_(module.weight, std=self.config.initializer_range)  # start near the same probability for every label
+
+    @classmethod
+    def from_parts(cls, sign_mae, id2label, **fields):
+        """Joins a pretrained SignMAE with a new Transformer and head.
+
+        Args:
+            sign_mae: a `SignMAE` or `SignMAEEncoderModel`, or the folder or Hub id of one.
+            id2label: {0: name, 1: name, ...}, or the list of names in that order.
+            **fields: of `SignRecognitionConfig`.
+        """
+        if isinstance(sign_mae, str) or hasattr(sign_mae, "__fspath__"):
+            sign_mae = SignMAEEncoderModel.from_pretrained(sign_mae)
+        id2label = dict(id2label if isinstance(id2label, dict) else enumerate(id2label))
+        label2id = {name: label for label, name in id2label.items()}
+        if len(label2id) < len(id2label):
+            twice = sorted({name for name in id2label.values() if list(id2label.values()).count(name) > 1})
+            raise ValueError(f"id2label gives {', '.join(map(repr, twice[:5]))} to more than one label. Expected one label for each name.")
+        sign_mae_config = sign_mae.config.to_dict() | {"_name_or_path": ""}  # no path of this machine travels
+        model = cls(SignRecognitionConfig(sign_mae_config=sign_mae_config, id2label=id2label, label2id=label2id, **fields))
+        if model.config.sign_encoder == "segments":
+            names = model.sign_mae.state_dict().keys()
+            model.sign_mae.load_state_dict({name: value for name, value in sign_mae.state_dict().items() if name in names})
+        return model
+
+    # --- Recognition --------------------------------------------------------------------------------------------------------------
+
+    def forward(self, keypoints=None, attention_mask=None, latents=None, latent_mask=None, labels=None, keypoint_mask=None):
+        """Logits of the labels, and the loss where there are labels.
+
+        Args:
+            keypoints: (B, T, K, C) in shoulder lengths, from `KeypointProcessor`, and attention_mask (B, T); or
+            latents: (B, S, D) as `SignMAE.encode_sequence` gives them, and latent_mask (B, S).
+            labels: (B,) int64; -100 where there is none.
+            keypoint_mask: (B, T, K), not read.
+
+        Returns:
+            `SequenceClassifierOutput` with loss () and logits (B, L).
+        """
+        embeddings, input_mask = self.embed(keypoints, attention_mask, latents, latent_mask)  # (B, S, D), (B, S)
+        logits = self.classifier(self.pool(embeddings, input_mask))  # (B, L)
+        loss = None
+        if labels is not None:
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.config.label_smoothing)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+    def pool(self, embeddings, input_mask):
+        """One vector of a clip, the output at the pooling token: (B, S, D), (B, S) -> (B, D)."""
+        num_inputs, size = embeddings.shape[1:]
+        # Computed for the clip at hand rather than kept: a table would set a longest clip.
+        tokens = embeddings + sinusoids(num_inputs, size).to(embeddings)
+        hidden = torch.cat([self.pooling_token.to(tokens.dtype).expand(len(tokens), 1, -1), tokens], dim=1)  # (B, 1 + S, D)
+        padding = F.pad(input_mask == 0, (1, 0))  # the pooling token is always there
+        attention_mask = torch.zeros_like(padding, dtype=hidden.dtype).masked_fill(padding, torch.finfo(hidden.dtype).min)
+        hidden = self.dropout(hidden)
+        for layer in self.layers:
+            hidden = layer(hidden, attention_mask=attention_mask[:, None, None])
+        return self.norm(hidden[:, 0])
+
+    def embed(self, keypoints=None, attention_mask=None, latents=None, latent_mask=None):
+        """What the Transformer reads: (B, S, D), and its mask (B, S)."""
+        if (keypoints is None) == (latents is None):
+            raise ValueError("Give either keypoints (B, T, K, C) with attention_mask, or latents (B, S, D) with latent_mask.")
+        if self.config.sign_encoder == "frames":
+            if keypoints is None:
+                raise ValueError("Found latents, but this model has sign_encoder='frames': it reads keypoints (B, T, K, C).")
+            return self._embed_frames(keypoints, attention_mask)
+        if latents is None:
+            latents, latent_mask = self.encode_sequence(keypoints, attention_mask)
+        if latent_mask is None:
+            latent_mask = torch.ones(latents.shape[:2], dtype=torch.long, device=latents.device)
+        return self.projection(latents), latent_mask
+
+    def encode_sequence(self, keypoints, attention_mask=None):
+        """The latents that are recognised: (B, T, K, C), (B, T) -> (B, S, D), (B, S). What training computes once and keeps."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_sign_mae):
+            return self.sign_mae.encode_sequence(keypoints, attention_mask, self.config.stride)
+
+    def _embed_frames(self, keypoints, attention_mask):
+        expected = self.config.sign_mae_config.num_keypoints, self.config.sign_mae_config.num_channels
+        if keypoints.ndim != 4 or tuple(keypoints.shape[2:]) != expected or not keypoints.shape[1]:
+            raise ValueError(
+                f"Found keypoints of shape {tuple(keypoints.shape)}, expected (clips, frames, {expected[0]}, {expected[1]}) of layout "
+                f"{self.config.layout!r}, frames at least 1."
+            )
+        if attention_mask is None:
+            attention_mask = torch.ones(keypoints.shape[:2], dtype=torch.long, device=keypoints.device)
+        keypoints, attention_mask = keypoints[:, :: self.config.frame_stride], attention_mask[:, :: self.config.frame_stride]
+        real = attention_mask.bool()
+        frames = self.frame_norm(keypoints[real][:, None])  # padding has no part in the norm
+        tokens = self.projection(frames.flatten(1))
+        return tokens.new_zeros(*real.shape, tokens.shape[-1]).index_put((real,), tokens), attention_mask
+
+    # --- What is trained ----------------------------------------------------------------------------------------------------------
+
+    def train(self, mode=True):
+        super().train(mode)
+        self._freeze()  # here, since from_pretrained makes parameters anew and ends with eval()
+        return self
+
+    def _freeze(self):
+        if self.config.sign_encoder == "segments" and self.config.freeze_sign_mae:
+            self.sign_mae.requires_grad_(False).eval()
+
+    def save_pretrained(self, *args, **kwargs):
+        # A class is saved under the one Auto class that it is registered for below; strangers look for a classifier under this one too.
+        auto_map = getattr(self.config, "auto_map", None) or {}
+        self.config.auto_map = auto_map | {"AutoModelForSequenceClassification": "modeling_sign_recognition.SignRecognition"}
+        super().save_pretrained(*args, **kwargs)
+
+
+SignRecognition.register_for_auto_class("AutoModel")

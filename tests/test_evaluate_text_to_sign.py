@@ -1,0 +1,83 @@
+"""Judges, and the table of generated signing that they make, from script to file."""
+
+import json
+
+import datasets
+import numpy as np
+import pytest
+import torch
+
+from modeling_unigloR import SignMAE
+from modeling_unigloR.keypoints_uniglor import get_layout, point_index, stand_ins
+from tests.conftest import TINY_DECODER, TINY_TEXT, TINY_TEXT_ENCODER
+from train import evaluate_checkpoint, train_judges, train_text_to_sign
+from train.evaluate_text_to_sign import load_sign_mae
+
+STEPS = ["--max_steps", "2", "--per_device_train_batch_size", "4", "--eval_strategy", "no", "--save_strategy", "no", "--use_cpu", "true"]
+STEPS += ["--load_best_model_at_end", "false", "--early_stopping_patience", "null"]
+
+
+@pytest.fixture(scope="module")
+def systems(corpus, sign_mae_dir, tmp_path_factory):
+    """Folders of three judges and of a TextToSign, all of two steps."""
+    folder = tmp_path_factory.mktemp("systems")
+    judge = ["--text_config", json.dumps(TINY_TEXT), "--max_new_tokens", "6", "--generation_num_beams", "1", *STEPS]
+    given = ["--dataset", corpus, "--output_dir", str(folder / "judges"), "--sign_mae", sign_mae_dir, "--seeds", "0", "1", "2"]
+    train_judges.main([*given, *judge])
+    sizes = [word for name, value in TINY_DECODER.items() for word in (f"--{name}", str(value))]
+    argv = ["paper_text_to_sign.yaml", "--datasets", corpus, "--validation", corpus, "--sign_mae", sign_mae_dir, "--text_model", "null"]
+    argv += ["--output_dir", str(folder / "text-to-sign"), "--text_config", json.dumps(TINY_TEXT_ENCODER), *sizes, *STEPS]
+    train_text_to_sign.main(argv)
+    return folder
+
+
+def test_judges_are_frame_level_and_say_what_they_score_on_real_clips(systems, corpus, sign_mae_dir):
+    pack = json.loads((systems / "judges" / "judges.json").read_text())
+    assert [judge["role"] for judge in pack["judges"]] == ["selection", "report", "report"]
+    assert all(judge["ground_truth"]["num_scored"] == 5 and judge["training_clips"]["num_scored"] == 12 for judge in pack["judges"])
+    assert json.loads((systems / "judges" / "1" / "config.json").read_text())["sign_encoder"] == "frames"
+    stamp = (systems / "judges" / "1" / "model.safetensors").stat().st_mtime
+    given = ["--dataset", corpus, "--output_dir", str(systems / "judges"), "--sign_mae", sign_mae_dir, "--seeds", "0", "1", "2"]
+    train_judges.main(given)  # nothing left to train
+    assert (systems / "judges" / "1" / "model.safetensors").stat().st_mtime == stamp
+
+
+def test_the_table_has_system_ceiling_floors_pose_and_motion(systems, corpus, sign_mae_dir, tmp_path, capsys):
+    argv = ["--task", "text-to-sign", "--checkpoint", str(systems / "text-to-sign"), "--dataset", corpus, "--train_dataset", corpus]
+    argv += ["--judges", str(systems / "judges"), "--sign_mae", sign_mae_dir, "--output_dir", str(tmp_path), "--device", "cpu"]
+    report = evaluate_checkpoint.main(argv)
+    printed = capsys.readouterr().out
+    rows = [
+        "system, length=predicted", "system, length=reference", "ceiling: real keypoints", "ceiling: oracle latents", "floor: mean pose",
+        "floor: real keypoints backwards", "floor: another sentence's keypoints", "floor: a random training clip",
+    ]  # fmt: skip
+    assert list(report["rows"]) == rows and all(f"| {row} |" in printed for row in rows)
+    assert all(row["num_judges"] == 2 and row["num_scored"] == 5 for row in report["rows"].values())  # not the one that selects
+    assert {"mpjpe_resampled", "dtw_mje_hands"} <= set(report["pose"]["predicted"]) and "speed_ratio" in report["motion"]["reference"]
+    assert json.loads((tmp_path / "scores.json").read_text())["signature"].startswith("keypoints:uniglor73@")
+    written = datasets.load_dataset("parquet", data_files=str(tmp_path / "generated.parquet"), split="train").with_format("numpy")
+    assert list(written["id"])[:2] == ["test-0", "test-1"] and written[0]["keypoints"].shape[1:] == (73, 2)
+
+
+def test_another_sign_mae_than_the_models_own_is_refused(systems, tiny_sign_mae, tmp_path):
+    from transformers import AutoModel
+
+    other = tiny_sign_mae()
+    other.set_latent_statistics(torch.ones(16), torch.ones(16))
+    other.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="is not the SignMAE that this model decodes with"):
+        load_sign_mae(tmp_path, AutoModel.from_pretrained(systems / "text-to-sign"))
+
+
+def test_points_that_were_never_learned_stand_on_their_anchors(tiny_text_to_sign, tiny_sign_mae):
+    index, parts = point_index("uniglor73"), get_layout("uniglor73").parts
+    present = np.ones(73, bool)
+    present[parts["left_hand"]] = False
+    present[index["left_wrist"]] = False
+    chosen = stand_ins("uniglor73", present)
+    assert (chosen[parts["left_hand"]] == index["left_elbow"]).all() and chosen[index["left_wrist"]] == index["left_elbow"]
+    assert (chosen[present] == np.flatnonzero(present)).all()
+    sign_mae: SignMAE = tiny_sign_mae()
+    sign_mae.keypoint_presence.copy_(torch.from_numpy(present))
+    keypoints = tiny_text_to_sign(sign_mae=sign_mae)("morgen")["keypoints"]
+    np.testing.assert_array_equal(keypoints[:, index["left_hand_root"]], keypoints[:, index["left_elbow"]])

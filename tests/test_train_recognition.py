@@ -1,0 +1,275 @@
+"""The training script of recognition, its parts, what scores its result, and the benchmark on INCLUDE."""
+
+import csv
+import json
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel, pipeline
+
+from benchmarks import include
+from datasets_scripts.schema import FEATURES
+from modeling_unigloR import KeypointProcessor, SignMAE, SignMAEConfig
+from tests.conftest import REAL_DATA, TINY, TINY_ENCODER, random_signing
+from train import train_recognition
+from train.clips import LatentStore
+from train.train_recognition import LabelledClips, evaluate_recognition
+
+WORDS = ("REGEN", "SONNE", "SCHNEE")
+
+
+def write(path, rows):
+    datasets.Dataset.from_list(rows, features=FEATURES).to_parquet(path)
+
+
+def rows(split, count, seed):
+    for index in range(count):
+        keypoints = (random_signing(20 + 5 * (index % 4), seed + index) * 100 + 300).astype(np.float32)
+        yield dict(
+            id=f"{split}-{index}", keypoints=keypoints, confidence=np.ones(keypoints.shape[:2], np.float32), layout="uniglor73", fps=25.0,
+            width=600, height=600, text=None, gloss=WORDS[index % 3], label=index % 3, signer=None, language="gsg",
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """A folder of canonical rows with labels: 12 clips of training and 5 of validation, of lengths that differ."""
+    folder = tmp_path_factory.mktemp("corpus")
+    for split, count, seed in (("train", 12, 0), ("validation", 5, 100)):
+        write(folder / f"{split}-00000-of-00001.parquet", list(rows(split, count, seed)))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def sign_mae(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sign-mae")
+    torch.manual_seed(0)
+    SignMAE(SignMAEConfig(**TINY)).save_pretrained(folder)
+    KeypointProcessor().save_pretrained(folder)
+    return str(folder)
+
+
+def arguments(corpus, output_dir, *more, steps=4):
+    config = Path(output_dir).parent / "tiny.yaml"
+    config.write_text(json.dumps(TINY_ENCODER))
+    return [
+        str(config), "--datasets", corpus, "--validation", corpus, "--output_dir", str(output_dir), "--max_steps", str(steps),
+        "--per_device_train_batch_size", "4", "--eval_strategy", "steps", "--eval_steps", "2", "--save_strategy", "steps",
+        "--save_steps", "2", "--use_cpu", "true", "--learning_rate", "1e-2", "--save_total_limit", "5",
+        "--early_stopping_patience", "null", *more,
+    ]  # fmt: skip
+
+
+# --- The script -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("more", [[], ["--cache_latents", "false", "--augmentation", "{}"], ["--sign_encoder", "frames"]])
+def test_the_script_writes_a_folder_that_the_pipeline_loads(corpus, sign_mae, tmp_path, more):
+    report = train_recognition.main(arguments(corpus, tmp_path / "out", "--sign_mae", sign_mae, *more))
+    assert report["steps"] == 4 and report["num_labels"] == 3
+    assert {"eval_top1", "eval_top5_class", "eval_loss"} <= set(report["validation"])
+    pipe = pipeline("sign-recognition", model=str(tmp_path / "out"), device="cpu")
+    assert {answer["label"] for answer in pipe(random_signing(40), layout="uniglor73", fps=25.0)} == set(WORDS)
+    written = {path.name for path in (tmp_path / "out").rglob("*")}
+    assert "training_args.bin" not in written and "training_args.json" in written
+    assert sign_mae not in (tmp_path / "out" / "config.json").read_text()
+
+
+def test_a_frame_model_needs_no_sign_mae(corpus, tmp_path):
+    train_recognition.main(arguments(corpus, tmp_path / "out", "--sign_encoder", "frames", "--validation", "[]", steps=2))
+    assert AutoModel.from_pretrained(tmp_path / "out").config.id2label == dict(enumerate(WORDS))
+
+
+def test_stopped_and_resumed_it_ends_with_the_same_weights(corpus, sign_mae, tmp_path):
+    more = ["--sign_mae", sign_mae, "--load_best_model_at_end", "false"]
+    train_recognition.main(arguments(corpus, tmp_path / "whole", *more))
+    train_recognition.main(arguments(corpus, tmp_path / "half", *more))
+    last = tmp_path / "half" / "checkpoint-4"
+    for path in sorted(last.rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    last.rmdir()  # as if it had been stopped after step 2
+    train_recognition.main([*arguments(corpus, tmp_path / "half", *more), "--resume_from_checkpoint", "true"])
+    weights = [AutoModel.from_pretrained(tmp_path / name).state_dict() for name in ("whole", "half")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_training_stops_where_top_1_gets_no_better(corpus, sign_mae, tmp_path):
+    more = ["--sign_mae", sign_mae, "--learning_rate", "0", "--early_stopping_patience", "1"]
+    assert train_recognition.main(arguments(corpus, tmp_path / "out", *more, steps=40))["steps"] == 4
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        ([], "No SignMAE to read the signing with"),
+        (["--sign_mae", "x", "--augmentation", "{}"], "give --cache_latents false"),
+        (["--sign_mae", "x", "--freeze_sign_mae", "false"], "give --cache_latents false"),
+        (["--sign_mae", "x", "--nonsense", "1"], "Unknown field 'nonsense'"),
+    ],
+)
+def test_arguments_that_cannot_be_say_why(corpus, tmp_path, more, message):
+    with pytest.raises(ValueError, match=message):
+        train_recognition.main(arguments(corpus, tmp_path / "out", *more))
+
+
+def test_a_checkpoint_of_another_type_is_refused(corpus, tiny_sign_recognition, tmp_path):
+    tiny_sign_recognition().save_pretrained(tmp_path / "other")
+    with pytest.raises(ValueError, match="holds a model of type 'sign_recognition', expected 'sign_mae'"):
+        train_recognition.main(arguments(corpus, tmp_path / "out", "--sign_mae", str(tmp_path / "other")))
+
+
+# --- Labels -----------------------------------------------------------------------------------------------------------------------
+
+
+def clips_of(tmp_path, **columns):
+    """LabelledClips of three rows, some columns of which are replaced."""
+    made = list(rows("train", 3, 0))
+    for name, values in columns.items():
+        for row, value in zip(made, values):
+            row[name] = value
+    write(tmp_path / "rows.parquet", made)
+    return LabelledClips([str(tmp_path / "rows.parquet")], "train", KeypointProcessor(), tmp_path)
+
+
+def test_labels_are_called_by_their_gloss_or_else_their_text(tmp_path):
+    clips = clips_of(tmp_path, gloss=["REGEN", None, None], text=["es regnet", "die Sonne scheint", None], label=[0, 1, 3])
+    assert clips.label_names() == {0: "REGEN", 1: "die Sonne scheint", 2: "LABEL_2", 3: "LABEL_3"}
+
+
+def test_a_row_without_a_label_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="clip 'train-1' has no label"):
+        clips_of(tmp_path, label=[0, None, 2])
+
+
+def test_rows_without_the_column_are_refused(tmp_path):
+    made = datasets.Dataset.from_list(list(rows("train", 3, 0)), features=FEATURES).remove_columns("label")
+    made.to_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(ValueError, match="has no column 'label'"):
+        LabelledClips([str(tmp_path / "rows.parquet")], "train", KeypointProcessor(), tmp_path)
+
+
+def test_a_label_with_two_names_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="label 1 is called 'SONNE', but clip 'train-2' calls it 'SCHNEE'"):
+        clips_of(tmp_path, label=[0, 1, 1]).label_names()
+
+
+def test_a_negative_label_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="clip 'train-1' has the label -1, expected at least 0"):
+        clips_of(tmp_path, label=[0, -1, 1]).label_names()
+
+
+def test_a_label_map_that_does_not_match_the_head_is_refused(tmp_path, tiny_sign_recognition):
+    model = tiny_sign_recognition().model
+    with pytest.raises(ValueError, match=r"clip 'train-2' has the label 3 \('SCHNEE'\), but the model's head has the labels 0 to 2"):
+        evaluate_recognition(model, clips_of(tmp_path, label=[0, 1, 3]))
+    with pytest.raises(ValueError, match="calls its label 0 'SONNE', but the model's head calls it 'REGEN'"):
+        evaluate_recognition(model, clips_of(tmp_path, gloss=["SONNE", "REGEN", "SCHNEE"]))
+
+
+def test_validation_with_labels_numbered_otherwise_is_refused(corpus, sign_mae, tmp_path):
+    made = [row | {"label": 2 - row["label"]} for row in rows("validation", 3, 0)]
+    write(tmp_path / "other.parquet", made)
+    more = ["--sign_mae", sign_mae, "--validation", str(tmp_path / "other.parquet")]
+    with pytest.raises(ValueError, match="the numbers of the labels differ"):
+        train_recognition.main(arguments(corpus, tmp_path / "out", *more))
+
+
+# --- Scores -----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sign_encoder", ["segments", "frames"])
+def test_an_evaluation_scores_what_the_pipeline_answers(corpus, tiny_sign_recognition, tmp_path, sign_encoder):
+    pipe = tiny_sign_recognition(sign_encoder=sign_encoder)
+    clips, train = (LabelledClips([corpus], split, pipe.feature_extractor, tmp_path) for split in ("validation", "train"))
+    report, predictions = evaluate_recognition(pipe.model, clips, train, batch_size=2, frames_dir=tmp_path)
+    answers = [pipe(row) for row in rows("validation", 5, 100)]
+    assert predictions == [[answer["label"] for answer in some] for some in answers]
+    right = np.mean([some[0] == name for some, name in zip(predictions, clips.names)])
+    assert report["rows"]["system"]["top1"] == pytest.approx(100 * right) == report["interval"]["score"]
+    assert report["rows"]["floor: most frequent labels"]["top1"] == 40  # 4 clips of each label: the first is guessed
+    assert np.sum(report["confusion"]) == 5 and report["labels"] == list(WORDS)
+    assert ("floor: nearest class mean of mean latents" in report["rows"]) == (sign_encoder == "segments")
+
+
+def test_a_frame_model_has_the_floor_of_latents_where_a_sign_mae_is_given(corpus, tiny_sign_recognition, tiny_sign_mae, tmp_path):
+    pipe = tiny_sign_recognition(sign_encoder="frames")
+    clips = LabelledClips([corpus], "train", pipe.feature_extractor, tmp_path)
+    report, _ = evaluate_recognition(pipe.model, clips, clips, tiny_sign_mae(), frames_dir=tmp_path)
+    assert report["rows"]["floor: nearest class mean of mean latents"]["top1"] > 100 / 3  # on its own training set
+    assert len(LatentStore.build(clips, tiny_sign_mae(), 7, tmp_path)) == 12
+
+
+# --- INCLUDE ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_neighbouring_sessions_are_one_group():
+    assert include.blocks([46, 42, 43, 44, 50, 49]) == {42: 0, 43: 0, 44: 0, 46: 1, 49: 2, 50: 2}
+
+
+def test_folds_never_split_a_group_and_leave_no_tested_word_without_training():
+    groups = np.array([0, 0, 1, 1, 2, 2, 2, 3, 3, 3])
+    labels = np.array([0, 1, 0, 1, 0, 1, 1, 2, 2, 2])
+    folds = include.folds_of(groups, labels, num_folds=3)
+    assert folds.tolist()[7:] == [-1, -1, -1]  # word 2 was recorded in one group: it is always trained, and never scored
+    assert all(len(set(folds[(groups == group) & (folds >= 0)])) <= 1 for group in range(4))
+    for fold in range(3):
+        assert set(labels[folds == fold]) <= set(labels[folds != fold])
+
+
+def test_resampling_keeps_first_and_last_frame():
+    keypoints = np.arange(10.0)[:, None, None] * np.ones((1, 2, 2))
+    np.testing.assert_allclose(include.resample_frames(keypoints, 4)[:, 0, 0], [0, 3, 6, 9])
+    np.testing.assert_allclose(include.resample_frames(keypoints[:1], 4)[:, 0, 0], 0)
+
+
+def test_sessions_of_the_real_set_are_split_by_recording():
+    folder = REAL_DATA / "include43"
+    if not folder.exists():
+        pytest.skip(f"no {folder}")
+    with open(folder / "labels.csv", encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    groups, labels = include.groups_of(lines, "sessions"), include.labels_of(lines)[0]
+    folds = include.folds_of(groups, labels, 5)
+    sessions = np.array([int(line["session"]) for line in lines])
+    assert set(folds) == {-1, 0, 1, 2, 3, 4} and len(lines) == 432
+    for fold in range(5):
+        others = sessions[folds != fold]
+        scored = sessions[folds == fold]
+        assert not set(scored) & set(others[folds[folds != fold] >= 0])
+        assert np.abs(scored[:, None] - others[None]).min() > 1
+
+
+def test_the_benchmark_runs_resumes_and_marks_what_saw_the_test_clips(sign_mae, tmp_path, monkeypatch):
+    lines = []
+    for index in range(24):  # 3 words, 4 sessions that are no neighbours, 2 takes
+        word, session = WORDS[index % 3], 10 * (index // 6)
+        path = tmp_path / "data" / word / f"{index}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shape = random_signing(30, index % 3, "uniglor73")[:, :1].repeat(75, 1)
+        holistic = np.concatenate([shape, shape[..., :1]], -1) * 0.1 + 0.5
+        holistic[:, 11], holistic[:, 12] = (0.6, 0.5, 0), (0.4, 0.5, 0)  # shoulders
+        np.save(path, holistic.astype(np.float32))
+        relative = str(path.relative_to(tmp_path / "data"))
+        lines.append({"path": relative, "label": word, "official_split": "train", "frames": 30, "session": session})
+    with open(tmp_path / "data" / "labels.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, lines[0])
+        writer.writeheader()
+        writer.writerows(lines)
+    sizes = [word for name, value in TINY_ENCODER.items() for word in (f"--{name}", str(value))]
+    argv = [
+        "--data_dir", str(tmp_path / "data"), "--sign_mae", sign_mae, "--output_dir", str(tmp_path / "out"), "--num_folds", "2",
+        "--json", str(tmp_path / "include.json"), "--pretrain_steps", "2", "--steps", "2", "--use_cpu", "true", *sizes,
+    ]  # fmt: skip
+    result = include.main(argv)
+    assert set(result["rows"]) == {
+        "segments", "segments, untrained SignMAE", "segments, SignMAE that saw these clips (transductive)", "frames",
+        "nearest class mean of mean latents", "nearest class mean of keypoints",
+    }  # fmt: skip
+    assert all(row["num_scored"] == 24 for row in result["rows"].values())
+    assert json.loads((tmp_path / "include.json").read_text())["rows"] == result["rows"]
+    assert str(tmp_path) not in (tmp_path / "include.json").read_text()
+    monkeypatch.setattr(train_recognition, "main", None)  # nothing is trained a second time
+    assert include.main(argv)["rows"] == result["rows"]

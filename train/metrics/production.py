@@ -1,0 +1,308 @@
+"""How near generated clips come to real ones, whether they move as much, and the floors that stand beside them.
+
+An error alone flatters signing that does not move: the mean pose has a small one. So the motion panel stands beside it, and the
+floors are clips, which the same errors, the same panel and the same judges read.
+
+Clips are arrays of floats in shoulder lengths, masks are 1 where the reference was seen; a mask is all that says so, whatever
+stands at the other points. A clip is one unit: errors are means over clips, whatever their lengths.
+
+Shapes: T, S frames of two clips, K keypoints, C channels, P aligned pairs of frames.
+"""
+
+from collections import defaultdict
+
+import numpy as np
+
+from modeling_unigloR.keypoints_uniglor import get_layout, layout_hash
+from train.metrics.reconstruction import hands_and_wrists
+
+MOVES = np.array([(-1, -1), (-1, 0), (0, -1)])  # of `align`, from a pair to the one before it
+
+
+def pose_errors(generated, references, masks, layout="uniglor73", presence=None):
+    """Distances between generated and real points, over the points that were seen.
+
+    Args:
+        generated: list of (T, K, C), in shoulder lengths.
+        references: list of (S, K, C), as many.
+        masks: list of (S, K), 1 where a reference point was seen.
+        layout: name of the points' layout.
+        presence: (K,), 0 where a point is not scored (`SignMAE.keypoint_presence`); by default all are.
+
+    Returns:
+        A dict of floats, in shoulder lengths, each a mean over clips; NaN for a part that no clip shows.
+        `mpjpe_resampled`: mean over seen points, once the generated clip is resampled to the reference's length.
+        `mpjpe_truncated`: the same up to the shorter clip's end.
+        `dtw_mje`: mean over pairs of frames that `align` finds, of a pair's mean over seen points. Frames of which nothing was seen
+        have no pair.
+        Each also as `..._body`, `..._face`, `..._hands`, and as `..._hand_shape`: hands relative to their wrists. All parts are read
+        off the one alignment of the whole body.
+
+    Raises:
+        ValueError: no clips, or lists, clips or masks that do not fit together.
+    """
+    clips = [_errors_of_clip(*clip, layout) for clip in _checked(generated, references, masks, layout, presence)]
+    return {name: _mean([clip[name] for clip in clips]) for name in clips[0]}
+
+
+def motion_panel(generated, references, masks, window_size=15, layout="uniglor73", presence=None):
+    """How much generated clips move, as ratios generated / reference of means over all frames of all clips.
+
+    A generated clip has no mask: it counts where its reference was seen, stretched to its length, so that points that are seldom
+    seen weigh the same on both sides.
+
+    Args:
+        generated, references, masks, layout, presence: as for `pose_errors`.
+        window_size: frames between the seams of generated clips.
+
+    Returns:
+        A dict of floats; 1 is the truth, NaN where references have nothing to compare with.
+        `speed_ratio`: mean displacement from frame to frame. 0 is a static pose for each clip.
+        `motion_ratio`: the same inside segments alone. 0 is a static pose for each segment.
+        `border_jump`: the same over seams alone. Far above 1, they show.
+        `variance_ratio_body`, `_face`, `_hands`, `_hand_shape`: variance over a clip's frames, per point, coordinates summed.
+        `duration_ratio`: frames. `jitter_ratio`: size of the third difference.
+        `seam_speed`, `elsewhere_speed`: of the generated clips, in shoulder lengths a frame: no ratios.
+
+    Raises:
+        ValueError: as for `pose_errors`; a window_size below 1.
+    """
+    if window_size < 1:
+        raise ValueError(f"found window_size={window_size}, expected the frames of a segment, at least 1")
+    sums = defaultdict(lambda: np.zeros(2)), defaultdict(lambda: np.zeros(2))  # name -> sum, count; of generated and of references
+    for some, reference, seen in _checked(generated, references, masks, layout, presence):
+        stretched = seen[np.linspace(0, len(seen) - 1, len(some)).round().astype(int)]
+        for total, clip, counted in zip(sums, (some, reference), (stretched, seen)):
+            for name, values in _motion(clip, counted, window_size, layout).items():
+                total[name] += values.sum(), values.size
+            total["duration_ratio"] += len(clip), 1
+    made, real = ({name: _divide(*counts) for name, counts in total.items()} for total in sums)
+    ratios = {name: _divide(made[name], real[name]) for name in made}
+    return ratios | {"seam_speed": made["border_jump"], "elsewhere_speed": made["motion_ratio"]}
+
+
+def signature(layout, fps, normalize):
+    """What every number of this module depends on besides the clips.
+
+    Args:
+        layout: name of the keypoint layout.
+        fps: frames a second of the clips; None: as they were recorded.
+        normalize: the processor's, "clip" or "frame".
+    """
+    rate = "source" if fps is None else f"{fps:g}"
+    return f"keypoints:{layout}@{layout_hash(layout)}|normalize:{normalize}|fps:{rate}|unit:shoulder_length"
+
+
+# --- Alignment ------------------------------------------------------------------------------------------------------------------------
+
+
+def resample(keypoints, num_frames):
+    """The clip at another length, linearly, first frame on first and last on last: (T, K, C) -> (num_frames, K, C)."""
+    place = np.linspace(0, len(keypoints) - 1, num_frames)
+    before = np.floor(place).astype(int)
+    after = np.minimum(before + 1, len(keypoints) - 1)
+    share = (place - before)[:, None, None]
+    return keypoints[before] * (1 - share) + keypoints[after] * share
+
+
+def frame_distances(generated, reference, seen):
+    """Mean distance over a reference frame's seen points, of every frame to every other: (T, K, C), (S, K, C), (S, K) -> (T, S)."""
+    total = np.zeros((len(generated), len(reference)))
+    made, real = (np.moveaxis(clip, 0, 2).copy() for clip in (generated, reference))  # (K, C, T), (K, C, S): frames adjacent, for speed
+    for point in np.flatnonzero(seen.any(0)):  # point by point: all at once would be K times the memory
+        squares = sum(np.square(a[:, None] - b) for a, b in zip(made[point], real[point]))  # (T, S)
+        total += np.sqrt(squares) * seen[:, point]
+    return total / seen.sum(1)
+
+
+def align(distances):
+    """Dynamic time warping: the cheapest way from the first pair of frames to the last, every frame met, none backwards.
+
+    Of equally cheap ways it is one with the fewest pairs, so that the mean over them does not hang on which clip comes first.
+
+    Args:
+        distances: (T, S) between frames.
+
+    Returns:
+        (P, 2) int array of frames that belong together.
+    """
+    rows, columns = distances.shape
+    distances = distances + 1j  # numpy orders complex numbers by real part, then imaginary: here by sum, then number of pairs
+    moves = np.empty((rows, columns), np.int8)
+    two_before, before = np.full((2, rows + 1), np.inf, complex)  # totals of the last diagonals by row, behind one for row -1
+    two_before[0] = 0
+    for diagonal in range(rows + columns - 1):
+        row = np.arange(max(0, diagonal - columns + 1), min(diagonal, rows - 1) + 1)
+        totals = np.stack([two_before[row], before[row], before[row + 1]])  # in the order of MOVES
+        moves[row, diagonal - row] = totals.argmin(0)
+        here = np.full(rows + 1, np.inf, complex)
+        here[row + 1] = totals.min(0) + distances[row, diagonal - row]
+        two_before, before = before, here
+    pairs = [np.array([rows - 1, columns - 1])]
+    while pairs[-1].any():
+        pairs.append(pairs[-1] + MOVES[moves[tuple(pairs[-1])]])
+    return np.array(pairs[::-1])
+
+
+# --- Floors ---------------------------------------------------------------------------------------------------------------------------
+
+
+def mean_pose_clips(train_clips, num_frames):
+    """The mean pose of training frames, held.
+
+    Args:
+        train_clips: an iterable of (keypoints (T, K, C), keypoint_mask (T, K)). A point that was never seen stands at the mean of
+            where it was placed.
+        num_frames: length of each clip that is wanted.
+
+    Returns:
+        List of (num_frames, K, C) float32.
+    """
+    placed = seen_sum = seen_count = num_placed = 0
+    for keypoints, mask in train_clips:
+        mask = np.asarray(mask, bool)[..., None]  # (T, K, 1)
+        placed, num_placed = placed + keypoints.sum(0, dtype=np.float64), num_placed + len(keypoints)
+        seen_sum = seen_sum + np.where(mask, keypoints, 0).sum(0, dtype=np.float64)
+        seen_count = seen_count + mask.sum(0)
+    if not num_placed:
+        raise ValueError("found no training frames; give at least one training clip")
+    pose = np.where(seen_count > 0, seen_sum / np.maximum(seen_count, 1), placed / num_placed).astype(np.float32)
+    return [np.repeat(pose[None], length, axis=0) for length in num_frames]
+
+
+def time_reversed(clips):
+    """The same clips, last frame first: all poses are real, their order is not."""
+    return [clip[::-1].copy() for clip in clips]  # torch takes no view that runs backwards
+
+
+def another_clip(clips, seed=0):
+    """For each clip another one of the list, each used once; the same seed exchanges lists of one length alike (clips and masks)."""
+    if len(clips) < 2:
+        raise ValueError(f"found {len(clips)} clips; give at least 2, so that each can have another one")
+    order = np.random.default_rng(seed).permutation(len(clips))
+    source = np.empty_like(order)
+    source[order] = np.roll(order, 1)  # one cycle through all clips has no fixed point
+    return [clips[index] for index in source]
+
+
+def random_training_clip(train_clips, num_clips, seed=0):
+    """A list of `num_clips` training clips, drawn with replacement."""
+    if not len(train_clips):
+        raise ValueError("found no training clips; give at least one")
+    return [train_clips[index] for index in np.random.default_rng(seed).integers(len(train_clips), size=num_clips)]
+
+
+# --- One clip -------------------------------------------------------------------------------------------------------------------------
+
+
+def _errors_of_clip(generated, reference, seen, layout):
+    found = {}
+    shorter = min(len(generated), len(reference))
+    for name, frames in (("mpjpe_resampled", resample(generated, len(reference))), ("mpjpe_truncated", generated[:shorter])):
+        for part, (error, counted) in _errors_by_part(frames, reference[: len(frames)], seen[: len(frames)], layout).items():
+            found[name + part] = _mean(error[counted])
+    visible = seen.any(1)  # a frame of which nothing was seen would be near to every other
+    reference, seen = reference[visible], seen[visible]
+    first, second = align(frame_distances(generated, reference, seen)).T
+    for part, (error, counted) in _errors_by_part(generated[first], reference[second], seen[second], layout).items():
+        has_some = counted.any(1)
+        found["dtw_mje" + part] = _mean((error * counted).sum(1)[has_some] / counted.sum(1)[has_some])
+    return found
+
+
+def _errors_by_part(generated, reference, seen, layout):
+    """Suffix of a part's name -> its points' distances (T, its points) and where they count."""
+    parts = zip(_by_part(generated, seen, layout).items(), _by_part(reference, seen, layout).values())
+    return {name: (np.linalg.norm(made - real, axis=-1), counted) for (name, (made, counted)), (real, _) in parts}
+
+
+def _by_part(keypoints, seen, layout):
+    """Suffix of a part's name -> its points (T, its points, C) and where they were seen."""
+    parts = get_layout(layout).parts
+    hands, wrists = hands_and_wrists(layout)
+    both = np.r_[parts["left_hand"], parts["right_hand"]]
+    found = {"": slice(None), "_body": parts["body"], "_face": parts["face"], "_hands": both}
+    found = {name: (keypoints[:, points], seen[:, points]) for name, points in found.items()}
+    return found | {"_hand_shape": (keypoints[:, hands] - keypoints[:, wrists], seen[:, hands] & seen[:, wrists])}
+
+
+def _motion(keypoints, seen, window_size, layout):
+    """Name in the panel -> the values (any number) whose mean is compared."""
+    speed, moving = _differences(keypoints, seen, order=1)  # (T - 1, K)
+    jitter, steady = _differences(keypoints, seen, order=3)
+    seam = np.arange(1, len(keypoints)) % window_size == 0
+    parts = _by_part(keypoints, seen, layout)
+    values = {
+        "speed_ratio": speed[moving],
+        "motion_ratio": speed[~seam][moving[~seam]],
+        "border_jump": speed[seam][moving[seam]],
+        "jitter_ratio": jitter[steady],
+    }
+    for part in ("_body", "_face", "_hands", "_hand_shape"):
+        points, counted = parts[part]
+        mean = (points * counted[..., None]).sum(0) / np.maximum(counted.sum(0), 1)[:, None]
+        values["variance_ratio" + part] = np.square(points - mean).sum(-1)[counted]
+    return values
+
+
+def _differences(keypoints, seen, order):
+    """Sizes of differences over time of that order, and where all their frames were seen: (T - order, K) twice."""
+    for _ in range(order):
+        keypoints, seen = np.diff(keypoints, axis=0), seen[1:] & seen[:-1]
+    return np.linalg.norm(keypoints, axis=-1), seen
+
+
+def _mean(values):
+    """Of the values that are numbers; NaN where there are none."""
+    values = np.asarray(values)[~np.isnan(values)]
+    return float(values.mean()) if values.size else float("nan")
+
+
+def _divide(a, b):
+    return float(a / b) if b > 0 else float("nan")
+
+
+# --- At the door ----------------------------------------------------------------------------------------------------------------------
+
+
+def _checked(generated, references, masks, layout, presence):
+    """Yields generated (T, K, C), reference (S, K, C), both float64, and where they are scored (S, K) bool; 0 elsewhere."""
+    if not len(generated) == len(references) == len(masks) or not len(generated):
+        raise ValueError(
+            f"found {len(generated)} generated clips, {len(references)} references and {len(masks)} masks; give one of each for every "
+            "clip, and at least one clip"
+        )
+    num_points = len(get_layout(layout).names)
+    presence = np.ones(num_points, bool) if presence is None else np.asarray(presence, bool)
+    if presence.shape != (num_points,):
+        raise ValueError(f"found a presence of shape {presence.shape}, expected ({num_points},): one for each point of {layout!r}")
+    for number, (made, real, mask) in enumerate(zip(generated, references, masks)):
+        made, real = (_checked_clip(clip, f"{side} {number}", layout) for clip, side in ((made, "generated clip"), (real, "reference")))
+        if made.shape[2] != real.shape[2]:
+            raise ValueError(f"generated clip {number} has {made.shape[2]} coordinates, its reference {real.shape[2]}; give both the same")
+        seen = np.asarray(mask, bool)
+        if seen.shape != real.shape[:2]:
+            raise ValueError(f"mask {number}: found shape {seen.shape}, expected {real.shape[:2]}, that of its reference's points")
+        seen = seen & presence
+        if not seen.any():
+            raise ValueError(f"reference {number}: found no point that was seen and is scored, expected at least one; leave the clip out")
+        made, real = np.where(presence[:, None], made, 0), np.where(seen[..., None], real, 0)
+        for clip, side in ((made, "generated clip"), (real, "reference")):
+            if not np.isfinite(clip).all():
+                raise ValueError(
+                    f"{side} {number}: found coordinates that are not finite, expected numbers; mask points that were not seen"
+                )
+        yield made, real, seen
+
+
+def _checked_clip(clip, name, layout):
+    clip = np.asarray(clip, np.float64)
+    num_points = len(get_layout(layout).names)
+    if clip.ndim != 3 or clip.shape[1] != num_points:
+        raise ValueError(
+            f"{name}: found shape {clip.shape}, expected (frames, {num_points}, coordinates) of layout {layout!r}; a KeypointProcessor "
+            "maps other layouts to it"
+        )
+    if not len(clip):
+        raise ValueError(f"{name}: found 0 frames, expected at least 1; leave the clip out")
+    return clip

@@ -1,0 +1,146 @@
+"""Scores of isolated signs: how often the true label is among the first k, and which labels are taken for which.
+
+Shapes: N clips, L labels, G groups of clips, R resamples, F features.
+"""
+
+from html import escape
+
+import numpy as np
+
+TOPS = (1, 5, 10)  # Tab 3
+MAX_LABELS_DRAWN = 80
+CELL, MARGIN = 10, 110  # pixels of a cell's side, and beside the matrix for names
+
+
+def recognition_scores(logits, labels):
+    """Top-1, top-5 and top-10 in per cent, over clips and over labels.
+
+    Args:
+        logits: (N, L), larger for a label that is more probable; of any scale.
+        labels: (N,) ints below L.
+
+    Returns:
+        A flat dict: `top1`, `top5`, `top10`, the share of clips whose true label is among the first k; the same with `_class`, the mean
+        over the labels that occur of their clips' share; `num_scored`, `num_labels` that occur, and `signatures`. With fewer than k
+        labels a top-k is 100, and says nothing.
+
+    Raises:
+        ValueError: as `ranks`.
+    """
+    rank, labels = ranks(logits, labels), np.asarray(labels)
+    _, index, count = np.unique(labels, return_inverse=True, return_counts=True)
+    found, signatures = {}, {}
+    for top in TOPS:
+        hit = rank <= top
+        found[f"top{top}"] = 100 * float(hit.mean())
+        found[f"top{top}_class"] = 100 * float((np.bincount(index, hit) / count).mean())
+        for suffix, mean in (("", "clips"), ("_class", "labels")):
+            signatures[f"top{top}{suffix}"] = f"top{top}|mean:{mean}|ties:last|labels:{len(count)} of {np.shape(logits)[1]}|n:{len(labels)}"
+    return {**found, "num_scored": len(labels), "num_labels": len(count), "signatures": signatures}
+
+
+def ranks(logits, labels):
+    """Place of each clip's true label, 1 the first: (N, L), (N,) -> (N,). Of equal logits the true label's comes last.
+
+    Raises:
+        ValueError: shapes that do not fit, no clips, a logit that is no number, a label that has no logit.
+    """
+    logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
+    if logits.ndim != 2 or not len(logits) or labels.shape != logits.shape[:1]:
+        raise ValueError(f"Found logits of shape {logits.shape} and labels of shape {labels.shape}, expected (clips, labels) and (clips,).")
+    if np.isnan(logits).any():  # which would be smaller than nothing, and so always right
+        raise ValueError(f"{int(np.isnan(logits).any(1).sum())} of {len(logits)} clips have logits that are no number: the model broke.")
+    if labels.min() < 0 or labels.max() >= logits.shape[1]:
+        raise ValueError(f"Found labels {labels.min()} to {labels.max()}, expected 0 to {logits.shape[1] - 1}, one for each logit.")
+    return (logits >= logits[np.arange(len(labels)), labels][:, None]).sum(1)
+
+
+def top1_interval(logits, labels, groups=None, num_samples=1000, seed=0):
+    """The 95 % interval of top-1 over clips, or groups of clips, drawn with replacement.
+
+    Args:
+        logits, labels: as for `recognition_scores`.
+        groups: (N,) of any kind; clips of one group, such as takes that follow each other, are drawn together. None draws clips.
+        num_samples: how often is drawn.
+        seed: of the draw.
+
+    Returns:
+        A dict with `score`, `low`, `high` in per cent, and its `signature`.
+    """
+    hit = (ranks(logits, labels) == 1).astype(np.float64)
+    _, index = np.unique(np.arange(len(hit)) if groups is None else groups, return_inverse=True)
+    hits, sizes = np.bincount(index, hit), np.bincount(index)  # (G,)
+    drawn = np.random.default_rng(seed).integers(len(sizes), size=(num_samples, len(sizes)))  # (R, G)
+    low, high = np.percentile(100 * hits[drawn].sum(1) / sizes[drawn].sum(1), [2.5, 97.5])
+    unit = "clips" if groups is None else f"{len(sizes)} groups"
+    signature = f"top1|mean:clips|ties:last|n:{len(hit)}|bs:{num_samples} of {unit}|seed:{seed}"
+    return {"score": 100 * float(hit.mean()), "low": float(low), "high": float(high), "signature": signature}
+
+
+def confusion_matrix(logits, labels):
+    """(L, L) ints: row, the true label; column, the most probable one."""
+    size = np.shape(logits)[1]
+    return np.bincount(np.asarray(labels) * size + np.argmax(logits, axis=1), minlength=size**2).reshape(size, size)
+
+
+def draw_confusion(matrix, names, max_labels=MAX_LABELS_DRAWN):
+    """A confusion matrix as an SVG: true labels on the left, what they were taken for below; right answers blue, wrong ones red.
+
+    Args:
+        matrix: (L, L), see `confusion_matrix`. A cell is as dark as its share of its row is large.
+        names: of the labels, in order.
+        max_labels: of more labels those are drawn that have the most to do with errors.
+
+    Returns:
+        str, a whole SVG document.
+    """
+    wrong = matrix - np.diag(np.diag(matrix))
+    occurring = np.flatnonzero(matrix.sum(0) + matrix.sum(1))
+    by_error = occurring[np.argsort(-(wrong.sum(0) + wrong.sum(1))[occurring], kind="stable")]
+    shown = np.sort(by_error[:max_labels])
+    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    side, top = CELL * len(shown), 36
+    title = f"{int(matrix.sum())} clips, {100 * np.diag(matrix).sum() / max(matrix.sum(), 1):.1f} % right"
+    if len(shown) < len(occurring):
+        title += f"; {len(shown)} of {len(occurring)} labels, those with the most errors"
+    drawn = [f'<text x="{MARGIN}" y="16">{title}</text>']
+    for row, true in enumerate(shown):
+        y = top + (row + 0.8) * CELL
+        drawn.append(f'<text x="{MARGIN - 4}" y="{y:.1f}" text-anchor="end">{escape(_short(names[true]))}</text>')
+        x, below = MARGIN + (row + 0.2) * CELL, top + side + 4
+        drawn.append(f'<text transform="translate({x:.1f} {below}) rotate(90)">{escape(_short(names[true]))}</text>')
+        for column, taken in enumerate(shown):
+            if matrix[true, taken]:
+                said = f"{names[true]} taken for {names[taken]}: {matrix[true, taken]} of {matrix[true].sum()}"
+                drawn.append(
+                    f'<rect x="{MARGIN + column * CELL}" y="{top + row * CELL}" width="{CELL}" height="{CELL}" '
+                    f'fill="{"#08519c" if true == taken else "#cb181d"}" fill-opacity="{max(share[true, taken], 0.1):.2f}">'
+                    f"<title>{escape(said)}</title></rect>"
+                )
+    drawn.append(f'<rect x="{MARGIN}" y="{top}" width="{side}" height="{side}" fill="none" stroke="#888888"/>')
+    width, height = MARGIN + max(side, 400) + 10, top + side + MARGIN
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">'
+        '<style>text{font:9px sans-serif}</style><rect width="100%" height="100%" fill="#ffffff"/>' + "".join(drawn) + "</svg>\n"
+    )
+
+
+def _short(name):
+    return name if len(name) <= 18 else name[:17] + "…"
+
+
+def nearest_class_mean(train_features, train_labels, features, num_labels):
+    """The floor that learns nothing but means: logits (N, L), minus the squared distance to each label's mean of training features.
+
+    Args:
+        train_features: (M, F), train_labels: (M,). Each feature is divided by its standard deviation over these.
+        features: (N, F).
+        num_labels: L. A label without a training clip is the least probable.
+    """
+    scale = train_features.std(0) + 1e-3 * train_features.std() + 1e-12  # a feature that hardly moves is not blown up
+    means = np.full((num_labels, features.shape[1]), np.nan)
+    for label in np.unique(train_labels):
+        means[label] = (train_features[train_labels == label] / scale).mean(0)
+    # Label by label: (N, L, F) of 3,000 labels would not fit.
+    distance = np.stack([np.square(features / scale - mean).sum(1) for mean in means], axis=1)
+    return np.nan_to_num(-distance, nan=-np.finfo(np.float64).max)
