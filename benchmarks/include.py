@@ -136,10 +136,14 @@ def folds_of(groups, labels, num_folds):
     return folds
 
 
+def folder_of(arguments, kind, *facts):
+    """Named by what it is made of, so that another setting never finds it."""
+    return arguments.output_dir / f"{kind}-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]}"
+
+
 def write_rows(arguments, lines, labels, folds):
     """fold-0.parquet ... and always-trained.parquet in the canonical schema; returns their folder, one for each way of splitting."""
-    facts = json.dumps([[line["path"] for line in lines], folds.tolist()])
-    folder = arguments.output_dir / f"data-{hashlib.sha256(facts.encode()).hexdigest()[:8]}"
+    folder = folder_of(arguments, "data", [line["path"] for line in lines], folds.tolist())
     if folder.exists():
         return folder
     unfinished = folder.with_name(folder.name + "-unfinished")
@@ -167,7 +171,7 @@ def write_rows(arguments, lines, labels, folds):
 
 def untrained_sign_mae(arguments, data):
     """A SignMAE of the same config that no step has trained; only its norms' statistics and its latents' are those of these clips."""
-    folder = arguments.output_dir / "sign-mae-untrained"
+    folder = folder_of(arguments, "sign-mae-untrained", arguments.sign_mae, arguments.seed)
     if not (folder / "report.json").exists():
         set_seed(arguments.seed)
         SignMAE(SignMAEConfig.from_pretrained(arguments.sign_mae)).save_pretrained(folder / "initial")
@@ -177,7 +181,7 @@ def untrained_sign_mae(arguments, data):
 
 def transductive_sign_mae(arguments, data):
     """The given SignMAE, pretrained further on all clips, those of the tests among them."""
-    folder = arguments.output_dir / "sign-mae-transductive"
+    folder = folder_of(arguments, "sign-mae-transductive", arguments.sign_mae, arguments.pretrain_steps, arguments.seed)
     if not (folder / "report.json").exists():
         go_on_pretraining(arguments, data, arguments.sign_mae, folder, arguments.pretrain_steps, learning_rate=5e-4)
     return str(folder)
@@ -195,7 +199,7 @@ def cross_validate(arguments, data, more, options):
     """{id: logits} of a recogniser for every clip that is tested, each by the model that was trained without its fold."""
     fields = SMALL | {"max_steps": arguments.steps, "seed": arguments.seed, "frames_dir": arguments.output_dir / "frames"}
     told = [*words(fields), "--validation", "[]", "--save_strategy", "no", *options, *more]
-    run = arguments.output_dir / f"run-{hashlib.sha256(json.dumps([data.name, *told]).encode()).hexdigest()[:8]}"
+    run = folder_of(arguments, "run", data.name, told)
     found = {}
     for fold in range(arguments.num_folds):
         folder = run / f"fold-{fold}"
