@@ -1,4 +1,4 @@
-"""The benchmark tables of the README, from the results that are kept.
+"""The tables of the README, from the results that are kept.
 
 python -m benchmarks.table            # prints them
 python -m benchmarks.table --write    # puts them between the README's markers
@@ -10,10 +10,10 @@ from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parents[1] / "README.md"
-MARKERS = "<!-- benchmarks: python -m benchmarks.table --write -->", "<!-- /benchmarks -->"
+TEXT_SCORES = ("bleu1", "bleu4", "rouge_l", "chrf", "wer")
 
 
-def markdown():
+def speed():
     """One table for each results file that `benchmarks.run` wrote, in order of their names."""
     tables = []
     for path in sorted(RESULTS.glob("run-*.json")):
@@ -35,10 +35,33 @@ def markdown():
     return "\n\n".join(tables)
 
 
+def rendered_phoenix():
+    """The table that `train.reproduce sign-to-text` collected: systems, then floors."""
+    report = json.loads((RESULTS / "phoenix-rendered-sign-to-text.json").read_text(encoding="utf-8"))
+    lines = [
+        f"| | {' | '.join(TEXT_SCORES)} | BLEU-4 interval | learning rate, seeds |",
+        f"| --- |{' ---: |' * len(TEXT_SCORES)} --- | --- |",
+    ]
+    for name, row in (report["rows"] | report["floors"]).items():
+        values = [f"{row[score]:.2f}" for score in TEXT_SCORES]
+        if row.get("seeds", 1) > 1:
+            values[1] += f" ± {row['std']['bleu4']:.2f}"
+        interval = " / ".join(f"{some['low']:.1f} to {some['high']:.1f}" for some in row.get("intervals", []))
+        chosen = f"{row['learning_rate']}, {row['seeds']}" if "learning_rate" in row else ""
+        lines.append(f"| {name} | {' | '.join(values)} | {interval} | {chosen} |")
+    return "\n".join(lines)
+
+
+TABLES = {"benchmarks": speed, "rendered PHOENIX14T": rendered_phoenix}
+
+
 def with_tables(readme):
     """The README's text with what stands between its markers replaced."""
-    before, rest = readme.split(MARKERS[0])
-    return f"{before}{MARKERS[0]}\n\n{markdown()}\n\n{MARKERS[1]}{rest.split(MARKERS[1])[1]}"
+    for name, table in TABLES.items():
+        start, end = f"<!-- {name}: python -m benchmarks.table --write -->", f"<!-- /{name} -->"
+        before, rest = readme.split(start)
+        readme = f"{before}{start}\n\n{table()}\n\n{end}{rest.split(end)[1]}"
+    return readme
 
 
 def _number(value):
@@ -49,4 +72,4 @@ if __name__ == "__main__":
     if "--write" in sys.argv:
         README.write_text(with_tables(README.read_text(encoding="utf-8")), encoding="utf-8")
     else:
-        print(markdown())
+        print("\n\n".join(table() for table in TABLES.values()))
