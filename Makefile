@@ -10,7 +10,7 @@ demo: .venv/.installed
 
 test: .venv/.installed
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto
 
 lint: .venv/.installed
 	$(BIN)/ruff format .

@@ -172,7 +172,7 @@ def test_points_that_training_rarely_showed_are_not_scored(tmp_path):
     faceless = (tmp_path / "faceless.parquet", tmp_path / "faceless.parquet")
     report = pretrain.main(arguments(faceless, tmp_path / "out"))
     assert AutoModel.from_pretrained(tmp_path / "out").keypoint_presence.sum() == 73 - 19
-    assert report["validation"]["eval_mpjpe_face"] == 0
+    assert "eval_mpjpe_face" not in report["validation"]  # a 0 would read as perfect
 
 
 def test_accelerate_launches_it_from_any_folder(corpus, tmp_path):
