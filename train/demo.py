@@ -2,7 +2,8 @@
 
 Pretrains a SignMAE and shows what it gives back of signing it never saw; trains a SignToText on it and reads words it never saw;
 trains a TextToSign, spells words that it never saw, and lets a reader that shares nothing with it read them back. Leaves
-`outputs/demo/sign-mae/`, `sign-to-text/` and `text-to-sign/`, which `AutoModel.from_pretrained` and `pipeline(...)` load,
+`outputs/demo/sign-mae/`, `sign-mae-ase/` (the same after more steps on the words of the tasks), `sign-to-text/` and `text-to-sign/`,
+which `AutoModel.from_pretrained` and `pipeline(...)` load,
 `outputs/demo/reconstruction.svg`: truth above reconstruction, on a clip of a sign language that training never saw, and
 `outputs/demo/index.html`: a player, truth beside generated. Each step ends with one line of JSON.
 """
@@ -25,7 +26,8 @@ from train.segments import FrameStore, load_rows
 from train.trainers import reconstruct_segments, scored_points
 from train.translation import translate_inputs
 
-PRETRAIN, SIGN_TO_TEXT, TEXT_TO_SIGN = "demo.yaml", "demo_sign_to_text.yaml", "demo_text_to_sign.yaml"
+PRETRAIN, ADAPT = "demo.yaml", "demo_adapt.yaml"
+SIGN_TO_TEXT, TEXT_TO_SIGN = "demo_sign_to_text.yaml", "demo_text_to_sign.yaml"
 SEAM_FRAMES = 3
 SHOWN = 4  # words in the player
 
@@ -41,6 +43,7 @@ def main(argv=None):
     arguments = parse(argv)
     shorter = ["--max_steps", str(arguments.max_steps)] if arguments.max_steps else []
     show_pretraining(arguments.output_dir, shorter)
+    adapt(arguments.output_dir, shorter)
     show_sign_to_text(arguments.output_dir, shorter)
     show_text_to_sign(arguments.output_dir, shorter)
 
@@ -68,6 +71,12 @@ def show_pretraining(output_dir, options):
         border_jump=round(scores["eval_border_jump"], 3),
         languages_held_out=held_out,
     )
+
+
+def adapt(output_dir, options):
+    """The same SignMAE after more steps on the words of the tasks, without labels: `sign-mae-ase`, which the tasks use."""
+    folders = ["--init_from", str(output_dir / "sign-mae"), "--output_dir", str(output_dir / "sign-mae-ase")]
+    pretrain.main([ADAPT, *folders, *options])
 
 
 def draw_reconstruction(folder, data, path):
@@ -99,8 +108,8 @@ def show_sign_to_text(output_dir, options):
     untrained = output_dir / "controls" / "untrained-sign-mae"
     pretrain.main([PRETRAIN, "--output_dir", str(untrained), "--learning_rate", "0", "--max_steps", "50"])
     readers = {
-        "cer": (output_dir / "sign-to-text", ["--sign_mae", str(output_dir / "sign-mae")]),
-        "cer_frames": (output_dir / "controls" / "frames", ["--sign_mae", str(output_dir / "sign-mae"), "--sign_encoder", "frames"]),
+        "cer": (output_dir / "sign-to-text", ["--sign_mae", str(output_dir / "sign-mae-ase")]),
+        "cer_frames": (output_dir / "controls" / "frames", ["--sign_mae", str(output_dir / "sign-mae-ase"), "--sign_encoder", "frames"]),
         "cer_untrained_signmae": (output_dir / "controls" / "untrained", ["--sign_mae", str(untrained)]),
     }
     found = {}
@@ -124,7 +133,7 @@ def show_sign_to_text(output_dir, options):
 
 def show_text_to_sign(output_dir, options):
     """Spells words that it never saw; the frame-level reader, which shares no SignMAE with it and did not choose it, reads them back."""
-    folder, sign_mae = output_dir / "text-to-sign", output_dir / "sign-mae"
+    folder, sign_mae = output_dir / "text-to-sign", output_dir / "sign-mae-ase"
     argv = [TEXT_TO_SIGN, "--sign_mae", str(sign_mae), "--output_dir", str(folder), *options]
     data, *_ = train_text_to_sign.parse(argv)
     train_text_to_sign.main(argv)
