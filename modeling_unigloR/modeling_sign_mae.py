@@ -298,6 +298,67 @@ class SignMAEEncoderModel(SegmentEncodingModel):
         return self.encode_sequence(keypoints, attention_mask, stride)
 
 
+class ClipReadingModel(UniGloRPreTrainedModel):
+    """What reads a whole clip for a task, by `config.sign_encoder`: latents of a frozen SignMAE, or every frame's keypoints.
+
+    Shared by `SignToText` and `SignRecognition`, which finish it; D here is the size that the task's Transformer reads.
+    """
+
+    main_input_name = "keypoints"
+
+    def _add_sign_encoder(self, size):
+        config = self.config.sign_mae_config
+        if self.config.sign_encoder == "segments":
+            self.sign_mae = SignMAEEncoderModel._from_config(config)
+            self.projection = nn.Linear(config.hidden_size, size)
+        else:
+            self.frame_norm = KeypointNorm(config.num_keypoints, config.num_channels)
+            self.projection = nn.Linear(config.num_keypoints * config.num_channels, size)
+
+    def embed(self, keypoints=None, attention_mask=None, latents=None, latent_mask=None):
+        """What the task's Transformer reads: (B, S, D), and its mask (B, S)."""
+        if (keypoints is None) == (latents is None):
+            raise ValueError("Give either keypoints (B, T, K, C) with attention_mask, or latents (B, S, D) with latent_mask.")
+        if self.config.sign_encoder == "frames":
+            if keypoints is None:
+                raise ValueError("Found latents, but this model has sign_encoder='frames': it reads keypoints (B, T, K, C).")
+            return self._embed_frames(keypoints, attention_mask)
+        if latents is None:
+            latents, latent_mask = self.encode_sequence(keypoints, attention_mask)
+        if latent_mask is None:
+            latent_mask = torch.ones(latents.shape[:2], dtype=torch.long, device=latents.device)
+        return self.projection(latents), latent_mask
+
+    def encode_sequence(self, keypoints, attention_mask=None):
+        """The latents that are read: (B, T, K, C), (B, T) -> (B, S, D), (B, S). What training computes once and keeps."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_sign_mae):
+            return self.sign_mae.encode_sequence(keypoints, attention_mask, self.config.stride)
+
+    def _embed_frames(self, keypoints, attention_mask):
+        expected = self.config.sign_mae_config.num_keypoints, self.config.sign_mae_config.num_channels
+        if keypoints.ndim != 4 or tuple(keypoints.shape[2:]) != expected or not keypoints.shape[1]:
+            raise ValueError(
+                f"Found keypoints of shape {tuple(keypoints.shape)}, expected (clips, frames, {expected[0]}, {expected[1]}) of layout "
+                f"{self.config.layout!r}, frames at least 1."
+            )
+        if attention_mask is None:
+            attention_mask = torch.ones(keypoints.shape[:2], dtype=torch.long, device=keypoints.device)
+        keypoints, attention_mask = keypoints[:, :: self.config.frame_stride], attention_mask[:, :: self.config.frame_stride]
+        real = attention_mask.bool()
+        frames = self.frame_norm(keypoints[real][:, None])  # padding has no part in the norm
+        tokens = self.projection(frames.flatten(1))
+        return tokens.new_zeros(*real.shape, tokens.shape[-1]).index_put((real,), tokens), attention_mask
+
+    def train(self, mode=True):
+        super().train(mode)
+        self._freeze()  # here, since from_pretrained makes parameters anew and ends with eval()
+        return self
+
+    def _freeze(self):
+        if self.config.sign_encoder == "segments" and self.config.freeze_sign_mae:
+            self.sign_mae.requires_grad_(False).eval()
+
+
 class SegmentDecodingModel(SignMAEPreTrainedModel):
     """What makes keypoints of standardised latents: shared by `SignMAE` and `SignMAEDecoderModel`, which finish it."""
 

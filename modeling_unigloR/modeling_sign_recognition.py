@@ -10,11 +10,11 @@ from transformers import initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from .configuration_uniglor import SignRecognitionConfig
-from .modeling_layers_uniglor import Dropout, KeypointNorm, TransformerLayer, UniGloRPreTrainedModel, sinusoids
-from .modeling_sign_mae import SignMAEEncoderModel
+from .modeling_layers_uniglor import Dropout, TransformerLayer, sinusoids
+from .modeling_sign_mae import ClipReadingModel, SignMAEEncoderModel
 
 
-class SignRecognition(UniGloRPreTrainedModel):
+class SignRecognition(ClipReadingModel):
     """A frozen SignMAE encoder over windows, a projection, a Transformer encoder like SignMAE's, one linear layer to the labels.
 
     With `sign_encoder="frames"` the same Transformer reads every frame's keypoints through one linear layer: what the segments are
@@ -23,18 +23,11 @@ class SignRecognition(UniGloRPreTrainedModel):
 
     config: SignRecognitionConfig
     config_class = SignRecognitionConfig
-    main_input_name = "keypoints"
     base_model_prefix = "sign_recognition"
 
     def __init__(self, config):
         super().__init__(config)
-        if config.sign_encoder == "segments":
-            self.sign_mae = SignMAEEncoderModel._from_config(config.sign_mae_config)
-            self.projection = nn.Linear(config.sign_mae_config.hidden_size, config.hidden_size)
-        else:
-            num_keypoints, num_channels = config.sign_mae_config.num_keypoints, config.sign_mae_config.num_channels
-            self.frame_norm = KeypointNorm(num_keypoints, num_channels)
-            self.projection = nn.Linear(num_keypoints * num_channels, config.hidden_size)
+        self._add_sign_encoder(config.hidden_size)
         self.pooling_token = nn.Parameter(torch.zeros(config.hidden_size))
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.num_hidden_layers))
@@ -107,51 +100,6 @@ class SignRecognition(UniGloRPreTrainedModel):
         for layer in self.layers:
             hidden = layer(hidden, attention_mask=attention_mask[:, None, None])
         return self.norm(hidden[:, 0])
-
-    def embed(self, keypoints=None, attention_mask=None, latents=None, latent_mask=None):
-        """What the Transformer reads: (B, S, D), and its mask (B, S)."""
-        if (keypoints is None) == (latents is None):
-            raise ValueError("Give either keypoints (B, T, K, C) with attention_mask, or latents (B, S, D) with latent_mask.")
-        if self.config.sign_encoder == "frames":
-            if keypoints is None:
-                raise ValueError("Found latents, but this model has sign_encoder='frames': it reads keypoints (B, T, K, C).")
-            return self._embed_frames(keypoints, attention_mask)
-        if latents is None:
-            latents, latent_mask = self.encode_sequence(keypoints, attention_mask)
-        if latent_mask is None:
-            latent_mask = torch.ones(latents.shape[:2], dtype=torch.long, device=latents.device)
-        return self.projection(latents), latent_mask
-
-    def encode_sequence(self, keypoints, attention_mask=None):
-        """The latents that are recognised: (B, T, K, C), (B, T) -> (B, S, D), (B, S). What training computes once and keeps."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_sign_mae):
-            return self.sign_mae.encode_sequence(keypoints, attention_mask, self.config.stride)
-
-    def _embed_frames(self, keypoints, attention_mask):
-        expected = self.config.sign_mae_config.num_keypoints, self.config.sign_mae_config.num_channels
-        if keypoints.ndim != 4 or tuple(keypoints.shape[2:]) != expected or not keypoints.shape[1]:
-            raise ValueError(
-                f"Found keypoints of shape {tuple(keypoints.shape)}, expected (clips, frames, {expected[0]}, {expected[1]}) of layout "
-                f"{self.config.layout!r}, frames at least 1."
-            )
-        if attention_mask is None:
-            attention_mask = torch.ones(keypoints.shape[:2], dtype=torch.long, device=keypoints.device)
-        keypoints, attention_mask = keypoints[:, :: self.config.frame_stride], attention_mask[:, :: self.config.frame_stride]
-        real = attention_mask.bool()
-        frames = self.frame_norm(keypoints[real][:, None])  # padding has no part in the norm
-        tokens = self.projection(frames.flatten(1))
-        return tokens.new_zeros(*real.shape, tokens.shape[-1]).index_put((real,), tokens), attention_mask
-
-    # --- What is trained ----------------------------------------------------------------------------------------------------------
-
-    def train(self, mode=True):
-        super().train(mode)
-        self._freeze()  # here, since from_pretrained makes parameters anew and ends with eval()
-        return self
-
-    def _freeze(self):
-        if self.config.sign_encoder == "segments" and self.config.freeze_sign_mae:
-            self.sign_mae.requires_grad_(False).eval()
 
     def save_pretrained(self, *args, **kwargs):
         # A class is saved under the one Auto class that it is registered for below; strangers look for a classifier under this one too.

@@ -15,8 +15,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .configuration_uniglor import SignToTextConfig
-from .modeling_layers_uniglor import KeypointNorm, UniGloRPreTrainedModel
-from .modeling_sign_mae import SignMAEEncoderModel
+from .modeling_sign_mae import ClipReadingModel, SignMAEEncoderModel
 
 NUM_BEAMS = 5  # section 3.4
 MAX_NEW_TOKENS = 100
@@ -44,7 +43,7 @@ class SignToTextOutput(ModelOutput):
     input_mask: torch.LongTensor | None = None
 
 
-class SignToText(UniGloRPreTrainedModel, GenerationMixin):
+class SignToText(ClipReadingModel, GenerationMixin):
     """A frozen SignMAE encoder over windows, a projection, and any encoder-decoder for text.
 
     With `sign_encoder="frames"` the same text model reads every frame's keypoints through one linear layer: Joint-SLT without
@@ -53,19 +52,12 @@ class SignToText(UniGloRPreTrainedModel, GenerationMixin):
 
     config: SignToTextConfig
     config_class = SignToTextConfig
-    main_input_name = "keypoints"
     base_model_prefix = "sign_to_text"
 
     def __init__(self, config):
         super().__init__(config)
         text_size = config.text_config.hidden_size
-        if config.sign_encoder == "segments":
-            self.sign_mae = SignMAEEncoderModel._from_config(config.sign_mae_config)
-            self.projection = nn.Linear(config.sign_mae_config.hidden_size, text_size)
-        else:
-            num_keypoints, num_channels = config.sign_mae_config.num_keypoints, config.sign_mae_config.num_channels
-            self.frame_norm = KeypointNorm(num_keypoints, num_channels)
-            self.projection = nn.Linear(num_keypoints * num_channels, text_size)
+        self._add_sign_encoder(text_size)
         self.text_model = AutoModelForSeq2SeqLM.from_config(config.text_config)
         if config.gloss_loss_weight:
             self.gloss_head = nn.Linear(text_size, 1 + len(config.glosses))  # the blank, then the glosses
@@ -175,18 +167,7 @@ class SignToText(UniGloRPreTrainedModel, GenerationMixin):
 
     def embed(self, keypoints=None, attention_mask=None, latents=None, latent_mask=None):
         """What the text model's encoder reads: (B, S, D), and its mask (B, S)."""
-        if (keypoints is None) == (latents is None):
-            raise ValueError("Give either keypoints (B, T, K, C) with attention_mask, or latents (B, S, D) with latent_mask.")
-        if self.config.sign_encoder == "frames":
-            if keypoints is None:
-                raise ValueError("Found latents, but this model has sign_encoder='frames': it reads keypoints (B, T, K, C).")
-            embeddings, input_mask = self._embed_frames(keypoints, attention_mask)
-        else:
-            if latents is None:
-                latents, latent_mask = self.encode_sequence(keypoints, attention_mask)
-            if latent_mask is None:
-                latent_mask = torch.ones(latents.shape[:2], dtype=torch.long, device=latents.device)
-            embeddings, input_mask = self.projection(latents), latent_mask
+        embeddings, input_mask = super().embed(keypoints, attention_mask, latents, latent_mask)
         longest = getattr(self.config.text_config, "max_position_embeddings", None)
         if longest and embeddings.shape[1] > longest:
             raise ValueError(
@@ -194,26 +175,6 @@ class SignToText(UniGloRPreTrainedModel, GenerationMixin):
                 "clip, or train with a larger text_config max_position_embeddings, stride or frame_stride."
             )
         return embeddings, input_mask
-
-    def encode_sequence(self, keypoints, attention_mask=None):
-        """The latents that are translated: (B, T, K, C), (B, T) -> (B, S, D), (B, S). What training computes once and keeps."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_sign_mae):
-            return self.sign_mae.encode_sequence(keypoints, attention_mask, self.config.stride)
-
-    def _embed_frames(self, keypoints, attention_mask):
-        expected = self.config.sign_mae_config.num_keypoints, self.config.sign_mae_config.num_channels
-        if keypoints.ndim != 4 or tuple(keypoints.shape[2:]) != expected or not keypoints.shape[1]:
-            raise ValueError(
-                f"Found keypoints of shape {tuple(keypoints.shape)}, expected (clips, frames, {expected[0]}, {expected[1]}) of layout "
-                f"{self.config.layout!r}, frames at least 1."
-            )
-        if attention_mask is None:
-            attention_mask = torch.ones(keypoints.shape[:2], dtype=torch.long, device=keypoints.device)
-        keypoints, attention_mask = keypoints[:, :: self.config.frame_stride], attention_mask[:, :: self.config.frame_stride]
-        real = attention_mask.bool()
-        frames = self.frame_norm(keypoints[real][:, None])  # padding has no part in the norm
-        tokens = self.projection(frames.flatten(1))
-        return tokens.new_zeros(*real.shape, tokens.shape[-1]).index_put((real,), tokens), attention_mask
 
     # --- Losses of the baselines --------------------------------------------------------------------------------------------------
 
@@ -311,14 +272,8 @@ class SignToText(UniGloRPreTrainedModel, GenerationMixin):
 
     # --- What is trained ----------------------------------------------------------------------------------------------------------
 
-    def train(self, mode=True):
-        super().train(mode)
-        self._freeze()  # here, since from_pretrained makes parameters anew and ends with eval()
-        return self
-
     def _freeze(self):
-        if self.config.sign_encoder == "segments" and self.config.freeze_sign_mae:
-            self.sign_mae.requires_grad_(False).eval()
+        super()._freeze()
         if self.config.freeze_text_model:
             self.text_model.requires_grad_(False).eval()
         if self.config.lora_rank:
