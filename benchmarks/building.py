@@ -1,13 +1,12 @@
 """Building a data set, and drawing segments from what was built.
 
-    python -m benchmarks.building
+    python -m benchmarks.run build_memory built_segments
 
 `build_memory` builds a corpus of OpenPose folders and one of ten times the clips, each in a process of its own, and compares their
 highest resident size. `built_segments` draws random 15-frame segments from a built data set, through the training loader and by
 `dataset[i]` and a slice.
 """
 
-import json
 import multiprocessing
 import tempfile
 from pathlib import Path
@@ -108,9 +107,3 @@ def built_segments(device, rounds, num_clips=1000, batch_size=64):
             "unit": "segments/s",
         }
     ]
-
-
-if __name__ == "__main__":
-    for benchmark in (build_memory, built_segments):
-        for result in benchmark("cpu", 5):
-            print(json.dumps({"name": benchmark.__name__} | result))

@@ -31,8 +31,9 @@ from datasets_scripts.schema import features
 from modeling_unigloR import KeypointProcessor, SignMAE, SignMAEConfig, SignMAEEncoderModel
 from train import pretrain, train_recognition
 from train.arguments import declared_fields
+from train.clips import LabelledClips
+from train.evaluate_recognition import mean_latents, recognise
 from train.metrics.recognition import confusion_matrix, draw_confusion, nearest_class_mean, recognition_scores, top1_interval
-from train.train_recognition import LabelledClips, mean_latents, recognise
 
 FPS = 25.0
 NUM_RESAMPLED = 16  # frames of each clip that the keypoint floor compares

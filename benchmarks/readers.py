@@ -1,6 +1,6 @@
 """Reading keypoint files: ours against pose-format, by turns, on the same files.
 
-    python -m benchmarks.readers
+    python -m benchmarks.run openpose_json pose_file --rounds 15
 
 `openpose_json` reads a clip as OpenPose writes it, a file for each frame, against `load_openpose_directory`; `pose_file` takes a
 whole Holistic `.pose` to the model's points, against pose-format's masked arrays and the same mapping.
@@ -50,13 +50,13 @@ def write_pose(path, num_frames=300, seed=0):
         Pose(PoseHeader(0.2, PoseHeaderDimensions(640, 480, 0), components), NumPyPoseBody(25.0, points, confidence)).write(file)
 
 
-def openpose_json(device, rounds):
+def openpose_json(device, rounds, num_frames=NUM_FRAMES):
     from pose_format.utils.openpose import load_openpose_directory
 
     with tempfile.TemporaryDirectory() as folder:
-        write_openpose(Path(folder))
+        write_openpose(Path(folder), num_frames)
         row = compare(lambda: read_keypoints(folder), lambda: load_openpose_directory(folder), rounds)
-    return [{"case": f"a clip of {NUM_FRAMES} frames"} | row | {"frames_per_second": round(NUM_FRAMES / row["ours"])}]
+    return [{"case": f"a clip of {num_frames} frames"} | row | {"frames_per_second": round(num_frames / row["ours"])}]
 
 
 def pose_file(device, rounds, num_frames=300):
@@ -76,9 +76,3 @@ def pose_file(device, rounds, num_frames=300):
 
         row = compare(ours, reference, rounds)
     return [{"case": f"{num_frames} frames of 576 points to 73"} | row | {"frames_per_second": round(num_frames / row["ours"])}]
-
-
-if __name__ == "__main__":
-    for benchmark in (openpose_json, pose_file):
-        for result in benchmark("cpu", 15):
-            print(json.dumps({"name": benchmark.__name__, "unit": "s"} | result))

@@ -1,14 +1,13 @@
 """Drawing a clip: ours against matplotlib's FuncAnimation.
 
     pip install matplotlib    # the reference; its MP4 also needs the program ffmpeg
-    python -m benchmarks.rendering
+    python -m benchmarks.run rendering
 
 Both sides draw the same 100 frames of moving keypoints, in the same colours and on as many pixels, by turns in one process. The
 reference is matplotlib at its best: one `LineCollection` whose segments are replaced, no axes. What needs no picture of each frame
 (SVG, HTML) is set against the faster of matplotlib's writers, the rest against the writer of the same format.
 """
 
-import json
 import tempfile
 from pathlib import Path
 
@@ -76,8 +75,3 @@ def matplotlib_animation(clip, path, size):
     lines = axes.add_collection(LineCollection(clip[0, edges], colors=[COLORS[part] for part in parts], linewidths=widths))
     animation = FuncAnimation(figure, lambda frame: (lines.set_segments(clip[frame, edges]),), frames=len(clip))
     animation.save(path, writer="pillow" if path.suffix == ".gif" else "ffmpeg", fps=FPS, dpi=dpi)
-
-
-if __name__ == "__main__":
-    for row in rendering("cpu", 5):
-        print(json.dumps(row))

@@ -2,8 +2,8 @@
 
     python -m benchmarks.run [name ...] [--device cpu|cuda] [--rounds 5] [--json FILE]    # results of other names in FILE stay
 
-Names: graph_convolution, pretrain_step, encode_sequence, segments, growth, keypoint_processor, fingerspelling; all of them by
-default. Results that are kept stand in `benchmarks/results/`; `python -m benchmarks.table` prints them for the README.
+All names by default; --help lists them. Results that are kept stand in `benchmarks/results/`; `python -m benchmarks.table` prints them
+for the README.
 """
 
 import argparse
@@ -15,8 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.building import build_memory, built_segments
 from benchmarks.measure import compare, growth_exponent, machine, peak_memory, timed
+from benchmarks.readers import openpose_json, pose_file
 from benchmarks.reference import ReferenceGraphConv, ReferenceTemporalConv, reference_sign_mae
+from benchmarks.rendering import rendering
 from modeling_unigloR import KeypointProcessor, SignMAE, SignMAEConfig
 from modeling_unigloR.modeling_layers_uniglor import ChannelTopologyGraphConv, MultiScaleTemporalConv
 
@@ -270,13 +273,16 @@ def fingerspelling(device, rounds):
 
 BENCHMARKS = {
     function.__name__: function
-    for function in (graph_convolution, pretrain_step, encode_sequence, segments, growth, keypoint_processor, fingerspelling)
-}
+    for function in (
+        graph_convolution, pretrain_step, encode_sequence, segments, growth, keypoint_processor, fingerspelling,
+        rendering, openpose_json, pose_file, build_memory, built_segments,
+    )
+}  # fmt: skip
 
 
 def parse(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="name", help="by default all")
+    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(BENCHMARKS)}; by default all")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", metavar="FILE", help="write the results there too")

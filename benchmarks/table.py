@@ -10,29 +10,52 @@ from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parents[1] / "README.md"
+RENDERING_AND_DATA = ("rendering", "openpose_json", "pose_file", "build_memory", "built_segments")  # names of `benchmarks.run`
 TEXT_SCORES = ("bleu1", "bleu4", "rouge_l", "chrf", "wer")
 
 
 def speed():
-    """One table for each results file that `benchmarks.run` wrote, in order of their names."""
+    """The models' and the training's, one table for each results file that `benchmarks.run` wrote."""
+    return _benchmarks(lambda name: name not in RENDERING_AND_DATA, "memory, reference / ours")
+
+
+def rendering_and_data():
+    """The same of drawing, reading and building."""
+    return _benchmarks(lambda name: name in RENDERING_AND_DATA, "size, reference / ours")
+
+
+def _benchmarks(wanted, last_column):
     tables = []
     for path in sorted(RESULTS.glob("run-*.json")):
         report = json.loads(path.read_text(encoding="utf-8"))
+        rows = [row for row in report["results"] if wanted(row["name"])]
+        if not rows:
+            continue
         lines = [
             f"{report['device']}, {report['threads']} threads, torch {report['torch']}, {report['date']}:",
             "",
-            "| benchmark | case | ours | reference | ratio | memory, reference / ours |",
+            f"| benchmark | case | ours | reference | ratio | {last_column} |",
             "| --- | --- | --- | --- | --- | --- |",
         ]
-        for row in report["results"]:
+        for row in rows:
             ours, reference = (f"{_number(row[side])} {row['unit']}" if side in row else "" for side in ("ours", "reference"))
-            memory = f"{row['reference_mib']:.0f} / {row['ours_mib']:.0f} MiB = {row['memory_ratio']}" if "memory_ratio" in row else ""
-            if "memory_exponent" in row:
-                memory = f"exponent {row['memory_exponent']}"
             ratio = _number(row["ratio"]) if "ratio" in row else ""
-            lines.append(f"| {row['name']} | {row['case']} | {ours} | {reference} | {ratio} | {memory} |")
+            lines.append(f"| {row['name']} | {row['case']} | {ours} | {reference} | {ratio} | {_size(row)} |")
         tables.append("\n".join(lines))
     return "\n\n".join(tables)
+
+
+def _size(row):
+    """Of memory or of a file, whatever a row holds of it."""
+    if "memory_ratio" in row:
+        return f"{row['reference_mib']:.0f} / {row['ours_mib']:.0f} MiB = {row['memory_ratio']}"
+    if "memory_exponent" in row:
+        return f"exponent {row['memory_exponent']}"
+    if "mib" in row:
+        return f"{' / '.join(map(str, row['mib']))} MiB"
+    if "reference_kib" in row:
+        return f"{row['reference_kib']:.0f} / {row['kib']:.0f} KiB"
+    return f"{row['kib']:.0f} KiB" if "kib" in row else ""
 
 
 def rendered_phoenix():
@@ -52,13 +75,15 @@ def rendered_phoenix():
     return "\n".join(lines)
 
 
-TABLES = {"benchmarks": speed, "rendered PHOENIX14T": rendered_phoenix}
+TABLES = {"benchmarks": speed, "rendering and data": rendering_and_data, "rendered PHOENIX14T": rendered_phoenix}
 
 
 def with_tables(readme):
-    """The README's text with what stands between its markers replaced."""
+    """The README's text with what stands between its markers replaced; a table without markers is left out."""
     for name, table in TABLES.items():
         start, end = f"<!-- {name}: python -m benchmarks.table --write -->", f"<!-- /{name} -->"
+        if start not in readme:
+            continue
         before, rest = readme.split(start)
         readme = f"{before}{start}\n\n{table()}\n\n{end}{rest.split(end)[1]}"
     return readme

@@ -16,7 +16,6 @@ import collections
 import concurrent.futures
 import hashlib
 import importlib
-import importlib.metadata
 import json
 import multiprocessing
 import os
@@ -28,7 +27,10 @@ from typing import NamedTuple
 
 from datasets.arrow_writer import ParquetWriter
 from filelock import FileLock
+from huggingface_hub.errors import HTTPError
 from tqdm import tqdm
+
+from modeling_unigloR.configuration_uniglor import VERSION
 
 from .corpus import Corpus, list_corpus, read_rows, row_shape, sources_hash
 from .extract import write_json
@@ -209,7 +211,7 @@ def build(name, data_dir, output_dir, layout=None, num_proc=1, dry_run=False, st
     staging = output_dir / ".unfinished"
     if dry_run:
         shards = [Shard(corpus, sources, shape, layout, strict, None) for sources in chunks]
-        return _audit(corpus, facts, listing, shards, build_shards(shards, num_proc))
+        return _audit(corpus, facts, listing, shards, build_shards(shards, num_proc), data_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     lock = output_dir / ".lock"
     with FileLock(lock):  # of two builds into one folder, the second waits and finds the work done
@@ -221,7 +223,7 @@ def build(name, data_dir, output_dir, layout=None, num_proc=1, dry_run=False, st
                 Shard(corpus, sources, shape, layout, strict, staging / f"{sources_hash(corpus, sources, layout, shape)}.parquet")
                 for sources in chunks
             ]
-            audit = _audit(corpus, facts, listing, shards, build_shards(shards, num_proc))
+            audit = _audit(corpus, facts, listing, shards, build_shards(shards, num_proc), data_dir)
             _check_strict(strict, audit["left_out"])
             _make_ready(corpus, shards, audit, staging)
             _publish(staging, output_dir)
@@ -284,7 +286,7 @@ def _publish(staging, output_dir):
             os.replace(staging / "ready" / name, output_dir / name)
 
 
-def _audit(corpus, facts, listing, shards, reports):
+def _audit(corpus, facts, listing, shards, reports, data_dir):
     left_out = listing.left_out + [entry for report in reports for entry in report["left_out"]]
     gone = {entry["id"] for report in reports for entry in report["left_out"]}
     splits = {split: collections.Counter() for split in corpus.published}
@@ -310,9 +312,22 @@ def _audit(corpus, facts, listing, shards, reports):
         "splits": splits,
         "kinds_of_files": dict(sorted(kinds.items())),
         "labels": listing.labels,
-        "left_out": left_out,
-        "doubtful": listing.doubtful,
+        "left_out": _without_folders(left_out, listing.sources, data_dir),
+        "doubtful": _without_folders(listing.doubtful, listing.sources, data_dir),
     }
+
+
+def _without_folders(entries, sources, data_dir):
+    """Entries whose reasons name no folder of this machine: a file below `data_dir` by the way from there, another by its name."""
+    parents = {source.id: os.path.dirname(source.path) for source in sources}
+    cleaned = []
+    for entry in entries:
+        reason = entry["reason"]
+        for folder in (str(data_dir), parents.get(entry["id"], "")):
+            if os.path.isabs(folder):
+                reason = reason.replace(os.path.join(folder, ""), "")
+        cleaned.append(entry | {"reason": reason})
+    return cleaned
 
 
 def describe(audit):
@@ -382,15 +397,8 @@ Rows are canonical: `id`, `keypoints` (T, {num_points}, {audit["num_channels"]})
 `layout` ({audit["layout"]}), `fps`, `width`, `height`, `text`, `gloss`, `label`, `signer`, `language`. The column "ids" is the
 start of the SHA-256 of a split's sorted ids, one a line. What was left out, and why: `audit.json`.
 
-Built by `python -m datasets_scripts.build {corpus.name}` of uniglor {_version()} from {kinds}.
+Built by `python -m datasets_scripts.build {corpus.name}` of uniglor {VERSION} from {kinds}.
 """
-
-
-def _version():
-    try:
-        return importlib.metadata.version("uniglor")
-    except importlib.metadata.PackageNotFoundError:  # a checkout that is not installed
-        return "(a checkout)"
 
 
 def push_to_hub(output_dir, repo_id):
@@ -467,7 +475,14 @@ def main(argv=None):
         return audit
     print(f"{output_dir}: load_dataset({str(output_dir)!r}); what was left out and why: {output_dir / 'audit.json'}")
     if repo_id:
-        push_to_hub(output_dir, repo_id)
+        try:
+            push_to_hub(output_dir, repo_id)
+        except (OSError, HTTPError) as error:  # HTTPError: of the transport, where nothing answers
+            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            sys.exit(
+                f"{output_dir} is built, but was not uploaded as {repo_id}: {reason} Expected a name below your own or an organisation of "
+                "yours, a token that may write there (`hf auth login` or HF_TOKEN), and a network. The same command then uploads it."
+            )
         print(f"{repo_id}: uploaded, private")
     return audit
 

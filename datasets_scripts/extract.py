@@ -9,6 +9,7 @@ videos that were skipped, with the reason. Both are written whole or not at all.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -56,7 +57,7 @@ def write_parquet(rows, row_features, path):
     """Writes the rows of an iterable as one Parquet file, whole or not at all; returns their number."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unfinished-") as cache:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unfinished-") as cache, _without_bars():
         # A fingerprint of its own: the rows are not a function of the arguments that could be hashed.
         table = datasets.Dataset.from_generator(lambda: iter(rows), row_features, cache_dir=cache, fingerprint=uuid.uuid4().hex)
         num_rows = len(table)
@@ -64,6 +65,18 @@ def write_parquet(rows, row_features, path):
         del table  # it maps a file of the folder that goes
     os.replace(unfinished, path)
     return num_rows
+
+
+@contextlib.contextmanager
+def _without_bars():
+    """The rows show their own progress; that of `datasets` would stand across it."""
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
 
 
 def write_json(content, path):

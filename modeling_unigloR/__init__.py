@@ -6,6 +6,7 @@ Importing this package registers its models with transformers' Auto classes, and
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForSequenceClassification
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .configuration_uniglor import VERSION as __version__
 from .configuration_uniglor import SignMAEConfig, SignRecognitionConfig, SignToTextConfig, TextToSignConfig
 from .keypoint_processing_uniglor import Calibration, KeypointProcessor, ProcessedClip, map_layout
 from .keypoint_readers_uniglor import KeypointClip, clip_from_array, read_keypoints, read_skels
@@ -15,7 +16,7 @@ from .modeling_sign_mae import SignMAE, SignMAEDecoderModel, SignMAEEncoderModel
 from .modeling_sign_recognition import SignRecognition
 from .modeling_sign_to_text import SignToText, SignToTextOutput
 from .modeling_text_to_sign import GeneratedSigning, LengthRegulator, TextToSign, TextToSignOutput
-from .pipelines_uniglor import SignRecognitionPipeline, SignToTextPipeline, TextToSignPipeline
+from .pipelines_uniglor import SignFeatureExtractionPipeline, SignRecognitionPipeline, SignToTextPipeline, TextToSignPipeline
 from .streaming_uniglor import SignToTextStreamer
 
 for config, model in (
@@ -28,9 +29,13 @@ for config, model in (
     AutoModel.register(config, model)
     AutoFeatureExtractor.register(config, KeypointProcessor)
 AutoModelForSequenceClassification.register(SignRecognitionConfig, SignRecognition)
-PIPELINE_REGISTRY.register_pipeline("sign-to-text", pipeline_class=SignToTextPipeline, pt_model=AutoModel, type="multimodal")
-PIPELINE_REGISTRY.register_pipeline("text-to-sign", pipeline_class=TextToSignPipeline, pt_model=AutoModel, type="text")
-PIPELINE_REGISTRY.register_pipeline("sign-recognition", pipeline_class=SignRecognitionPipeline, pt_model=AutoModel, type="multimodal")
+for task, pipeline, reads in (
+    ("sign-to-text", SignToTextPipeline, "multimodal"),
+    ("text-to-sign", TextToSignPipeline, "text"),
+    ("sign-recognition", SignRecognitionPipeline, "multimodal"),
+    ("sign-feature-extraction", SignFeatureExtractionPipeline, "multimodal"),
+):
+    PIPELINE_REGISTRY.register_pipeline(task, pipeline_class=pipeline, pt_model=AutoModel, type=reads)
 
 __all__ = [
     "LAYOUTS",
@@ -41,6 +46,7 @@ __all__ = [
     "KeypointProcessor",
     "LengthRegulator",
     "ProcessedClip",
+    "SignFeatureExtractionPipeline",
     "SignMAE",
     "SignMAEConfig",
     "SignMAEDecoderModel",
@@ -58,6 +64,7 @@ __all__ = [
     "TextToSignConfig",
     "TextToSignOutput",
     "TextToSignPipeline",
+    "__version__",
     "adjacency",
     "clip_from_array",
     "keypoint_weights",

@@ -2,19 +2,40 @@
 
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
+from transformers.utils import logging
 
 from .keypoints_uniglor import get_layout, layout_hash
 
+VERSION = "0.1.0"  # of the package: here, since this file travels with every checkpoint
+
+logger = logging.get_logger(__name__)
+
 
 class UniGloRConfig(PreTrainedConfig):
-    """What every configuration of this package does: check its values with `_validate`, and travel without its pipeline's path."""
+    """What every configuration of this package does: check its values with `_validate`, say what made it, and travel without its
+    pipeline's path.
+
+    Attributes:
+        uniglor_version: of the package that made the configuration, through every load and save; None where it was written before
+            configurations said so.
+    """
 
     def __post_init__(self, **kwargs):
+        # What was saved has a model_type: without a version there, nobody knows which it was.
+        self.uniglor_version = kwargs.pop("uniglor_version", None if "model_type" in kwargs else VERSION)
+        self._warn_of_newer_version()  # before the checks, which may not know its values
         if not __name__.startswith("transformers_modules."):
             # Installed, the registered pipeline serves this checkpoint: no remote code is asked for.
             kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
         self._validate()
+
+    def _warn_of_newer_version(self):
+        if self.uniglor_version is not None and _major(self.uniglor_version) > _major(VERSION):
+            logger.warning(
+                f"This {type(self).__name__} was made by uniglor {self.uniglor_version}, and this is uniglor {VERSION}: its values may "
+                "mean something else here. Upgrade the package, or load it where the package is not installed, with trust_remote_code=True."
+            )
 
     def _validate(self):
         pass
@@ -27,6 +48,13 @@ class UniGloRConfig(PreTrainedConfig):
         for field in fields:
             if getattr(self, field) < minimum:
                 raise ValueError(f"{field}={getattr(self, field)!r} must be at least {minimum}.")
+
+
+def _major(version):
+    try:
+        return int(str(version).split(".")[0])
+    except ValueError as error:
+        raise ValueError(f"uniglor_version={version!r} must be a version such as {VERSION!r}.") from error
 
 
 class SignMAEConfig(UniGloRConfig):

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from .keypoint_processing_uniglor import RELATIVE_LIMIT
-from .keypoints_uniglor import POSE178_MESH, SOURCE_LAYOUTS, get_source_layout
+from .keypoints_uniglor import LAYOUTS, POSE178_MESH, SOURCE_LAYOUTS, get_source_layout
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".webm", ".mkv")
 MAX_MISSING_FRAMES = 10_000  # between two numbered files; a wider gap is a numbering of another kind
@@ -326,6 +326,7 @@ def detections_over_time(numbers, owner, points, confidence, width=None):
 _HOLISTIC = ("POSE_LANDMARKS", "FACE_LANDMARKS", "LEFT_HAND_LANDMARKS", "RIGHT_HAND_LANDMARKS")
 _OPENPOSE = ("pose_keypoints_2d", "face_keypoints_2d", "hand_left_keypoints_2d", "hand_right_keypoints_2d")
 _WHOLEBODY = ("BODY", "FACE", "LEFT_HAND", "RIGHT_HAND")
+_RENDERED = ("POSE", "FACE", "LEFT_HAND", "RIGHT_HAND")  # what rendering_uniglor.to_pose writes: the parts of a layout of ours
 _POSE_FILES = {  # components of a header, in our order -> their numbers of points -> our layout
     _HOLISTIC: {
         (33, 468, 21, 21): "mediapipe543",
@@ -344,6 +345,11 @@ _POSE_FILES = {  # components of a header, in our order -> their numbers of poin
     tuple(f"{part}_136" for part in _WHOLEBODY): {(26, 68, 21, 21): "wholebody133"},
     tuple(f"{part}_133" for part in _WHOLEBODY): {(23, 68, 21, 21): "wholebody133"},
     _WHOLEBODY: {(23, 68, 21, 21): "wholebody133"},
+    _RENDERED: {(8, 19, 23, 23): "uniglor73"},
+}
+_POINT_NAMES = {  # of components whose numbers of points do not tell them from those of other programs
+    "pose178": {"FACE_LANDMARKS": tuple(map(str, POSE178_MESH))},
+    "uniglor73": {name: LAYOUTS["uniglor73"].names[span] for name, span in zip(_RENDERED, LAYOUTS["uniglor73"].parts.values())},
 }
 # Layouts near COCO-WholeBody, and where each of its 133 points is in them. OpenPose's 135 have the wrists (9, 10) once, as roots
 # of the hands too, neck and head top after the body, and two pupils after the face; AlphaPose's 136 have head top, neck and pelvis
@@ -375,13 +381,13 @@ def _read_pose(path, layout, width, height, fps):
     family = next((names for names in _POSE_FILES if names[0] in components), None)
     sizes = tuple(len(components[name].points) if name in components else 0 for name in family or ())
     found = _POSE_FILES[family].get(sizes) if family else None
-    if found == "pose178" and tuple(components["FACE_LANDMARKS"].points) != tuple(map(str, POSE178_MESH)):
+    if any(tuple(components[name].points) != points for name, points in _POINT_NAMES.get(found, {}).items()):
         found = None
     if found is None:
         have = ", ".join(f"{name} ({len(component.points)})" for name, component in components.items())
         raise ValueError(
             f"{path}: unknown points: {have}. Expected MediaPipe Holistic (whole, reduced to 178, or without the face), OpenPose, "
-            "AlphaPose or COCO-WholeBody, as pose-format writes them."
+            "AlphaPose or COCO-WholeBody, as pose-format writes them, or what to_pose wrote."
         )
     data, confidence = (np.ma.getdata(values) for values in (pose.body.data, pose.body.confidence))  # (T, people, K, ...)
     order = _pose_file_order(components, family)

@@ -1,6 +1,6 @@
-"""Pipelines: `pipeline("sign-to-text", model=DIR)`, `pipeline("text-to-sign", model=DIR)`, `pipeline("sign-recognition", model=DIR)`.
+"""Pipelines: `pipeline(TASK, model=DIR)` for sign-to-text, text-to-sign, sign-recognition and sign-feature-extraction.
 
-Shapes: T frames, S segments (or frames that are read), K keypoints, C channels, L text tokens or labels.
+Shapes: T frames, S segments (or frames that are read), K keypoints, C channels, L text tokens or labels, D size of a latent.
 """
 
 import os
@@ -24,7 +24,7 @@ NECK_PLACE = 0.5, 0.42  # of width and height
 class ClipPipeline(Pipeline):
     """What the pipelines that read clips share: which models and processors they take, and the way from a clip to a batch."""
 
-    model_type = script = None  # of the models, and what trains them
+    task_name = model_type = script = None  # the registered name, the models' type, and what trains them
 
     _load_feature_extractor = True
     _load_processor = False
@@ -36,18 +36,19 @@ class ClipPipeline(Pipeline):
         config = self.model.config
         if getattr(config, "model_type", None) != self.model_type:
             raise ValueError(
-                f"pipeline({self.model_type.replace('_', '-')!r}) found a model of type {config.model_type!r}, expected "
-                f"{self.model_type!r}: a folder that {self.script} wrote."
+                f"pipeline({self.task_name!r}) found a model of type {config.model_type!r}, expected {self.model_type!r}: a folder that "
+                f"{self.script} wrote."
             )
         if self.feature_extractor.layout != config.layout:
             raise ValueError(
                 f"The keypoint processor gives layout {self.feature_extractor.layout!r}, but the model reads {config.layout!r}. "
                 "Use the processor that was saved with the model."
             )
-        if self.feature_extractor.num_channels != config.sign_mae_config.num_channels:
+        num_channels = getattr(config, "sign_mae_config", config).num_channels
+        if self.feature_extractor.num_channels != num_channels:
             raise ValueError(
-                f"The keypoint processor gives {self.feature_extractor.num_channels} channels, but the model reads "
-                f"{config.sign_mae_config.num_channels}. Use the processor that was saved with the model."
+                f"The keypoint processor gives {self.feature_extractor.num_channels} channels, but the model reads {num_channels}. Use "
+                "the processor that was saved with the model."
             )
 
     def preprocess(self, inputs, **parameters):
@@ -78,7 +79,7 @@ class SignToTextPipeline(ClipPipeline):
             and `seconds` (S, 2), the start and end of what each column saw (frames where the rate is not known).
     """
 
-    model_type, script = "sign_to_text", "train/train_sign_to_text.py"
+    task_name, model_type, script = "sign-to-text", "sign_to_text", "train/train_sign_to_text.py"
 
     _load_tokenizer = True
     _pipeline_calls_generate = True
@@ -138,15 +139,12 @@ class SignToTextPipeline(ClipPipeline):
         }
         if "cross" in outputs:
             num_inputs, num_frames = int(outputs["input_mask"][0].sum()), int(outputs["num_frames"][0])
-            times = outputs["frame_times"][0, :num_frames].numpy()
-            step = float(np.median(np.diff(times))) if num_frames > 1 else 0.0
-            bounds = np.append(times, times[-1] + step)  # where each frame starts, and where the last ends
-            frames = self.model.input_frames(num_inputs).numpy().clip(0, num_frames)
+            times, frames = outputs["frame_times"][0, :num_frames].numpy(), self.model.input_frames(num_inputs).numpy()
             answer["attentions"] = {
                 "tokens": self.tokenizer.convert_ids_to_tokens(ids.tolist()),
                 "cross": outputs["cross"][0, :, :, : len(ids), :num_inputs].float().numpy(),
                 "encoder": outputs["encoder"][0, :, :, :num_inputs, :num_inputs].float().numpy(),
-                "seconds": bounds[frames],
+                "seconds": span_seconds(times, frames),
             }
         return answer
 
@@ -159,7 +157,7 @@ class SignRecognitionPipeline(ClipPipeline):
         score: its probability among the labels that the model knows; that a clip shows none of them is not among the answers.
     """
 
-    model_type, script = "sign_recognition", "train/train_recognition.py"
+    task_name, model_type, script = "sign-recognition", "sign_recognition", "train/train_recognition.py"
 
     _load_tokenizer = False
     _pipeline_calls_generate = False
@@ -193,6 +191,62 @@ class SignRecognitionPipeline(ClipPipeline):
             {"label": self.model.config.id2label[label], "score": score}
             for score, label in zip(best.values.tolist(), best.indices.tolist())
         ]
+
+
+class SignFeatureExtractionPipeline(ClipPipeline):
+    """Gives the latents of clips: what SignMAE, trained without labels, makes of every window of signing.
+
+    A clip is whatever `SignToTextPipeline` takes. Returns for each clip a dict:
+        latents: (S, D) float32, standardised over the data that the SignMAE was trained on.
+        start, end: lists of S seconds, what each of them saw (frames where the rate is not known).
+    """
+
+    task_name, model_type, script = "sign-feature-extraction", "sign_mae", "train/pretrain.py"
+
+    _load_tokenizer = False
+    _pipeline_calls_generate = False
+
+    def __call__(self, inputs, **kwargs):
+        """Encodes one clip, or several.
+
+        Args:
+            inputs: a clip or several, see the class.
+            layout, fps, width, height, confidence, aspect, missing, relative, causal, calibration: of the clip, see
+                `KeypointProcessor.process`; a row's own values come first.
+            stride: frames between the starts of windows; by default the model's `config.stride`.
+            **kwargs: of `Pipeline`, such as batch_size.
+        """
+        return super().__call__(inputs, **kwargs)
+
+    def _sanitize_parameters(self, stride=None, **clip):
+        if unknown := sorted(set(clip) - set(CLIP_PARAMETERS)):
+            raise ValueError(f"Unknown argument {', '.join(unknown)}. Expected stride, or of the clip: {', '.join(CLIP_PARAMETERS)}.")
+        if stride is not None and (not isinstance(stride, int) or stride < 1):
+            raise ValueError(f"Found stride={stride!r}, expected an int of at least 1.")
+        chosen = {} if stride is None else {"stride": stride}
+        return clip, chosen, chosen
+
+    def _forward(self, model_inputs, stride=None):
+        attention_mask = model_inputs["attention_mask"]
+        latents, latent_mask = self.model.encode_sequence(model_inputs["keypoints"], attention_mask, stride)
+        return {
+            "latents": latents,
+            "num_segments": latent_mask.sum(1),
+            "frame_times": model_inputs["frame_times"],
+            "num_frames": attention_mask.sum(1),
+        }
+
+    def postprocess(self, outputs, stride=None):
+        config = self.model.config
+        num_segments, num_frames = int(outputs["num_segments"][0]), int(outputs["num_frames"][0])
+        first = np.arange(num_segments) * (config.stride if stride is None else stride)
+        frames = np.stack([first, first + config.window_size], axis=1)
+        seconds = span_seconds(outputs["frame_times"][0, :num_frames].numpy(), frames)
+        return {
+            "latents": outputs["latents"][0, :num_segments].float().numpy(),
+            "start": seconds[:, 0].tolist(),
+            "end": seconds[:, 1].tolist(),
+        }
 
 
 class TextToSignPipeline(Pipeline):
@@ -283,6 +337,21 @@ class TextToSignPipeline(Pipeline):
             "fps": self.feature_extractor.fps,
             "layout": self.model.config.layout,
         }
+
+
+def span_seconds(frame_times, frames):
+    """Start and end of spans of frames, in the unit of the frames' times.
+
+    Args:
+        frame_times: (T,) where each frame starts, as `KeypointProcessor.process` gives them.
+        frames: (S, 2) int, the first frame of each span and the one after its last; beyond the clip is its end.
+
+    Returns:
+        (S, 2) float64.
+    """
+    step = float(np.median(np.diff(frame_times))) if len(frame_times) > 1 else 0.0
+    bounds = np.append(frame_times, frame_times[-1] + step)  # where each frame starts, and where the last ends
+    return bounds[frames.clip(0, len(frame_times))]
 
 
 def as_clip(inputs, parameters):

@@ -119,19 +119,20 @@ def _input_size(model):
     return tuple(int(size) for size in model.session.get_inputs()[0].shape[2:4])
 
 
-def extract_video(path, extractor=None, progress=False):
+def extract_video(path, extractor=None, progress=False, max_seconds=None):
     """Estimates the keypoints of the one person in a video who signs: the most central and confident, followed by overlap.
 
     Args:
         path: a video file that FFmpeg reads; its rotation mark is obeyed.
         extractor: a `HolisticExtractor` (by default a new one) or an `RTMPoseExtractor`, which serves many videos.
         progress: whether to show a bar.
+        max_seconds: longer videos are refused, before a frame is looked at where the file says how long it is.
 
     Returns:
         `KeypointClip` in pixels, with the size and the frame rate of the video; a frame without a person is NaN.
 
     Raises:
-        FileNotFoundError, ValueError: no such file; not a video, one without frames, or one that shows nobody.
+        FileNotFoundError, ValueError: no such file; not a video, one without frames, one that is too long, or one that shows nobody.
     """
     path = Path(path)
     if not path.exists():
@@ -150,8 +151,11 @@ def extract_video(path, extractor=None, progress=False):
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             rate = stream.average_rate
+            _check_seconds(path, (container.duration or 0) / av.time_base, max_seconds)
             frames = tqdm(container.decode(stream), path.name, stream.frames or None, unit="frame", disable=not progress)
             for number, frame in enumerate(frames):
+                known = times and None not in (times[0], frame.time)
+                _check_seconds(path, frame.time - times[0] if known else number / float(rate or 25), max_seconds)
                 image = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
                 size = size or (image.shape[1], image.shape[0])
                 found, scores = extractor(np.ascontiguousarray(image))
@@ -169,6 +173,11 @@ def extract_video(path, extractor=None, progress=False):
         range(len(times)), owner, np.concatenate(keypoints), np.concatenate(confidence), width=size[0]
     )
     return KeypointClip(keypoints, confidence, extractor.layout, _frame_rate(rate, times), *size)
+
+
+def _check_seconds(path, seconds, max_seconds):
+    if max_seconds is not None and seconds > max_seconds:
+        raise ValueError(f"{path}: a video of more than {max_seconds} s, which is the most that is read here. Cut it.")
 
 
 def _frame_rate(rate, times):

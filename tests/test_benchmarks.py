@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from benchmarks import run, table
+from benchmarks import building, readers, rendering, run, table
 from benchmarks.measure import by_turns, growth_exponent
 from benchmarks.reference import ReferenceGraphConv, ReferenceTemporalConv, reference_sign_mae
 
@@ -67,6 +67,52 @@ def test_a_benchmark_that_does_not_fit_into_memory_ends_in_one_line(monkeypatch)
 def test_the_readmes_tables_are_those_of_the_results():
     readme = table.README.read_text(encoding="utf-8")
     assert table.with_tables(readme) == readme, "run python -m benchmarks.table --write"
+
+
+def test_rendering_and_data_have_a_table_of_their_own(tmp_path, monkeypatch):
+    rows = [
+        {"name": "growth", "unit": "growth exponent", "case": "g", "ours": 1.0, "memory_exponent": 0.2},
+        {"name": "rendering", "unit": "s", "case": "GIF", "ours": 0.5, "reference": 2.0, "ratio": 4.0, "kib": 30.4, "reference_kib": 91.0},
+        {"name": "build_memory", "unit": "times", "case": "10 clips over 1", "ours": 1.01, "mib": [400, 404]},
+    ]
+    facts = {"device": "a CPU", "threads": 2, "torch": "2", "date": "2026-01-01", "results": rows}
+    (tmp_path / "run-cpu.json").write_text(json.dumps(facts))
+    monkeypatch.setattr(table, "RESULTS", tmp_path)
+    assert table.speed().splitlines()[4:] == ["| growth | g | 1 growth exponent |  |  | exponent 0.2 |"]
+    assert table.rendering_and_data().splitlines()[4:] == [
+        "| rendering | GIF | 0.5 s | 2 s | 4 | 91 / 30 KiB |",
+        "| build_memory | 10 clips over 1 | 1.01 times |  |  | 400 / 404 MiB |",
+    ]
+    facts["results"] = rows[:1]
+    (tmp_path / "run-cpu.json").write_text(json.dumps(facts))
+    assert table.rendering_and_data() == ""
+
+
+def test_rendering_is_timed_by_its_name(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(rendering, "NUM_FRAMES", 3)
+    written = run.main(["rendering", "--rounds", "1", "--json", str(tmp_path / "r.json")])["results"]
+    assert {row["name"] for row in written} == {"rendering"} and len(written) >= 3
+    assert all(row["ratio"] > 0 and row["kib"] > 0 for row in written)
+
+
+def test_reading_is_timed_for_frames_that_were_written():
+    pytest.importorskip("pose_format")
+    for benchmark in (readers.openpose_json, readers.pose_file):
+        (row,) = benchmark("cpu", 1, num_frames=2)
+        assert "2 frames" in row["case"] and row["ours"] > 0 and row["frames_per_second"] > 0
+
+
+def test_memory_of_builds_is_compared_between_a_corpus_and_ten_of_it(monkeypatch):
+    counted = []
+    monkeypatch.setattr(building, "peak_of_build", lambda data_dir, output_dir: counted.append(len(list(data_dir.iterdir()))) or 100)
+    (row,) = building.build_memory("cpu", 1, num_clips=2)
+    assert counted == [2, 20] and row["ours"] == 1 and row["mib"] == [100, 100]
+
+
+def test_segments_are_drawn_from_a_data_set_that_was_built():
+    (row,) = building.built_segments("cpu", 1, num_clips=4, batch_size=2)
+    assert row["unit"] == "segments/s" and row["ratio"] > 0
 
 
 def test_unknown_names_and_a_missing_gpu_get_one_clear_line(capsys):

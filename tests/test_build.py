@@ -236,6 +236,31 @@ def test_a_split_whose_clips_all_fail_is_absent_not_empty(clips, tmp_path):
     assert audit["splits"]["validation"]["clips"] == 0 and set(load(tmp_path / "out", tmp_path)) == {"train", "test"}
 
 
+def test_an_audit_names_no_folder_of_the_machine_that_built_it(tmp_path):
+    folder = tmp_path / "my clips"
+    write_clips(folder / "deep", 2, texts=False)
+    (folder / "deep" / "clip_000.npz").write_bytes(b"broken")
+    audit = build("folder", folder, tmp_path / "out")
+    assert audit["left_out"][0]["reason"].startswith("deep/clip_000.npz: not plain numbers")
+    assert str(tmp_path) not in (tmp_path / "out" / "audit.json").read_text()
+
+
+def test_an_audit_calls_a_file_from_elsewhere_by_its_name(tmp_path):
+    corpus, keypoints = tmp_path / "phoenix", tmp_path / "elsewhere"
+    (corpus / "annotations/manual").mkdir(parents=True)
+    for name in ("train", "dev", "test"):
+        lines = "name|video|start|end|speaker|orth|translation\n" + "".join(
+            f"{name}-{clip}|-|-1|-1|Signer01|REGEN|regen .\n" for clip in ("good", "broken")
+        )
+        (corpus / f"annotations/manual/PHOENIX-2014-T.{name}.corpus.csv").write_text(lines)
+        write_clips(keypoints / name, 1, texts=False)
+        (keypoints / name / "clip_000.npz").rename(keypoints / name / f"{name}-good.npz")
+        (keypoints / name / f"{name}-broken.npz").write_bytes(b"broken")
+    audit = build("phoenix14t", corpus, tmp_path / "out", keypoints_dir=keypoints)
+    assert [entry["reason"].split(":")[0] for entry in audit["left_out"]] == ["train-broken.npz", "dev-broken.npz", "test-broken.npz"]
+    assert str(tmp_path) not in (tmp_path / "out" / "audit.json").read_text()
+
+
 def test_nothing_usable_is_an_error_with_the_first_reasons(tmp_path):
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips" / "a.json").write_text('{"people": [')

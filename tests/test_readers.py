@@ -10,7 +10,7 @@ import pytest
 from benchmarks.readers import write_openpose, write_pose
 from datasets_scripts.readers import clip_from_array, follow_person, read_keypoints, read_skels
 from datasets_scripts.schema import check_row
-from modeling_unigloR import KeypointProcessor, map_layout
+from modeling_unigloR import KeypointProcessor, map_layout, rendering_uniglor
 from modeling_unigloR.keypoints_uniglor import LAYOUTS, POSE178_MESH, SOURCE_LAYOUTS, point_index
 
 from .conftest import REAL_DATA, random_signing
@@ -246,6 +246,39 @@ def test_every_layout_that_pose_format_knows_is_read(tmp_path, rng, sizes, layou
     assert (clip.fps, clip.width, clip.height) == (25.0, 640, 480)
     if total == num_points:
         np.testing.assert_array_equal(clip.keypoints, points[:, 0].astype(np.float32))
+
+
+@pytest.mark.parametrize("num_channels", [2, 3])
+def test_what_our_rendering_wrote_is_read_back_exactly(tmp_path, num_channels):
+    pytest.importorskip("pose_format")
+    motion = np.round(random_signing(6, num_channels=num_channels) * 1024) / 1024  # so that pixels are exact in float32
+    motion[0, INDEX["left_elbow"], 0] = 7.5  # a canvas of 1920 pixels, on which the neck's place is whole numbers
+    seen = np.ones(motion.shape[:2], bool)
+    seen[2:, 27:50] = False
+    rendering_uniglor.to_pose((motion, seen), tmp_path / "a.pose", fps=30)
+    clip = read_keypoints(tmp_path / "a.pose")
+    assert (clip.layout, clip.fps, clip.width, clip.height) == ("uniglor73", 30, 1920, 1920)
+    np.testing.assert_array_equal(clip.confidence, seen)
+    in_shoulder_lengths = (clip.keypoints - np.array([960, 832, 0])[:num_channels]) / rendering_uniglor.POSE_SCALE
+    np.testing.assert_array_equal(in_shoulder_lengths[seen], motion[seen])
+
+
+def test_the_processor_takes_a_rendered_file_as_the_motion_that_was_drawn(tmp_path):
+    pytest.importorskip("pose_format")
+    motion, seen = random_signing(40), np.ones((40, 73), bool)
+    seen[5:9, 50:71] = False
+    rendering_uniglor.to_pose((motion, seen), tmp_path / "a.pose")
+    drawn = KeypointProcessor().process(motion, seen.astype(np.float32), layout="uniglor73", fps=25.0)
+    read = KeypointProcessor().process(**vars(read_keypoints(tmp_path / "a.pose")))
+    np.testing.assert_allclose(read.keypoints, drawn.keypoints, atol=1e-5)
+    np.testing.assert_array_equal(read.keypoint_mask, drawn.keypoint_mask)
+
+
+def test_points_of_another_program_in_components_of_our_names_are_not_taken_for_ours(tmp_path, rng):
+    points, confidence = rng.uniform(10, 500, (4, 1, 73, 2)), np.ones((4, 1, 73))
+    sizes = dict(POSE=8, FACE=19, LEFT_HAND=23, RIGHT_HAND=23)
+    with pytest.raises(ValueError, match=r"unknown points: POSE \(8\), FACE \(19\)"):
+        read_keypoints(write_components(tmp_path / "a.pose", sizes, points, confidence))
 
 
 def test_layouts_near_coco_wholebody_find_the_points_of_the_same_name():

@@ -14,9 +14,9 @@ from benchmarks import include
 from datasets_scripts.schema import FEATURES
 from modeling_unigloR import KeypointProcessor, SignMAE, SignMAEConfig
 from tests.conftest import REAL_DATA, TINY, TINY_ENCODER, random_signing
-from train import train_recognition
-from train.clips import LatentStore
-from train.train_recognition import LabelledClips, evaluate_recognition
+from train import evaluate_checkpoint, train_recognition
+from train.clips import LabelledClips, LatentStore
+from train.evaluate_recognition import evaluate_recognition
 
 WORDS = ("REGEN", "SONNE", "SCHNEE")
 
@@ -184,22 +184,46 @@ def test_validation_with_labels_numbered_otherwise_is_refused(corpus, sign_mae, 
 def test_an_evaluation_scores_what_the_pipeline_answers(corpus, tiny_sign_recognition, tmp_path, sign_encoder):
     pipe = tiny_sign_recognition(sign_encoder=sign_encoder)
     clips, train = (LabelledClips([corpus], split, pipe.feature_extractor, tmp_path) for split in ("validation", "train"))
-    report, predictions = evaluate_recognition(pipe.model, clips, train, batch_size=2, frames_dir=tmp_path)
+    report, predictions, confusion = evaluate_recognition(pipe.model, clips, train, batch_size=2, frames_dir=tmp_path)
     answers = [pipe(row) for row in rows("validation", 5, 100)]
     assert predictions == [[answer["label"] for answer in some] for some in answers]
     right = np.mean([some[0] == name for some, name in zip(predictions, clips.names)])
     assert report["rows"]["system"]["top1"] == pytest.approx(100 * right) == report["interval"]["score"]
     assert report["rows"]["floor: most frequent labels"]["top1"] == 40  # 4 clips of each label: the first is guessed
-    assert np.sum(report["confusion"]) == 5 and report["labels"] == list(WORDS)
+    assert confusion.sum() == 5 and report["labels"] == list(WORDS)
     assert ("floor: nearest class mean of mean latents" in report["rows"]) == (sign_encoder == "segments")
 
 
 def test_a_frame_model_has_the_floor_of_latents_where_a_sign_mae_is_given(corpus, tiny_sign_recognition, tiny_sign_mae, tmp_path):
     pipe = tiny_sign_recognition(sign_encoder="frames")
     clips = LabelledClips([corpus], "train", pipe.feature_extractor, tmp_path)
-    report, _ = evaluate_recognition(pipe.model, clips, clips, tiny_sign_mae(), frames_dir=tmp_path)
+    report, *_ = evaluate_recognition(pipe.model, clips, clips, tiny_sign_mae(), frames_dir=tmp_path)
     assert report["rows"]["floor: nearest class mean of mean latents"]["top1"] > 100 / 3  # on its own training set
     assert len(LatentStore.build(clips, tiny_sign_mae(), 7, tmp_path)) == 12
+
+
+def test_the_command_writes_scores_predictions_and_the_confusion_matrix(corpus, tiny_sign_recognition, tmp_path, capsys):
+    pipe = tiny_sign_recognition()
+    pipe.save_pretrained(tmp_path / "model")
+    argv = ["--task", "sign-recognition", "--checkpoint", str(tmp_path / "model"), "--dataset", corpus, "--split", "validation"]
+    report = evaluate_checkpoint.main([*argv, "--train_dataset", corpus, "--device", "cpu"])
+    written = {path.name: path.read_text() for path in (tmp_path / "model" / "evaluation-validation").iterdir()}
+    assert set(written) == {"scores.json", "predictions.jsonl", "confusion.svg"}
+    assert json.loads(written["scores.json"])["rows"].keys() == report["rows"].keys()
+    assert set(report["rows"]) == {"system", "floor: most frequent labels", "floor: nearest class mean of mean latents"}
+    lines = [json.loads(line) for line in written["predictions.jsonl"].splitlines()]
+    assert [line["reference"] for line in lines] == [WORDS[index % 3] for index in range(5)]
+    assert all(line["prediction"] == line["predictions"][0] and set(line["predictions"]) == set(WORDS) for line in lines)
+    right = 20 * sum(line["prediction"] == line["reference"] for line in lines)
+    assert f"5 clips, {right:.1f} % right" in written["confusion.svg"]
+    printed = capsys.readouterr().out
+    assert "| | top1 | top5 | top10 | top1_class" in printed and f"top1 {right:.2f}, 95 % interval" in printed
+
+
+def test_a_checkpoint_of_another_task_is_refused(corpus, tiny_sign_to_text, tmp_path):
+    tiny_sign_to_text().save_pretrained(tmp_path / "model")
+    with pytest.raises(ValueError, match="found a model of type 'sign_to_text', expected 'sign_recognition'"):
+        evaluate_checkpoint.main(["--task", "sign-recognition", "--checkpoint", str(tmp_path / "model"), "--dataset", corpus])
 
 
 # --- INCLUDE ----------------------------------------------------------------------------------------------------------------------

@@ -24,24 +24,33 @@ MEGABATCH = 50  # batches whose clips are sorted by length together: little padd
 
 
 class Clips:
-    """The usable clips of one or several data sets, with their texts.
+    """The usable clips of one or several data sets, with what their rows say of them.
+
+    Args:
+        specs: entries of `segments.load_rows`.
+        split: used where an entry names none.
+        processor: a `KeypointProcessor`.
+        frames_dir: where processed frames are kept; by default in the cache of `datasets`.
+        needs: the column that every clip must have, "text" or "label", or None.
 
     Attributes:
         stores: `FrameStore`s.
-        ids, texts, glosses, languages: lists with an entry for each clip; a gloss may be None.
+        ids, texts, glosses, labels, languages: lists with an entry for each clip; all but ids may be None where they are not needed.
+
+    Raises:
+        ValueError: a streamed data set, an id that stands twice, or a row without what is needed.
     """
 
-    def __init__(self, specs, split, processor, frames_dir=None, needs_text=True):
-        self.stores, self.ids, self.texts, self.glosses, self.languages = [], [], [], [], []
+    def __init__(self, specs, split, processor, frames_dir=None, needs="text"):
+        self.specs, self.stores, self.ids = specs, [], []
+        self.texts, self.glosses, self.labels, self.languages = [], [], [], []
         for spec in specs:
             rows = load_rows(spec, split)
             if not hasattr(rows, "__len__"):
-                raise ValueError(
-                    f"Data set {describe(spec)!r} is streamed; the text tasks read a clip in every epoch. Leave streaming out."
-                )
-            columns = rows.select_columns([name for name in ("id", "text", "gloss", "language") if name in rows.column_names])
-            if needs_text and "text" not in columns.column_names:
-                raise ValueError(f"Data set {describe(spec)!r} has no column 'text', only {rows.column_names}.")
+                raise ValueError(f"Data set {describe(spec)!r} is streamed; a task reads a clip in every epoch. Leave streaming out.")
+            columns = rows.select_columns([name for name in ("id", "text", "gloss", "label", "language") if name in rows.column_names])
+            if needs is not None and needs not in columns.column_names:
+                raise ValueError(f"Data set {describe(spec)!r} has no column {needs!r}, only {rows.column_names}.")
             facts = {str(row["id"]): row for row in columns}
             if len(facts) < len(rows):
                 raise ValueError(f"Data set {describe(spec)!r}, split {split!r}: {len(rows) - len(facts)} ids stand there twice.")
@@ -49,11 +58,12 @@ class Clips:
             self.stores.append(store)
             for name in map(str, store.ids):
                 row = facts[name]
-                if needs_text and not (row["text"] or "").strip():
-                    raise ValueError(f"Data set {describe(spec)!r}: clip {name!r} has no text. Remove it, or give it one.")
+                if needs is not None and (row[needs] is None or not str(row[needs]).strip()):
+                    raise ValueError(f"Data set {describe(spec)!r}: clip {name!r} has no {needs}. Remove it, or give it one.")
                 self.ids.append(name)
                 self.texts.append(row.get("text"))
                 self.glosses.append(row.get("gloss"))
+                self.labels.append(row.get("label"))
                 self.languages.append(row.get("language"))
         self._bounds = np.cumsum([0] + [len(store.lengths) for store in self.stores])
 
@@ -71,6 +81,57 @@ class Clips:
         store, clip = self.stores[number], index - self._bounds[number]
         span = slice(store.offsets[clip], store.offsets[clip + 1])
         return np.array(store.keypoints[span]), np.array(store.keypoint_mask[span])
+
+
+class LabelledClips(Clips):
+    """`Clips` whose rows have a label.
+
+    Attributes:
+        labels: (clips,) int64.
+        names: of each clip's label, its gloss or else its text; None where it has neither.
+    """
+
+    def __init__(self, specs, split, processor, frames_dir=None):
+        super().__init__(specs, split, processor, frames_dir, needs="label")
+        self.labels = np.array(self.labels, np.int64)
+        self.names = [gloss or text or None for gloss, text in zip(self.glosses, self.texts)]
+
+    def label_names(self):
+        """{label: name} of 0 to the largest label; one without a name, or without a clip, is called LABEL_n.
+
+        Raises:
+            ValueError: a negative label, or a label with two names.
+        """
+        if self.labels.min() < 0:
+            raise ValueError(
+                f"{self._said}: clip {self.ids[self.labels.argmin()]!r} has the label {self.labels.min()}, expected at least 0."
+            )
+        found = {}
+        for name, label, called in zip(self.ids, self.labels.tolist(), self.names):
+            if called is not None and found.setdefault(label, called) != called:
+                raise ValueError(
+                    f"{self._said}: label {label} is called {found[label]!r}, but clip {name!r} calls it {called!r}. Expected one name "
+                    "(gloss, or text) for each label."
+                )
+        return {label: found.get(label, f"LABEL_{label}") for label in range(int(self.labels.max()) + 1)}
+
+    def check_labels(self, id2label):
+        """Raises `ValueError` where a clip's label is not in a model's label map, or is called otherwise there."""
+        for name, label, called in zip(self.ids, self.labels.tolist(), self.names):
+            if label not in id2label:
+                raise ValueError(
+                    f"{self._said}: clip {name!r} has the label {label} ({called!r}), but the model's head has the labels 0 to "
+                    f"{len(id2label) - 1}. Leave the clip out, or train on a data set that has its label."
+                )
+            if called is not None and id2label[label] not in (called, f"LABEL_{label}"):
+                raise ValueError(
+                    f"{self._said}: clip {name!r} calls its label {label} {called!r}, but the model's head calls it {id2label[label]!r}: "
+                    "the numbers of the labels differ. Number them as in the data set that the model was trained on."
+                )
+
+    @property
+    def _said(self):
+        return f"Data set {', '.join(repr(describe(spec)) for spec in self.specs)}"
 
 
 class LatentStore:

@@ -2,10 +2,11 @@
 
     python -m train.evaluate_checkpoint --task sign-to-text --checkpoint DIR --dataset D --split test --train_dataset D
     python -m train.evaluate_checkpoint --task text-to-sign --checkpoint DIR --dataset D --train_dataset D --judges DIR --sign_mae DIR
+    python -m train.evaluate_checkpoint --task sign-recognition --checkpoint DIR --dataset D --train_dataset D
     python -m train.evaluate_checkpoint --compare A/predictions.jsonl B/predictions.jsonl
 
-Writes `scores.json` and `predictions.jsonl`, or for text-to-sign `generated.parquet`, into --output_dir (by default `evaluation-SPLIT`
-in the checkpoint) and prints one table.
+Writes `scores.json` and `predictions.jsonl`, for text-to-sign `generated.parquet` in its place, for sign-recognition `confusion.svg` too,
+into --output_dir (by default `evaluation-SPLIT` in the checkpoint) and prints one table.
 """
 
 import argparse
@@ -22,8 +23,10 @@ from transformers.utils import logging
 import modeling_unigloR  # noqa: F401  registers models and pipelines
 from datasets_scripts.schema import features
 from modeling_unigloR import SignMAEEncoderModel
-from train.clips import Clips, LatentStore
+from train.clips import Clips, LabelledClips, LatentStore
+from train.evaluate_recognition import evaluate_recognition
 from train.evaluate_text_to_sign import evaluate_text_to_sign, load_readers, load_sign_mae
+from train.metrics.recognition import draw_confusion
 from train.metrics.text import bootstrap_interval, compare_files, text_scores
 from train.metrics.text_floors import (
     constant_sentence_floor,
@@ -37,18 +40,19 @@ from train.translation import translate
 logger = logging.get_logger(__name__)
 
 COLUMNS = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "bleu4_13a", "chrf", "wer", "cer")  # of the printed table; scores.json has all
+RECOGNITION_COLUMNS = ("top1", "top5", "top10", "top1_class", "top5_class", "top10_class")
 FLOOR_SEEDS = (0, 1, 2)
 
 
 def parse(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--task", choices=["sign-to-text", "text-to-sign"], default="sign-to-text")
+    parser.add_argument("--task", choices=["sign-to-text", "text-to-sign", "sign-recognition"], default="sign-to-text")
     parser.add_argument("--checkpoint", help="a folder that train_sign_to_text.py wrote, or a Hub id")
     parser.add_argument("--dataset", nargs="+", help="folders or Hub ids of canonical rows")
     parser.add_argument("--split", default="test")
     parser.add_argument("--train_dataset", nargs="+", help="what it was trained on, for the floors and the share of seen sentences")
     parser.add_argument("--train_split", default="train")
-    parser.add_argument("--sign_mae", help="for the retrieval floor of a frame-level model; for the oracle latents of text-to-sign")
+    parser.add_argument("--sign_mae", help="for the floor of latents beside a frame-level model; for the oracle latents of text-to-sign")
     parser.add_argument("--judges", help="a folder that train_judges.py wrote; the judge that selects is left out")
     parser.add_argument("--shared_encoder", help="a segment-level SignToText on the same SignMAE: its score is marked, and is no judge's")
     parser.add_argument("--seam_frames", type=int, default=0, help="of text-to-sign, see TextToSign.generate")
@@ -80,14 +84,15 @@ def main(argv=None):
         print(f"\n{test['metric']}: {test['delta']:+.2f} {interval}, p = {test['p_value']:.4f} {test['signature']}")
         return found
     pipe = pipeline(arguments.task, model=arguments.checkpoint, device=arguments.device)
-    clips = Clips(specs(arguments.dataset), arguments.split, pipe.feature_extractor, arguments.frames_dir)
+    read_clips = LabelledClips if arguments.task == "sign-recognition" else Clips
+    clips = read_clips(specs(arguments.dataset), arguments.split, pipe.feature_extractor, arguments.frames_dir)
     train = None
     if arguments.train_dataset:
-        train = Clips(specs(arguments.train_dataset), arguments.train_split, pipe.feature_extractor, arguments.frames_dir)
+        train = read_clips(specs(arguments.train_dataset), arguments.train_split, pipe.feature_extractor, arguments.frames_dir)
     folder = Path(arguments.output_dir or Path(arguments.checkpoint) / f"evaluation-{arguments.split}")
     folder.mkdir(parents=True, exist_ok=True)
-    score = {"sign-to-text": score_sign_to_text, "text-to-sign": score_text_to_sign}[arguments.task]
-    report = score(arguments, pipe, clips, train, folder)
+    score = {"sign-to-text": score_sign_to_text, "text-to-sign": score_text_to_sign, "sign-recognition": score_recognition}
+    report = score[arguments.task](arguments, pipe, clips, train, folder)
     report |= {"task": arguments.task, "dataset": [str(name) for name in arguments.dataset], "split": arguments.split}
     report["ids_sha256"] = hashlib.sha256("\n".join(sorted(clips.ids)).encode()).hexdigest()[:16]
     report["processor"] = {name: getattr(pipe.feature_extractor, name) for name in ("layout", "fps", "normalize", "min_confidence")}
@@ -147,6 +152,28 @@ def score_text_to_sign(arguments, pipe, clips, train, folder):
     print(format_table(report["rows"], ("bleu1", "bleu4", "rouge_l", "chrf", "wer", "cer")))
     for name, values in (report["pose"]["predicted"] | report["motion"]["predicted"]).items():
         print(f"{name}: {values:.4f}" if isinstance(values, float) else f"{name}: {values}")
+    return report
+
+
+def score_recognition(arguments, pipe, clips, train, folder):
+    report, predictions, confusion = evaluate_recognition(
+        pipe.model,
+        clips,
+        train,
+        SignMAEEncoderModel.from_pretrained(arguments.sign_mae).to(pipe.device) if arguments.sign_mae else None,
+        batch_size=arguments.batch_size,
+        frames_dir=arguments.frames_dir,
+    )
+    names = report["labels"]
+    lines = [
+        {"id": name, "prediction": best[0], "reference": names[label], "predictions": best}
+        for name, best, label in zip(clips.ids, predictions, clips.labels)
+    ]
+    _write(folder / "predictions.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    _write(folder / "confusion.svg", draw_confusion(confusion, names))
+    print(format_table(report["rows"], RECOGNITION_COLUMNS))
+    low, high, count = report["interval"]["low"], report["interval"]["high"], report["rows"]["system"]["num_labels"]
+    print(f"\ntop1 {report['interval']['score']:.2f}, 95 % interval {low:.2f} to {high:.2f} over {len(clips)} clips of {count} labels.")
     return report
 
 

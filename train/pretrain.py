@@ -63,7 +63,7 @@ def parse(argv, default_config="demo.yaml"):
     if not data.datasets:
         raise ValueError("No data set to pretrain on. Give `datasets:` in the config or --datasets PATH ...")
     data.datasets, data.validation = ([entry] if isinstance(entry, (str, dict)) else entry for entry in (data.datasets, data.validation))
-    return data, shares["model"], KeypointProcessor(**shares["processor"]), UniGloRTrainingArguments(**shares["training"])
+    return data, shares["model"], KeypointProcessor(**shares["processor"]), UniGloRTrainingArguments(**hub_defaults(shares["training"]))
 
 
 def main(argv=None):
@@ -83,14 +83,12 @@ def main(argv=None):
     if validation is None:
         args.eval_strategy = "no"
     trainer = SegmentTrainer(model=model, args=args, train_dataset=train_set, eval_dataset=validation, processing_class=processor)
-    trainer.train(resume_from_checkpoint=last_checkpoint(args))
+    training = trainer.train(resume_from_checkpoint=last_checkpoint(args))
     trainer.check_loss()
-    report = finish(trainer, model, train_set, train_stores, validation, data)
-    trainer.save_model()
+    report = finish(trainer, model, train_set, train_stores, validation, data) | {"compute": compute_used(args, training)}
     if trainer.is_world_process_zero():
         Path(args.output_dir, "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    if args.push_to_hub:
-        trainer.push_to_hub()
+    trainer.save_model()  # and, with push_to_hub, uploads all of output_dir
     return report
 
 
@@ -146,6 +144,15 @@ def last_checkpoint(args):
     return None if resume is None or str(resume).lower() in ("false", "none") else resume
 
 
+def hub_defaults(fields):
+    """Training arguments' fields whose `push_to_hub` uploads no pickle, and where its owner alone sees it; see docs/publishing.md."""
+    if fields.get("push_to_hub") and fields.get("hub_strategy", "end") != "end":
+        raise ValueError(
+            f"Found hub_strategy={fields['hub_strategy']!r}, expected 'end': the others upload states of the training, which are pickles."
+        )
+    return {"hub_strategy": "end", "hub_private_repo": True} | fields
+
+
 # --- After training ---------------------------------------------------------------------------------------------------------------
 
 
@@ -170,6 +177,17 @@ def finish(trainer, model, train_set, train_stores, validation, data):
         report["floors"] = floors(model, train_stores, validation, data.bank_clips) if train_stores else {}
         logger.warning(f"Reconstruction, in shoulder widths: {report['validation']}; floors: {report['floors']}")
     return report
+
+
+def compute_used(args, training):
+    """What a training took, for the model card; one that was resumed is counted from there.
+
+    Args:
+        args: its training arguments.
+        training: what `Trainer.train` returned.
+    """
+    device = torch.cuda.get_device_name(args.device) if args.device.type == "cuda" else f"{torch.get_num_threads()} threads of a CPU"
+    return {"device": device, "processes": args.world_size, "hours": training.metrics["train_runtime"] / 3600}
 
 
 def floors(model, stores, validation, bank_clips):

@@ -7,16 +7,13 @@
 Writes one folder, model and keypoint processor, that `pipeline("sign-recognition", model=DIR)` loads.
 """
 
-import hashlib
 import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.utils.data import Dataset
-from tqdm import tqdm
 from transformers import AutoConfig, EarlyStoppingCallback, set_seed
 from transformers.utils import logging
 
@@ -24,16 +21,12 @@ from modeling_unigloR import KeypointProcessor, SignMAEConfig, SignMAEEncoderMod
 from modeling_unigloR.pipelines_uniglor import SignRecognitionPipeline
 from train.arguments import UniGloRTrainingArguments, distribute, print_help, read_fields
 from train.augmentation import KeypointAugmentation
-from train.clips import Clips, LatentStore, TranslationCollator, pad
-from train.metrics.recognition import confusion_matrix, nearest_class_mean, recognition_scores, top1_interval
-from train.pretrain import last_checkpoint
-from train.segments import describe, load_rows
+from train.clips import LabelledClips, LatentStore, TranslationCollator
+from train.pretrain import compute_used, hub_defaults, last_checkpoint
 from train.train_sign_to_text import make_processor
 from train.trainers import RecognitionTrainer
 
 logger = logging.get_logger(__name__)
-
-NUM_PREDICTED = 10  # labels of each clip that an evaluation gives, as many as its largest top-k counts
 
 
 @dataclass
@@ -96,7 +89,7 @@ def parse(argv, default_config="paper_recognition.yaml"):
         raise ValueError("An augmentation, or a SignMAE that is trained, changes the latents in every step: give --cache_latents false.")
     if not data.validation:
         shares["training"] |= {"eval_strategy": "no", "load_best_model_at_end": False}
-    return data, shares["model"], shares["processor"], RecognitionTrainingArguments(**shares["training"])
+    return data, shares["model"], shares["processor"], RecognitionTrainingArguments(**hub_defaults(shares["training"]))
 
 
 def main(argv=None):
@@ -126,9 +119,10 @@ def main(argv=None):
         if args.early_stopping_patience and validation is not None
         else None,
     )
-    trainer.train(resume_from_checkpoint=last_checkpoint(args))
+    training = trainer.train(resume_from_checkpoint=last_checkpoint(args))
     report = {"num_train_clips": len(clips), "num_validation_clips": len(validation or ()), "num_labels": model.config.num_labels}
     report["steps"] = trainer.state.global_step
+    report["compute"] = compute_used(args, training)
     if validation is not None:
         scores = trainer.evaluate()
         report["validation"] = {name: value for name, value in scores.items() if not name.endswith(("runtime", "second"))}
@@ -169,67 +163,6 @@ def make_dataset(clips, data, model):
 # --- Data -------------------------------------------------------------------------------------------------------------------------
 
 
-class LabelledClips(Clips):
-    """`Clips` whose rows have a label.
-
-    Attributes:
-        labels: (clips,) int64.
-        names: of each clip's label, its gloss or else its text; None where it has neither.
-    """
-
-    def __init__(self, specs, split, processor, frames_dir=None):
-        super().__init__(specs, split, processor, frames_dir, needs_text=False)
-        self.specs, labels = specs, []
-        for spec, store in zip(specs, self.stores):
-            rows = load_rows(spec, split)
-            if "label" not in rows.column_names:
-                raise ValueError(f"Data set {describe(spec)!r} has no column 'label', only {rows.column_names}.")
-            label_of = {str(row["id"]): row["label"] for row in rows.select_columns(["id", "label"])}
-            for name in map(str, store.ids):
-                if label_of[name] is None:
-                    raise ValueError(f"Data set {describe(spec)!r}: clip {name!r} has no label. Remove it, or give it one.")
-                labels.append(label_of[name])
-        self.labels = np.array(labels, np.int64)
-        self.names = [gloss or text or None for gloss, text in zip(self.glosses, self.texts)]
-
-    def label_names(self):
-        """{label: name} of 0 to the largest label; one without a name, or without a clip, is called LABEL_n.
-
-        Raises:
-            ValueError: a negative label, or a label with two names.
-        """
-        if self.labels.min() < 0:
-            raise ValueError(
-                f"{self._said}: clip {self.ids[self.labels.argmin()]!r} has the label {self.labels.min()}, expected at least 0."
-            )
-        found = {}
-        for name, label, called in zip(self.ids, self.labels.tolist(), self.names):
-            if called is not None and found.setdefault(label, called) != called:
-                raise ValueError(
-                    f"{self._said}: label {label} is called {found[label]!r}, but clip {name!r} calls it {called!r}. Expected one name "
-                    "(gloss, or text) for each label."
-                )
-        return {label: found.get(label, f"LABEL_{label}") for label in range(int(self.labels.max()) + 1)}
-
-    def check_labels(self, id2label):
-        """Raises `ValueError` where a clip's label is not in a model's label map, or is called otherwise there."""
-        for name, label, called in zip(self.ids, self.labels.tolist(), self.names):
-            if label not in id2label:
-                raise ValueError(
-                    f"{self._said}: clip {name!r} has the label {label} ({called!r}), but the model's head has the labels 0 to "
-                    f"{len(id2label) - 1}. Leave the clip out, or train on a data set that has its label."
-                )
-            if called is not None and id2label[label] not in (called, f"LABEL_{label}"):
-                raise ValueError(
-                    f"{self._said}: clip {name!r} calls its label {label} {called!r}, but the model's head calls it {id2label[label]!r}: "
-                    "the numbers of the labels differ. Number them as in the data set that the model was trained on."
-                )
-
-    @property
-    def _said(self):
-        return f"Data set {', '.join(repr(describe(spec)) for spec in self.specs)}"
-
-
 class RecognitionDataset(Dataset):
     """A clip and its label in each item: `latents` (S, D) or `keypoints` (T, K, C), `label` int.
 
@@ -261,79 +194,6 @@ class RecognitionCollator(TranslationCollator):
 
     def __call__(self, items):
         return {**super().__call__(items), "labels": torch.tensor([item["label"] for item in items])}
-
-
-# --- Scores -----------------------------------------------------------------------------------------------------------------------
-
-
-def evaluate_recognition(model, clips, train=None, sign_mae=None, batch_size=32, frames_dir=None):
-    """Recognises clips and scores it beside the floors.
-
-    Args:
-        model: a `SignRecognition`.
-        clips: `LabelledClips` that are scored.
-        train: `LabelledClips` of its training set; without them there are no floors.
-        sign_mae: whose mean latents the floor of class means compares; by default the model's own, where it has one.
-        batch_size: clips that are recognised together.
-        frames_dir: where latents are kept; by default in the cache of `datasets`.
-
-    Returns:
-        report: a dict with `rows` (name of a row -> `recognition_scores`), `interval` of top-1, `confusion`, a matrix as nested lists
-            in the order of `labels`, and `ids_sha256`.
-        predictions: for each clip the names of its most probable labels, at most ten, the best first.
-
-    Raises:
-        ValueError: labels that are not those of the model's head.
-    """
-    id2label = model.config.id2label
-    for some in (clips, train):
-        if some is not None:
-            some.check_labels(id2label)
-    logits = recognise(model, clips, batch_size, frames_dir)
-    rows = {"system": recognition_scores(logits, clips.labels)}
-    if train is not None:
-        counts = np.bincount(train.labels, minlength=model.config.num_labels)
-        first = -np.argsort(np.argsort(-counts, kind="stable"))  # a guesser decides: equally frequent labels are no ties
-        rows["floor: most frequent labels"] = recognition_scores(np.tile(first, (len(clips), 1)), clips.labels)
-        if sign_mae is None and model.config.sign_encoder == "segments":
-            sign_mae = model.sign_mae
-        if sign_mae is not None:
-            means = [mean_latents(some, sign_mae, frames_dir) for some in (train, clips)]
-            floor = nearest_class_mean(means[0], train.labels, means[1], model.config.num_labels)
-            rows["floor: nearest class mean of mean latents"] = recognition_scores(floor, clips.labels)
-    report = {
-        "rows": rows,
-        "num_scored": len(clips),
-        "ids_sha256": hashlib.sha256("\n".join(sorted(clips.ids)).encode()).hexdigest()[:16],
-        "interval": top1_interval(logits, clips.labels),
-        "labels": [id2label[label] for label in range(model.config.num_labels)],
-        "confusion": confusion_matrix(logits, clips.labels).tolist(),
-    }
-    best = np.argsort(-logits, axis=1, kind="stable")[:, :NUM_PREDICTED]
-    return report, [[id2label[label] for label in row] for row in best.tolist()]
-
-
-@torch.no_grad()
-def recognise(model, clips, batch_size=32, frames_dir=None):
-    """Logits of `Clips`, in their order: (clips, labels) float32. Clips of like length are recognised together."""
-    model.eval()
-    segments = model.config.sign_encoder == "segments"
-    latents = LatentStore.build(clips, model.sign_mae, model.config.stride, frames_dir) if segments else None
-    logits = np.empty((len(clips), model.config.num_labels), np.float32)
-    order = np.argsort(clips.num_frames, kind="stable")
-    for start in tqdm(range(0, len(order), batch_size), desc="Recognising", unit=f" x {batch_size} clips"):
-        chosen = order[start : start + batch_size]
-        values = [torch.from_numpy(latents[index] if segments else clips.keypoints(index)[0]) for index in chosen]
-        inputs, mask = (tensor.to(model.device) for tensor in pad(values))
-        read = {"latents": inputs, "latent_mask": mask} if segments else {"keypoints": inputs, "attention_mask": mask}
-        logits[chosen] = model(**read).logits.float().cpu().numpy()
-    return logits
-
-
-def mean_latents(clips, sign_mae, frames_dir=None):
-    """(clips, D): the mean of each clip's latents, at the SignMAE's own stride."""
-    store = LatentStore.build(clips, sign_mae, sign_mae.config.stride, frames_dir)
-    return np.stack([store[index].mean(0) for index in range(len(store))])
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from modeling_unigloR.pipelines_uniglor import SignToTextPipeline
 from train.arguments import TranslationTrainingArguments, distribute, print_help, read_fields
 from train.augmentation import KeypointAugmentation
 from train.clips import Clips, LatentStore, TranslationCollator, TranslationDataset
-from train.pretrain import last_checkpoint
+from train.pretrain import compute_used, hub_defaults, last_checkpoint
 from train.text_tokenizers import KINDS, share_unknown, train_tokenizer
 from train.trainers import TranslationTrainer
 
@@ -90,7 +90,7 @@ def parse(argv, default_config="paper_sign_to_text.yaml"):
         raise ValueError("An augmentation, or a SignMAE that is trained, changes the latents in every step: give --cache_latents false.")
     if not data.validation:
         shares["training"] |= {"eval_strategy": "no", "load_best_model_at_end": False}
-    return data, shares["model"], shares["processor"], TranslationTrainingArguments(**shares["training"])
+    return data, shares["model"], shares["processor"], TranslationTrainingArguments(**hub_defaults(shares["training"]))
 
 
 def main(argv=None):
@@ -122,8 +122,9 @@ def main(argv=None):
         if args.early_stopping_patience and validation is not None
         else None,
     )
-    trainer.train(resume_from_checkpoint=last_checkpoint(args))
+    training = trainer.train(resume_from_checkpoint=last_checkpoint(args))
     report = {"num_train_clips": len(clips), "num_validation_clips": len(validation or ()), "steps": trainer.state.global_step}
+    report["compute"] = compute_used(args, training)
     if validation is not None:
         scores = trainer.evaluate()
         report["validation"] = {name: value for name, value in scores.items() if not name.endswith(("runtime", "second"))}

@@ -21,7 +21,7 @@ from modeling_unigloR import SignMAEEncoderModel, TextToSign, TextToSignConfig
 from modeling_unigloR.pipelines_uniglor import TextToSignPipeline
 from train.arguments import TextToSignTrainingArguments, distribute, print_help, read_fields
 from train.clips import Clips, LatentStore, TextToSignCollator, TextToSignDataset
-from train.pretrain import last_checkpoint
+from train.pretrain import compute_used, hub_defaults, last_checkpoint
 from train.text_tokenizers import KINDS, share_unknown, train_tokenizer
 from train.trainers import TextToSignTrainer
 
@@ -74,7 +74,7 @@ def parse(argv, default_config="paper_text_to_sign.yaml"):
         training.setdefault("metric_for_best_model", "bleu4")
     if not data.validation:
         training |= {"eval_strategy": "no", "load_best_model_at_end": False}
-    return data, shares["model"], TextToSignTrainingArguments(**training)
+    return data, shares["model"], TextToSignTrainingArguments(**hub_defaults(training))
 
 
 def main(argv=None):
@@ -111,8 +111,9 @@ def main(argv=None):
         if args.early_stopping_patience and validation is not None
         else None,
     )
-    trainer.train(resume_from_checkpoint=last_checkpoint(args))
+    training = trainer.train(resume_from_checkpoint=last_checkpoint(args))
     report = {"num_train_clips": len(clips), "num_validation_clips": len(validation or ()), "steps": trainer.state.global_step}
+    report["compute"] = compute_used(args, training)
     if validation is not None:
         scores = trainer.evaluate()
         report["validation"] = {name: value for name, value in scores.items() if not name.endswith(("runtime", "second"))}

@@ -1,0 +1,351 @@
+"""The page: a server of its own on loopback, asked by gradio's client, with tiny random checkpoints."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import xml.etree.ElementTree as ET
+import zipfile
+from html import escape, unescape
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import pipeline
+
+from modeling_unigloR.rendering_uniglor import from_pose
+from modeling_unigloR.video_extraction_uniglor import extract_video
+from train import embed
+
+from .conftest import REAL_DATA, random_signing
+
+gradio = pytest.importorskip("gradio", reason="the page needs gradio: pip install uniglor[demo]")
+from gradio_client import Client, handle_file  # noqa: E402
+
+av = pytest.importorskip("av", reason="the page reads and writes video: pip install uniglor[demo]")
+import app  # noqa: E402
+
+ROOT = Path(__file__).parents[1]
+from .test_extract import SquareExtractor, squares, write_video  # noqa: E402
+
+NOT_SAID = ("", None, None, None)  # layout, fps, width, height
+
+
+@pytest.fixture(scope="module")
+def running():
+    """What is started once for all tests, and ended after them."""
+    started = {}
+    yield started
+    if started:
+        started["process"].terminate()
+        started["process"].wait(30)
+        assert not [path for path in started["temporary"].rglob("*") if path.is_file()]  # its folder went with it
+
+
+@pytest.fixture
+def server(running, tiny_sign_to_text, tiny_text_to_sign, sign_mae_dir, corpus, tmp_path_factory):
+    """A client of the running page, its checkpoints and its temporary folder."""
+    if not running:
+        folder = tmp_path_factory.mktemp("page")
+        tiny_sign_to_text().save_pretrained(folder / "reader")
+        tiny_text_to_sign().save_pretrained(folder / "signer")
+        (folder / "reader" / "report.json").write_text('{"num_train_clips": 1234, "steps": 56}')
+        embed.embed(sign_mae_dir, corpus, ["train"], folder / "latents")
+        (folder / "temporary").mkdir()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        argv = ["--sign_to_text", str(folder / "reader"), "--text_to_sign", str(folder / "signer"), "--latents", str(folder / "latents")]
+        with open(folder / "log.txt", "w") as log:
+            running["process"] = subprocess.Popen(
+                [sys.executable, str(ROOT / "app.py"), *argv, "--server_port", str(port)],
+                stdout=log, stderr=log, env=os.environ | {"TMPDIR": str(folder / "temporary")},
+            )  # fmt: skip
+        url = f"http://127.0.0.1:{port}"
+        running |= {"url": url, "reader": str(folder / "reader"), "signer": str(folder / "signer"), "temporary": folder / "temporary"}
+        for _ in range(240):
+            assert running["process"].poll() is None, (folder / "log.txt").read_text()[-3000:]
+            try:
+                urllib.request.urlopen(url, timeout=5)
+                break
+            except OSError:
+                time.sleep(0.5)
+        running["client"] = Client(url, verbose=False, download_files=str(folder / "downloads"))
+    return running
+
+
+def read(server, path, given=NOT_SAID):
+    """-> text, note, player, attention."""
+    return server["client"].predict(server["reader"], handle_file(str(path)), *given, api_name="/sign_to_text")
+
+
+def kept(server):
+    """Names of the files with anything in them that the server holds, but those that text-to-sign made."""
+    paths = [path for path in server["temporary"].rglob("*") if path.is_file() and path.stat().st_size]
+    return [path.name for path in paths if path.stem != "signing"]
+
+
+@pytest.fixture
+def clip(tmp_path):
+    path = tmp_path / "clip.npz"
+    np.savez(path, keypoints=random_signing(60) * 100 + 300, confidence=np.ones((60, 73)), fps=25.0, layout="uniglor73")
+    return path
+
+
+# --- Sign to text -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_clip_is_read_as_the_pipeline_reads_it(server, clip):
+    text, note, player, attention = read(server, clip)
+    expected = pipeline("sign-to-text", model=server["reader"], device="cpu")(str(clip))
+    assert text == expected["translation_text"]
+    assert f"{expected['score']:.2f}" in note and "left hand 100%" in note
+    page = unescape(re.search(r'srcdoc="([^"]*)"', player).group(1))
+    assert "<canvas" in page and '"frames":60' in page and "<video" not in page
+    drawing = ET.fromstring(attention)
+    assert any(node.text == "2.28 s" for node in drawing.iter("{http://www.w3.org/2000/svg}text"))
+
+
+def test_nothing_is_left_of_what_was_read(server, clip, tmp_path):
+    read(server, clip)
+    (tmp_path / "no.npz").write_bytes(b"no clip at all")
+    assert "No answer" in read(server, tmp_path / "no.npz")[1]
+    assert kept(server) == []
+
+
+def test_what_the_file_does_not_say_is_given(server, tmp_path):
+    frames = np.zeros((60, 137, 2))
+    frames[:, :8] = random_signing(60)[:, :8] * 0.1 + 0.5
+    np.save(tmp_path / "clip.npy", frames)
+    text, note, *_ = read(server, tmp_path / "clip.npy")
+    assert text == "" and "relative to the image" in note
+    text, note, player, _ = read(server, tmp_path / "clip.npy", ("openpose137", 50, 640, 480))
+    assert "No answer" not in note and "&quot;frames&quot;:30" in player  # 60 frames at 50 a second, resampled to 25
+
+
+def test_openpose_files_come_in_a_zip(server, tmp_path):
+    points = np.concatenate([random_signing(20, layout_name="uniglor73")[:, :8] * 100 + 300, np.ones((20, 8, 1))], axis=-1)
+    with zipfile.ZipFile(tmp_path / "clip.zip", "w") as archive:
+        archive.writestr("clip/readme.txt", "OpenPose's files of one clip")
+        for number, frame in enumerate(points):
+            person = {"pose_keypoints_2d": np.pad(frame, ((0, 17), (0, 0))).ravel().tolist()}
+            archive.writestr(f"clip/clip_{number:012}_keypoints.json", json.dumps({"people": [person]}))
+    text, note, player, _ = read(server, tmp_path / "clip.zip", ("openpose137", 25, None, None))
+    assert "body 100%, face 0%" in note and "&quot;frames&quot;:20" in player
+
+
+def broken(folder):
+    """Uploads that are no clips: {name: what is said of them}."""
+    np.save(folder / "nobody.npy", np.full((20, 73, 2), np.nan))
+    np.save(folder / "pickled.npy", np.array([{"a": 1}]), allow_pickle=True)
+    np.save(folder / "long.npy", np.random.default_rng(0).random((4000, 73, 2), np.float32) * 300)
+    np.savez_compressed(folder / "bomb.npz", keypoints=np.zeros((260, 2**20), np.uint8))
+    (folder / "text.txt").write_text("hello")
+    (folder / "empty.pose").write_bytes(b"")
+    (folder / "text.mp4").write_text("no video")
+    (folder / "deep.json").write_text("[" * 200_000)
+    with zipfile.ZipFile(folder / "other.zip", "w") as archive:
+        archive.writestr("holiday.txt", "no keypoints")
+    (folder / "<b>_name_.npy").write_text("hello")
+    return {
+        "nobody.npy": "nobody is seen in any of its 20 frames",
+        "pickled.npy": "a pickle can run any code",
+        "long.npy": "4,000 frames, 160 s; at most 120 s are read",
+        "bomb.npz": "260 MB when unpacked, at most 200 MB are read",
+        "text.txt": "text.txt: unknown kind of keypoint file",
+        "empty.pose": "empty.pose",
+        "text.mp4": "text.mp4: not a video|pip install",
+        "deep.json": "RecursionError|not a whole JSON",
+        "other.zip": "no *_keypoints.json inside",
+        "<b>_name_.npy": "name_.npy: not plain numbers",
+    }
+
+
+def test_what_is_no_clip_gets_a_message_and_the_page_goes_on(server, clip, tmp_path):
+    for name, told in broken(tmp_path).items():
+        text, note, player, attention = read(server, tmp_path / name, ("uniglor73" if name.endswith("npy") else "", None, None, None))
+        assert (text, player, attention) == ("", "", ""), name
+        assert any(escape(part) in note for part in told.split("|")), (name, note)
+        assert str(server["temporary"]) not in note and "<b>_name" not in note
+    assert kept(server) == []
+    assert "No answer" not in read(server, clip)[1]
+
+
+def test_no_upload_at_all_gets_a_message(server):
+    answer = server["client"].predict(server["reader"], None, *NOT_SAID, api_name="/sign_to_text")
+    assert "Choose a clip first" in answer[1]
+
+
+def test_a_large_upload_is_refused_while_it_is_sent(server, tmp_path):
+    """The limit holds before anything is read: the file would be a valid clip but for its size."""
+    with open(tmp_path / "large.npy", "wb") as file:
+        file.truncate(app.MAX_BYTES + 1)
+    with pytest.raises(Exception, match="413|exceed"):
+        read(server, tmp_path / "large.npy")
+    assert kept(server) == []
+
+
+def test_only_the_given_checkpoints_are_loaded(server, tmp_path):
+    with pytest.raises(Exception, match="not in the list of choices"):
+        server["client"].predict(str(tmp_path), "regen", api_name="/text_to_sign")
+
+
+@pytest.mark.skipif(not REAL_DATA.exists(), reason="real videos are not here: set UNIGLOR_DATA to their folder")
+def test_a_real_video_is_read_and_not_kept(server):
+    pytest.importorskip("mediapipe", reason="MediaPipe is not installed: pip install mediapipe==0.10.14")
+    path = REAL_DATA / "video" / "hand_raised.mp4"
+    for api_name, given in (("/sign_to_text", NOT_SAID), ("/sign_to_text_camera", ())):
+        _, note, player, _ = server["client"].predict(server["reader"], handle_file(str(path)), *given, api_name=api_name)
+        assert "body 100%, face 100%, left hand 0%" in note and "<iframe" in player and kept(server) == []
+
+
+# --- Text to sign -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_text_is_signed_and_can_be_downloaded(server):
+    player, note, files = server["client"].predict(server["signer"], "morgen regnet es", api_name="/text_to_sign")
+    expected = pipeline("text-to-sign", model=server["signer"], device="cpu")("morgen regnet es", seam_frames=app.SEAM_FRAMES)
+    keypoints, mask, fps = from_pose(files[0])
+    np.testing.assert_allclose(keypoints, np.where(expected["keypoint_mask"][..., None], expected["keypoints"], 0), atol=1e-3)
+    assert fps == 25 and "<iframe" in player and f"{len(keypoints) / 25:.1f} s" in note
+    with av.open(files[1]) as video:
+        assert sum(1 for _ in video.decode(video=0)) == len(keypoints)
+    assert kept(server) == []
+
+
+def test_a_text_that_cannot_be_signed_gets_a_message(server):
+    for text, told in (("  ", "expected at least one word"), ("regen " * 60, "Cut the text in two")):
+        player, note, files = server["client"].predict(server["signer"], text, api_name="/text_to_sign")
+        assert (player, files) == ("", None) or (player, files) == ("", [])
+        assert told in note
+    note = server["client"].predict(server["signer"], "quark regnet", api_name="/text_to_sign")[1]
+    assert "1 of 2 tokens are not in the model" in note
+
+
+# --- Explorer ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_nearest_segment_of_a_training_clip_is_itself(server, tmp_path):
+    rows = [random_signing(20 + 5 * (index % 4), index) * 100 + 300 for index in range(12)]
+    np.savez(tmp_path / "train-3.npz", keypoints=rows[3].astype(np.float32), fps=25.0, layout="uniglor73")
+    client = Client(server["url"], verbose=False)
+    slider, note = client.predict(handle_file(str(tmp_path / "train-3.npz")), *NOT_SAID, api_name="/read_clip")
+    assert slider["maximum"] == 2 and note == ""
+    drawing = ET.fromstring(client.predict(1, 4, api_name="/nearest"))
+    titles = [node.text for node in drawing if node.tag.endswith("text")]
+    assert titles[0] == "yours, 0.28 to 0.88 s" and titles[1].startswith("the same")
+    assert titles[2].startswith("1.00  train-3, 0.28 to 0.88 s") and len(titles) == 6
+    assert kept(server) == []
+    _, note = client.predict(None, *NOT_SAID, api_name="/read_clip")
+    assert "Choose a clip first" in note and client.predict(0, 4, api_name="/nearest") == ""
+
+
+def test_latents_of_another_model_are_refused(sign_mae_dir, corpus, tiny_sign_mae, tmp_path):
+    embed.embed(sign_mae_dir, corpus, ["test"], tmp_path / "latents")
+    other = tiny_sign_mae(seed=5)
+    other.save_pretrained(tmp_path / "other")
+    app.AutoFeatureExtractor.from_pretrained(sign_mae_dir).save_pretrained(tmp_path / "other")
+    with pytest.raises(ValueError, match="written by another model"):
+        app.Explorer(tmp_path / "latents", str(tmp_path / "other"))
+
+
+# --- What it says of itself -------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_says_what_its_checkpoints_were_trained_on(server):
+    told = server["client"].predict(server["reader"], server["signer"], api_name="/trained_on")
+    assert "**reader** was trained on: unknown. By its report, 1,234 clips and 56 steps." in told
+    assert "**signer** was trained on: unknown." in told
+
+
+def test_a_model_card_is_believed(tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "README.md").write_text("---\ndatasets:\n- me/weather\n---\n# A model\n")
+    assert app.trained_on(str(tmp_path / "set")) == "me/weather."
+    (tmp_path / "card").mkdir()
+    (tmp_path / "card" / "README.md").write_text("# A model\n\n## Training data\n\nWeather, 8 hours.\n\n## Scores\n\nNone.\n")
+    assert app.trained_on(str(tmp_path / "card")).strip() == "Weather, 8 hours."
+    assert app.trained_on(str(tmp_path)) == "unknown."
+
+
+def test_the_page_warns_and_loads_nothing_from_elsewhere(server):
+    page = urllib.request.urlopen(server["url"]).read().decode()
+    assert "This is no interpreter" in page
+    linked = re.findall(r'<(?:script|link|img)[^>]*(?:src|href)="(https?://[^"]*)"', page)
+    assert [url for url in linked if not url.startswith(server["url"])] == []
+    assert 'analytics_enabled":true' not in page.replace(" ", "")
+
+
+def test_without_a_checkpoint_it_says_what_to_give(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        app.main([])
+    assert "make demo" in capsys.readouterr().err
+
+
+# --- Limits -----------------------------------------------------------------------------------------------------------------------
+
+
+class CountingExtractor(SquareExtractor):
+    def __init__(self):
+        super().__init__()
+        self.frames = 0
+
+    def __call__(self, image):
+        self.frames += 1
+        return super().__call__(image)
+
+
+def test_a_video_that_is_too_long_is_refused_before_a_frame_is_looked_at(tmp_path):
+    path, extractor = write_video(tmp_path / "long.mp4", squares([[(100, 40)]] * 40), fps=20), CountingExtractor()
+    with pytest.raises(ValueError, match="long.mp4: a video of more than 1 s"):
+        extract_video(path, extractor, max_seconds=1)
+    assert extractor.frames == 0
+    assert len(extract_video(path, extractor, max_seconds=2).keypoints) == 40
+
+
+def test_a_video_that_does_not_say_its_length_is_refused_when_it_goes_on_too_long(tmp_path):
+    """Browsers' recordings and bare streams carry no duration."""
+    with av.open(str(tmp_path / "bare.mp4"), "w", format="mpeg2video") as container:
+        stream = container.add_stream("mpeg2video", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        for image in squares([[(100, 40)]] * 60):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    extractor = CountingExtractor()
+    with pytest.raises(ValueError, match="of more than 1 s"):
+        extract_video(tmp_path / "bare.mp4", extractor, max_seconds=1)
+    assert 20 <= extractor.frames <= 26
+
+
+# --- Archives ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_zip_cannot_write_outside_of_its_folder(tmp_path):
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
+        archive.writestr("../../evil_0_keypoints.json", "{}")
+    folder = app.unpacked(tmp_path / "evil.zip")
+    assert [path.name for path in folder.iterdir()] == ["evil_0_keypoints.json"]
+    assert {path.name for path in tmp_path.parent.iterdir()} & {"evil_0_keypoints.json"} == set()
+
+
+def test_two_clips_in_one_zip_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
+        for name in "ab":
+            archive.writestr(f"{name}/0_keypoints.json", "{}")
+    with pytest.raises(ValueError, match="2 folders of"):
+        app.unpacked(tmp_path / "two.zip")
+
+
+def test_the_limit_holds_for_what_reached_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(app, "MAX_BYTES", 2**20)
+    (tmp_path / "large.npy").write_bytes(bytes(2**21))
+    with pytest.raises(app.RefusedError, match="2 MB, at most 1 MB are read"), app.taken(tmp_path / "large.npy"):
+        raise AssertionError("it was read")
+    assert not (tmp_path / "large.npy").exists()
+    with pytest.raises(app.RefusedError, match="was read and deleted before"), app.taken(tmp_path / "large.npy"):
+        raise AssertionError("it was read")

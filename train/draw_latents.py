@@ -1,0 +1,166 @@
+"""Draws a SignMAE's latents of isolated signs on a plane, a colour for each gloss (Fig 5).
+
+    pip install scikit-learn
+    python -m train.draw_latents --checkpoint outputs/sign-mae --dataset D [--split test] [--num_glosses 10] --output latents.svg
+
+Every segment of a clip carries the clip's gloss, those too in which the hands only come and go. t-SNE keeps neighbours, not distances,
+and finds groups in anything: so the picture says how often the nearest latent of *another clip* has the same gloss, which needs no
+picture, beside what chance would give. Draw an untrained SignMAE too before you read pretraining's worth from it: on 43 Indian words it
+came to 79 %, trained on other data 83 %, by chance 9 %. The rows are of isolated signs: they have a label, or a gloss of one word.
+"""
+
+import argparse
+from collections import Counter
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from transformers import AutoConfig, AutoFeatureExtractor
+
+from modeling_unigloR import SignMAEEncoderModel
+from train.clips import Clips, LatentStore
+from train.evaluate_checkpoint import specs
+
+PERPLEXITY = 30  # t-SNE's usual number of neighbours
+COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#333333", "#ee7733", "#009988", "#bbbbbb")
+SHAPES = (  # of further glosses, in the same colours again
+    '<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5"',
+    '<path d="M{x:.1f} {y:.1f}m-3.2 -3.2h6.4v6.4h-6.4z"',
+    '<path d="M{x:.1f} {y:.1f}m0 -4.4l4.2 7.2h-8.4z"',
+)
+SIDE, MARGIN, TOP, LEGEND = 560, 24, 60, 220  # pixels
+
+
+def parse(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", required=True, help="of a SignMAE")
+    parser.add_argument("--dataset", nargs="+", required=True, help="folders or Hub ids of canonical rows")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--num_glosses", type=int, default=10, help=f"the most frequent ones, 2 to {len(COLORS) * len(SHAPES)}")
+    parser.add_argument("--stride", type=int, help="frames between segment starts; by default the checkpoint's")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--frames_dir", help="where processed frames and latents are kept; by default in the cache of datasets")
+    parser.add_argument("--output", type=Path, required=True, help=".svg")
+    arguments = parser.parse_args(argv)
+    if arguments.output.suffix.lower() != ".svg":
+        parser.error(f"--output {arguments.output}: expected a name that ends in .svg")
+    if not 2 <= arguments.num_glosses <= len(COLORS) * len(SHAPES):
+        parser.error(f"--num_glosses {arguments.num_glosses}: expected 2 to {len(COLORS) * len(SHAPES)}")
+    return arguments
+
+
+def main(argv=None):
+    arguments = parse(argv)
+    kind = AutoConfig.from_pretrained(arguments.checkpoint).model_type
+    if kind != "sign_mae":
+        raise ValueError(f"{arguments.checkpoint} holds a model of type {kind!r}, expected 'sign_mae'.")
+    sign_mae, processor = (loader.from_pretrained(arguments.checkpoint) for loader in (SignMAEEncoderModel, AutoFeatureExtractor))
+    clips = Clips(specs(arguments.dataset), arguments.split, processor, arguments.frames_dir, needs=None)
+    glosses, chosen = most_frequent(sign_names(clips), arguments.num_glosses)
+    store = LatentStore.build(clips, sign_mae, arguments.stride or sign_mae.config.stride, arguments.frames_dir)
+    latents = np.concatenate([store[index] for index, _ in chosen])  # (N, D)
+    clip, gloss = (np.repeat(values, [store.lengths[index] for index, _ in chosen]) for values in zip(*chosen))  # (N,), (N,)
+    share, chance = neighbours_share(latents, gloss, clip)
+    names = [clips.ids[index] for index in clip]
+    said = (
+        f"{len(latents)} segments of {len(chosen)} clips. The nearest segment of another clip has the same gloss: "
+        f"{100 * share:.0f} %, by chance {100 * chance:.0f} %"
+    )
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(draw(plane(latents, arguments.seed), gloss, glosses, names, said), encoding="utf-8")
+    print(f"{said}.\nWrote {arguments.output}")
+    return {"segments": len(latents), "clips": len(chosen), "glosses": glosses, "share": share, "chance": chance}
+
+
+def sign_names(clips):
+    """What each clip shows: the name of its label, or a gloss of one word; None where that is not known."""
+    names = []
+    for gloss, text, label in zip(clips.glosses, clips.texts, clips.labels):
+        isolated = label is not None or len((gloss or "").split()) == 1
+        names.append((gloss or text or f"LABEL_{label}") if isolated else None)
+    return names
+
+
+def most_frequent(names, num_glosses):
+    """-> the names of most clips, in alphabetical order, and [(clip, number of its name)].
+
+    Raises:
+        ValueError: fewer than two names.
+    """
+    counts = Counter(name for name in names if name is not None)
+    if len(counts) < 2:
+        raise ValueError(
+            f"Found {len(counts)} glosses of isolated signs in {len(names)} clips, expected at least 2: rows with a label, or with a gloss "
+            "of one word. Of a sentence nobody knows which of its segments is which sign."
+        )
+    glosses = sorted(sorted(counts, key=lambda name: (-counts[name], name))[:num_glosses])
+    number = {name: place for place, name in enumerate(glosses)}
+    return glosses, [(clip, number[name]) for clip, name in enumerate(names) if name in number]
+
+
+def neighbours_share(latents, gloss, clip, batch_size=512):
+    """How often the nearest latent of another clip has the same gloss, and how often a random one of another clip would.
+
+    Args:
+        latents: (N, D), gloss, clip: (N,) ints.
+    """
+    same, random, square = [], [], np.square(latents).sum(1)
+    for start in range(0, len(latents), batch_size):
+        some = slice(start, start + batch_size)
+        distance = square - 2 * latents[some] @ latents.T  # squared, but for what is the same along a row
+        others = clip[some, None] != clip
+        equal = gloss[some, None] == gloss
+        nearest = np.where(others, distance, np.inf).argmin(1)
+        same.append(np.take_along_axis(equal, nearest[:, None], 1)[:, 0])
+        random.append((equal & others).sum(1) / others.sum(1))
+    return float(np.concatenate(same).mean()), float(np.concatenate(random).mean())
+
+
+def plane(latents, seed=0):
+    """(N, D) -> (N, 2) by t-SNE."""
+    try:
+        from sklearn.manifold import TSNE
+    except ImportError as error:
+        raise ImportError("t-SNE needs scikit-learn: pip install scikit-learn") from error
+    perplexity = min(PERPLEXITY, (len(latents) - 1) / 3)
+    return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(latents.astype(np.float32))
+
+
+def draw(points, gloss, glosses, names, said):
+    """An SVG document of a plane.
+
+    Args:
+        points: (N, 2); gloss: (N,) ints, places in `glosses`.
+        names: (N,) of the points' clips, shown where a reader points at one.
+        said: the line above.
+    """
+    low, high = points.min(0), points.max(0)
+    places = (points - (low + high) / 2) / max((high - low).max(), 1e-9) * (SIDE - 2 * MARGIN) + SIDE / 2  # one scale for both axes
+    drawn = []
+    for (x, y), number, name in zip(places, gloss, names):
+        drawn.append(f"{_mark(number, x, y + TOP)}><title>{escape(f'{glosses[number]}: {name}')}</title></{_tag(number)}>")
+    segments = np.bincount(gloss, minlength=len(glosses))
+    for number, name in enumerate(glosses):
+        y = TOP + MARGIN + 18 * number
+        drawn.append(f'{_mark(number, SIDE + 12, y)}/><text x="{SIDE + 24}" y="{y + 4}">{escape(name)}, {segments[number]}</text>')
+    width, height = SIDE + LEGEND, TOP + max(SIDE, 2 * MARGIN + 18 * len(glosses))
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">'
+        '<style>text{font:12px sans-serif}</style><rect width="100%" height="100%" fill="#ffffff"/>'
+        f'<text x="{MARGIN}" y="22" style="font-weight:bold">Segments of isolated signs, by t-SNE of their latents</text>'
+        f'<text x="{MARGIN}" y="42">{escape(said)}</text>' + "".join(drawn) + "</svg>\n"
+    )
+
+
+def _mark(number, x, y):
+    """The start of a gloss' mark: shape, place and colour."""
+    shape = SHAPES[number // len(COLORS)].format(x=x, y=y)
+    return f'{shape} fill="{COLORS[number % len(COLORS)]}" fill-opacity="0.8"'
+
+
+def _tag(number):
+    return SHAPES[number // len(COLORS)][1:].split(" ")[0]
+
+
+if __name__ == "__main__":
+    main()

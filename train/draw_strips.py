@@ -1,0 +1,212 @@
+"""Draws strips of frames, the ground truth above what a model makes: of a SignMAE its reconstruction, of a TextToSign its signing of the
+sentence (Figs 4, 9 and 10).
+
+    python -m train.draw_strips --checkpoint outputs/sign-mae --dataset D --split test --output reconstruction.svg
+    python -m train.draw_strips --checkpoint outputs/text-to-sign --dataset D --split test --ids ID ID --output generated.png
+
+Frames are evenly spaced over each row's own length. A line between two frames says that a new segment begins there.
+"""
+
+import argparse
+import tempfile
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, pipeline
+
+import modeling_unigloR  # noqa: F401  registers models and pipelines
+from modeling_unigloR.rendering_uniglor import STRIP_HEADER, to_png, to_svg
+from train.evaluate_checkpoint import specs
+from train.metrics.reconstruction import mpjpe
+from train.segments import describe, load_rows
+from train.trainers import reconstruct_segments
+
+TITLE = 22  # pixels of the line above a strip
+BORDER = "#888888"
+
+
+@dataclass
+class Strip:
+    """What is drawn of one clip: rows of equally many frames.
+
+    Attributes:
+        title: the line above it.
+        labels: a line above each row.
+        clips: (keypoints (F, K, C), keypoint_mask (F, K)) of each row, its F shown frames alone.
+        borders: of each row, columns before which a segment begins.
+    """
+
+    title: str
+    labels: list = field(default_factory=list)
+    clips: list = field(default_factory=list)
+    borders: list = field(default_factory=list)
+
+
+def parse(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", required=True, help="of a SignMAE or a TextToSign, which says what is drawn")
+    parser.add_argument("--dataset", required=True, help="a folder or Hub id of canonical rows")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--ids", nargs="+", help="clips to draw; by default the split's first")
+    parser.add_argument("--num_clips", type=int, default=3, help="how many of the first")
+    parser.add_argument("--num_frames", type=int, default=16, help="shown of each row")
+    parser.add_argument("--size", type=int, default=110, help="pixels of a frame's side")
+    parser.add_argument("--seam_frames", type=int, default=0, help="of text-to-sign, see TextToSign.generate")
+    parser.add_argument("--output", type=Path, required=True, help=".svg or .png")
+    arguments = parser.parse_args(argv)
+    if arguments.output.suffix.lower() not in (".svg", ".png"):
+        parser.error(f"--output {arguments.output}: expected a name that ends in .svg or .png")
+    if min(arguments.num_clips, arguments.num_frames) < 1:
+        parser.error("--num_clips and --num_frames must be at least 1")
+    return arguments
+
+
+def main(argv=None):
+    arguments = parse(argv)
+    rows = chosen_rows(arguments.dataset, arguments.split, arguments.ids, arguments.num_clips)
+    kind = AutoConfig.from_pretrained(arguments.checkpoint).model_type
+    if kind == "sign_mae":
+        strips = reconstructed(arguments.checkpoint, rows, arguments.num_frames)
+    elif kind == "text_to_sign":
+        strips = signed(arguments.checkpoint, rows, arguments.num_frames, arguments.seam_frames)
+    else:
+        raise ValueError(f"{arguments.checkpoint} holds a model of type {kind!r}, expected 'sign_mae' or 'text_to_sign'.")
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    if arguments.output.suffix.lower() == ".svg":
+        arguments.output.write_text(draw(strips, arguments.size), encoding="utf-8")
+    else:
+        draw_png(strips, arguments.output, arguments.size)
+    print(f"Wrote {arguments.output}: {', '.join(str(row['id']) for row in rows)}")
+    return strips
+
+
+def chosen_rows(dataset, split, ids=None, num_clips=3):
+    """Canonical rows of a split: those of the given ids, or the first."""
+    (spec,) = specs([dataset])
+    rows = load_rows(spec, split)
+    if ids is None:
+        return list(rows.select(range(min(num_clips, len(rows)))).with_format("numpy"))
+    places = {str(name): place for place, name in enumerate(rows["id"])}
+    missing = [name for name in ids if name not in places]
+    if missing:
+        raise ValueError(
+            f"Data set {describe(spec)!r}, split {split!r} has no clip {', '.join(missing)}; its first is {next(iter(places))!r}."
+        )
+    return list(rows.select([places[name] for name in ids]).with_format("numpy"))
+
+
+# --- What models make -------------------------------------------------------------------------------------------------------------
+
+
+def reconstructed(checkpoint, rows, num_frames):
+    """A `Strip` for each row: its keypoints, and what a SignMAE gives back of them in segments laid end to end, nothing masked."""
+    model, processor = AutoModel.from_pretrained(checkpoint).eval(), AutoFeatureExtractor.from_pretrained(checkpoint)
+    presence, window = model.keypoint_presence.bool().numpy(), model.config.window_size
+    strips = []
+    for row in rows:
+        clip = processor.process_row(row)
+        real, length = torch.from_numpy(clip.keypoints), len(clip.keypoints)
+        held = torch.arange(-(-length // window) * window).clamp_max(length - 1)  # the last segment is held at the last frame
+        made = reconstruct_segments(model, real[held].unflatten(0, (-1, window))).flatten(0, 1)[:length]
+        scored = torch.from_numpy(clip.keypoint_mask & presence)
+        strip = Strip(str(row["id"]))
+        add_row(strip, "ground truth", clip.keypoints, clip.keypoint_mask, num_frames, window)
+        label = f"SignMAE's reconstruction, error {mpjpe(made, real, scored.float()):.3f} shoulder widths"
+        add_row(strip, label, made.numpy(), np.tile(presence, (length, 1)), num_frames, window)
+        strips.append(strip)
+    return strips
+
+
+def signed(checkpoint, rows, num_frames, seam_frames=0):
+    """A `Strip` for each row: its keypoints, and what a TextToSign makes of its text."""
+    pipe = pipeline("text-to-sign", model=checkpoint, device="cpu")
+    window = pipe.model.config.sign_mae_config.window_size
+    strips = []
+    for row in rows:
+        if not (row["text"] or "").strip():
+            raise ValueError(f"Clip {str(row['id'])!r} has no text to sign. Name others with --ids.")
+        clip, made = pipe.feature_extractor.process_row(row), pipe(str(row["text"]), seam_frames=seam_frames)
+        strip = Strip(str(row["text"]))
+        shown = min(num_frames, len(clip.keypoints), len(made["keypoints"]))
+        add_row(strip, f"ground truth, {_duration(clip.keypoints, made['fps'])}", clip.keypoints, clip.keypoint_mask, shown)
+        add_row(strip, f"generated, {_duration(made['keypoints'], made['fps'])}", made["keypoints"], made["keypoint_mask"], shown, window)
+        strips.append(strip)
+    return strips
+
+
+def add_row(strip, label, keypoints, keypoint_mask, num_frames, window=None):
+    """Adds evenly spaced frames of (T, K, C), (T, K); with a window, the borders of its segments."""
+    frames = np.linspace(0, len(keypoints) - 1, min(num_frames, len(keypoints))).round().astype(int)
+    strip.labels.append(label)
+    strip.clips.append((keypoints[frames], keypoint_mask[frames]))
+    strip.borders.append([] if window is None else (np.flatnonzero(np.diff(frames // window)) + 1).tolist())
+
+
+def _duration(keypoints, fps):
+    return f"{len(keypoints) / fps:.1f} s" if fps else f"{len(keypoints)} frames"
+
+
+# --- Pictures ---------------------------------------------------------------------------------------------------------------------
+
+
+def draw(strips, size):
+    """`Strip`s under each other as an SVG document."""
+    drawn, top, width = [], 0, 0
+    for strip in strips:
+        num_frames = len(strip.clips[0][0])
+        inside = to_svg(strip.clips, num_frames=num_frames, size=size, titles=strip.labels)
+        drawn.append(f'<text x="4" y="{top + 15}" style="font-weight:bold">{escape(strip.title)}</text>')
+        drawn.append(inside.replace("<svg ", f'<svg y="{top + TITLE}" ', 1))
+        drawn += [f'<path d="M{x} {y}v{size}" stroke="{BORDER}"/>' for x, y in _borders(strip, top, size)]
+        top += _height(strip, size)
+        width = max(width, size * num_frames)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{top}" viewBox="0 0 {width} {top}">'
+        '<style>text{font:12px sans-serif}</style><rect width="100%" height="100%" fill="#ffffff"/>' + "".join(drawn) + "</svg>\n"
+    )
+
+
+def draw_png(strips, path, size):
+    """The same as a PNG. Needs Pillow: pip install uniglor[render]."""
+    pictures = []
+    with tempfile.TemporaryDirectory() as folder:
+        for strip in strips:
+            file = Path(folder) / "strip.png"
+            to_png(strip.clips, file, num_frames=len(strip.clips[0][0]), size=size, titles=strip.labels)
+            pictures.append(_loaded(file))
+    from PIL import Image, ImageDraw, ImageFont  # after to_png, which says how to install it
+
+    page = Image.new("RGB", (max(picture.width for picture in pictures), sum(_height(strip, size) for strip in strips)), "#ffffff")
+    pen, top = ImageDraw.Draw(page), 0
+    for strip, picture in zip(strips, pictures):
+        pen.text((4, top + 4), strip.title, "#000000", ImageFont.load_default(12))
+        page.paste(picture, (0, top + TITLE))
+        for x, y in _borders(strip, top, size):
+            pen.line((x, y, x, y + size), BORDER)
+        top += _height(strip, size)
+    page.save(path)
+
+
+def _loaded(file):
+    from PIL import Image
+
+    with Image.open(file) as picture:
+        return picture.copy()
+
+
+def _height(strip, size):
+    return TITLE + len(strip.clips) * (size + STRIP_HEADER)
+
+
+def _borders(strip, top, size):
+    """Places (x, y) of the upper ends of the lines between segments; `top` is the strip's own."""
+    for row, columns in enumerate(strip.borders):
+        y = top + TITLE + STRIP_HEADER + row * (size + STRIP_HEADER)
+        yield from ((column * size, y) for column in columns)
+
+
+if __name__ == "__main__":
+    main()

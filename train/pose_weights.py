@@ -1,0 +1,86 @@
+"""Fixed pose weights of a corpus: what the adaptive ones (paper section 3.3) are on average, as lines for a pretraining config.
+
+    python -m train.pose_weights --dataset DIR [--split train] [--processor outputs/sign-mae]
+
+Prints YAML that train/pretrain.py takes, and as comments how much of the variance each part has. The paper found 1, 1.17 and 1.18
+on its corpora (section 6).
+"""
+
+import argparse
+
+import torch
+from transformers import AutoFeatureExtractor
+
+from modeling_unigloR import KeypointProcessor, SignMAEConfig, keypoint_weights, part_variances
+from modeling_unigloR.keypoints_uniglor import get_layout
+from train.evaluate_checkpoint import specs
+from train.segments import FrameStore, consecutive_segments, describe, load_rows
+
+PARTS = {"body": ("body",), "face": ("face",), "hand": ("left_hand", "right_hand")}
+
+
+def parse(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", required=True, help="canonical rows: a folder, a .parquet file or a Hub id")
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--processor", metavar="DIR", help="a saved KeypointProcessor, such as a checkpoint's; by default a new one")
+    parser.add_argument("--window_size", type=int, default=SignMAEConfig.window_size)
+    parser.add_argument("--weight_variance", choices=("pooled", "temporal"), default=SignMAEConfig.weight_variance)
+    parser.add_argument("--frames_dir", help="where processed frames are kept; by default in the cache of datasets")
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    arguments = parse(argv)
+    processor = AutoFeatureExtractor.from_pretrained(arguments.processor) if arguments.processor else KeypointProcessor()
+    dataset = specs([arguments.dataset])[0]
+    store = FrameStore.build(load_rows(dataset, arguments.split), processor, arguments.frames_dir, describe(dataset))
+    config = SignMAEConfig(
+        layout=processor.layout,
+        num_channels=processor.num_channels,
+        window_size=arguments.window_size,
+        weight_variance=arguments.weight_variance,
+    )
+    found = mean_weights(*consecutive_segments(store, config.window_size)[:2], config)
+    print(f"# {found['num_segments']} segments of {config.window_size} frames: {describe(dataset)}, {arguments.split}")
+    print("keypoint_weighting: fixed")
+    for part, share in found["variance_shares"].items():
+        seen = found["seen"][part]
+        print(f"fixed_{part}_weight: {found['weights'][part]:.3f}  # {share:.1%} of the variance, seen in {seen:.1%} of the segments")
+    return found
+
+
+def mean_weights(keypoints, keypoint_mask, config, batch_size=1024):
+    """The adaptive weight of each part, on average over the segments that show it.
+
+    Args:
+        keypoints: (N, W, K, C) in shoulder lengths.
+        keypoint_mask: (N, W, K), 1 where the point was seen.
+        config: a `SignMAEConfig` with keypoint_weighting="adaptive"; its layout and weight_variance are read.
+
+    Returns:
+        dict: `num_segments`; and by part (body, face, hand) `weights`, 1.0 where no segment shows it; `variance_shares`, of the mean
+        variances of the three; `seen`, the share of segments that show it.
+    """
+    spans = get_layout(config.layout).parts
+    weights, counts, variances = (torch.zeros(len(PARTS), dtype=torch.double) for _ in range(3))
+    for some, mask in zip(keypoints.split(batch_size), keypoint_mask.split(batch_size)):
+        per_keypoint = keypoint_weights(some, mask, config)[:, 0]  # (N, K)
+        seen = torch.stack([torch.stack([mask[:, :, spans[part]].bool().any((1, 2)) for part in parts]).any(0) for parts in PARTS.values()])
+        found = torch.stack([per_keypoint[:, spans[parts[0]].start] for parts in PARTS.values()])  # (3, N)
+        weights += (found.double() * seen).sum(1)
+        counts += seen.sum(1)
+        variances += part_variances(some, mask, config.layout, config.weight_variance).double().sum(0)
+    means = torch.where(counts > 0, weights / counts.clamp_min(1), torch.ones_like(weights))
+    shares = variances / variances.sum().clamp_min(1e-12)
+    return {
+        "num_segments": len(keypoints),
+        **{
+            name: dict(zip(PARTS, values.tolist()))
+            for name, values in (("weights", means), ("variance_shares", shares), ("seen", counts / len(keypoints)))
+        },
+    }
+
+
+if __name__ == "__main__":
+    main()
