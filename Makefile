@@ -10,7 +10,7 @@ demo: .venv/.installed
 
 test: .venv/.installed
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -q -n auto
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 lint: .venv/.installed
 	$(BIN)/ruff format .

@@ -130,11 +130,13 @@ def sign_to_text_tab(checkpoints):
                     upload, facts = clip_inputs()
                     read_upload = gr.Button("Translate", variant="primary")
                 with gr.Tab("Webcam"):
-                    camera = Recording(
+                    camera = gr.Video(
                         sources=["webcam"],
                         label="Record one signer, both hands in the picture",
                         webcam_options=gr.WebcamOptions(mirror=False),
                     )
+                    # What the browser recorded is read as it is: Gradio would convert it first, for which it needs ffmpeg.
+                    camera.preprocess = lambda recorded: recorded.path if recorded else None
                     read_camera = gr.Button("Translate", variant="primary")
         with gr.Column(scale=3):
             text = gr.Textbox(label="Text: a guess", lines=2, interactive=False)
@@ -196,15 +198,6 @@ def clip_inputs():
         layout = gr.Dropdown(["", *SOURCE_LAYOUTS], value="", label="Layout of the keypoints")
         fps, width, height = (gr.Number(label=label) for label in ("Frames a second", "Width of the picture", "Height of the picture"))
     return upload, [layout, fps, width, height]
-
-
-class Recording(gr.Video):
-    """Gradio's camera without its conversions, which need ffmpeg: what the browser recorded is read as it is."""
-
-    is_template = True
-
-    def preprocess(self, payload):
-        return payload.path if payload else None
 
 
 # --- Checkpoints ------------------------------------------------------------------------------------------------------------------

@@ -23,15 +23,16 @@ from train import embed
 
 from .conftest import REAL_DATA, random_signing
 
-gradio = pytest.importorskip("gradio", reason="the page needs gradio: pip install uniglor[demo]")
+pytest.importorskip("gradio", reason="the page needs gradio: pip install uniglor[demo]")
+av = pytest.importorskip("av", reason="the page reads and writes video: pip install uniglor[demo]")
+
 from gradio_client import Client, handle_file  # noqa: E402
 
-av = pytest.importorskip("av", reason="the page reads and writes video: pip install uniglor[demo]")
 import app  # noqa: E402
 
-ROOT = Path(__file__).parents[1]
 from .test_extract import SquareExtractor, squares, write_video  # noqa: E402
 
+ROOT = Path(__file__).parents[1]
 NOT_SAID = ("", None, None, None)  # layout, fps, width, height
 
 

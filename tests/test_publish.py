@@ -18,6 +18,7 @@ from transformers import AutoFeatureExtractor, AutoModel
 from modeling_unigloR import SignFeatureExtractionPipeline
 from modeling_unigloR.keypoints_uniglor import get_layout
 from train import pretrain, train_recognition, train_sign_to_text, train_text_to_sign
+from train.arguments import UniGloRTrainingArguments
 from train.evaluate_checkpoint import evaluate_sign_to_text, without_nan
 from train.metrics.recognition import recognition_scores, top1_interval
 from train.model_cards import KINDS, CardFields, TrainingSet, citation, parse_training_set
@@ -242,8 +243,8 @@ def test_a_training_pushes_once_at_its_end_and_privately(script, tmp_path):
     args = script.parse(["paper.yaml" if script is pretrain else f"paper_{script.__name__.split('.train_')[1]}.yaml", *given])[-1]
     assert args.hub_strategy == "end" and args.hub_private_repo is True
     with pytest.raises(ValueError, match="Found hub_strategy='every_save', expected 'end'"):
-        pretrain.hub_defaults({"push_to_hub": True, "hub_strategy": "every_save"})
-    assert pretrain.hub_defaults({"hub_private_repo": False})["hub_private_repo"] is False
+        UniGloRTrainingArguments(output_dir=str(tmp_path), push_to_hub=True, hub_strategy="every_save")
+    assert UniGloRTrainingArguments(output_dir=str(tmp_path), hub_private_repo=False).hub_private_repo is False
 
 
 # --- The card -------------------------------------------------------------------------------------------------------------------------

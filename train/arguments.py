@@ -39,12 +39,19 @@ class UniGloRTrainingArguments(TrainingArguments):
     ddp_find_unused_parameters: bool | None = False  # there are none
     remove_unused_columns: bool = False  # our data sets hold exactly what the models take
     resume_from_checkpoint: str | None = None  # a checkpoint folder, or true: the last one in output_dir
+    hub_strategy: str = "end"  # push_to_hub uploads once; the other strategies upload states of the training, which are pickles
+    hub_private_repo: bool | None = True  # for its owner alone, until train/publish.py has asked what the data's terms allow
 
     def __post_init__(self):
         for name in ("eval_strategy", "save_strategy", "logging_strategy"):
             if getattr(self, name) is False:
                 setattr(self, name, "no")  # as YAML reads the word
         super().__post_init__()
+        if self.push_to_hub and self.hub_strategy != "end":
+            raise ValueError(
+                f"Found hub_strategy={str(self.hub_strategy.value)!r}, expected 'end': the others upload states of the training, which are "
+                "pickles."
+            )
 
     def get_warmup_steps(self, num_training_steps):
         return min(super().get_warmup_steps(num_training_steps), self.max_warmup_steps)

@@ -63,7 +63,7 @@ def parse(argv, default_config="demo.yaml"):
     if not data.datasets:
         raise ValueError("No data set to pretrain on. Give `datasets:` in the config or --datasets PATH ...")
     data.datasets, data.validation = ([entry] if isinstance(entry, (str, dict)) else entry for entry in (data.datasets, data.validation))
-    return data, shares["model"], KeypointProcessor(**shares["processor"]), UniGloRTrainingArguments(**hub_defaults(shares["training"]))
+    return data, shares["model"], KeypointProcessor(**shares["processor"]), UniGloRTrainingArguments(**shares["training"])
 
 
 def main(argv=None):
@@ -142,15 +142,6 @@ def last_checkpoint(args):
             logger.warning(f"No checkpoint in {args.output_dir!r} to resume from: starting at step 0.")
         return found
     return None if resume is None or str(resume).lower() in ("false", "none") else resume
-
-
-def hub_defaults(fields):
-    """Training arguments' fields whose `push_to_hub` uploads no pickle, and where its owner alone sees it; see docs/publishing.md."""
-    if fields.get("push_to_hub") and fields.get("hub_strategy", "end") != "end":
-        raise ValueError(
-            f"Found hub_strategy={fields['hub_strategy']!r}, expected 'end': the others upload states of the training, which are pickles."
-        )
-    return {"hub_strategy": "end", "hub_private_repo": True} | fields
 
 
 # --- After training ---------------------------------------------------------------------------------------------------------------

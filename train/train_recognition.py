@@ -22,7 +22,7 @@ from modeling_unigloR.pipelines_uniglor import SignRecognitionPipeline
 from train.arguments import UniGloRTrainingArguments, distribute, print_help, read_fields
 from train.augmentation import KeypointAugmentation
 from train.clips import LabelledClips, LatentStore, TranslationCollator
-from train.pretrain import compute_used, hub_defaults, last_checkpoint
+from train.pretrain import compute_used, last_checkpoint
 from train.train_sign_to_text import make_processor
 from train.trainers import RecognitionTrainer
 
@@ -89,7 +89,7 @@ def parse(argv, default_config="paper_recognition.yaml"):
         raise ValueError("An augmentation, or a SignMAE that is trained, changes the latents in every step: give --cache_latents false.")
     if not data.validation:
         shares["training"] |= {"eval_strategy": "no", "load_best_model_at_end": False}
-    return data, shares["model"], shares["processor"], RecognitionTrainingArguments(**hub_defaults(shares["training"]))
+    return data, shares["model"], shares["processor"], RecognitionTrainingArguments(**shares["training"])
 
 
 def main(argv=None):

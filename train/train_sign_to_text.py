@@ -21,7 +21,7 @@ from modeling_unigloR.pipelines_uniglor import SignToTextPipeline
 from train.arguments import TranslationTrainingArguments, distribute, print_help, read_fields
 from train.augmentation import KeypointAugmentation
 from train.clips import Clips, LatentStore, TranslationCollator, TranslationDataset
-from train.pretrain import compute_used, hub_defaults, last_checkpoint
+from train.pretrain import compute_used, last_checkpoint
 from train.text_tokenizers import KINDS, share_unknown, train_tokenizer
 from train.trainers import TranslationTrainer
 
@@ -90,7 +90,7 @@ def parse(argv, default_config="paper_sign_to_text.yaml"):
         raise ValueError("An augmentation, or a SignMAE that is trained, changes the latents in every step: give --cache_latents false.")
     if not data.validation:
         shares["training"] |= {"eval_strategy": "no", "load_best_model_at_end": False}
-    return data, shares["model"], shares["processor"], TranslationTrainingArguments(**hub_defaults(shares["training"]))
+    return data, shares["model"], shares["processor"], TranslationTrainingArguments(**shares["training"])
 
 
 def main(argv=None):

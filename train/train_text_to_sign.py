@@ -21,7 +21,7 @@ from modeling_unigloR import SignMAEEncoderModel, TextToSign, TextToSignConfig
 from modeling_unigloR.pipelines_uniglor import TextToSignPipeline
 from train.arguments import TextToSignTrainingArguments, distribute, print_help, read_fields
 from train.clips import Clips, LatentStore, TextToSignCollator, TextToSignDataset
-from train.pretrain import compute_used, hub_defaults, last_checkpoint
+from train.pretrain import compute_used, last_checkpoint
 from train.text_tokenizers import KINDS, share_unknown, train_tokenizer
 from train.trainers import TextToSignTrainer
 
@@ -74,7 +74,7 @@ def parse(argv, default_config="paper_text_to_sign.yaml"):
         training.setdefault("metric_for_best_model", "bleu4")
     if not data.validation:
         training |= {"eval_strategy": "no", "load_best_model_at_end": False}
-    return data, shares["model"], TextToSignTrainingArguments(**hub_defaults(training))
+    return data, shares["model"], TextToSignTrainingArguments(**training)
 
 
 def main(argv=None):
