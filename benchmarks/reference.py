@@ -118,7 +118,7 @@ def _sliced_conv(conv, rows):
 
 @torch.no_grad()
 def _sliced_norm(norm, rows):
-    out = nn.BatchNorm2d(rows.stop - rows.start, eps=norm.eps, momentum=norm.momentum)
+    out = type(norm)(rows.stop - rows.start, eps=norm.eps, momentum=norm.momentum)
     for name in ("weight", "bias", "running_mean", "running_var"):
         getattr(out, name).copy_(getattr(norm, name)[rows])
     return out

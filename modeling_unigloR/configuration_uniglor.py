@@ -77,7 +77,7 @@ class SignMAEConfig(UniGloRConfig):
     temporal_branch_channels: int = 16  # ours: six branches, 96 channels
     temporal_kernel_size: int = 3
     temporal_dilations: list[int] | None = None  # [1, 2, 3, 4]
-    block_norm: str = "batch"  # as cited; or "layer"
+    block_norm: str = "calibrated"  # ours: statistics are set before training; "batch" is as cited; or "layer"
 
     # Transformers, as Joint-SLT (appendix B.2)
     hidden_size: int = 512
@@ -132,7 +132,7 @@ class SignMAEConfig(UniGloRConfig):
 
     def _validate(self):
         self._check_choice("num_channels", (2, 3))
-        self._check_choice("block_norm", ("batch", "layer"))
+        self._check_choice("block_norm", ("calibrated", "batch", "layer"))
         self._check_choice("mask_stage", ("tokens", "keypoints"))
         self._check_choice("mask_strategy", ("replace", "drop"))
         self._check_choice("decoding", ("parallel", "autoregressive"))

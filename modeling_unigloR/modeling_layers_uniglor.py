@@ -18,6 +18,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from .graph_mixing_uniglor import mix
 from .keypoints_uniglor import adjacency
 
+VARIANCE_FLOOR = 1e-4  # a hundredth of a shoulder length, squared: a coordinate that stood still while calibrating may move later
+
 
 def sinusoids(length, size):
     """(length, size) float32 sinusoidal positions of Vaswani et al. 2017, amplitude 1."""
@@ -47,13 +49,52 @@ class ChannelLayerNorm(nn.LayerNorm):
         return super().forward(features.movedim(1, -1)).movedim(-1, 1)
 
 
-def block_norm(kind, num_channels):
-    return nn.BatchNorm2d(num_channels) if kind == "batch" else ChannelLayerNorm(num_channels)
+class _Calibrated:
+    """A BatchNorm whose statistics `calibrate` sets once, from data, before training; a training step uses the same ones.
+
+    A batch's own statistics move every position by an eighth of its deviation at batch 64, whose frames are anything but independent.
+    A classifier does not mind, but what has to give the positions back can never be more exact than that.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.training = False
+
+    def train(self, mode=True):
+        return super().train(False)
+
+
+class CalibratedNorm1d(_Calibrated, nn.BatchNorm1d):
+    """For (N, C)."""
+
+
+class CalibratedNorm2d(_Calibrated, nn.BatchNorm2d):
+    """For (N, C, K, W)."""
+
+
+@torch.no_grad()
+def calibrate(module, *inputs):
+    """Sets the statistics of every calibrated norm in `module` to those of what reaches it when `inputs` pass through.
+
+    For a model that is not trained yet: what it learnt on other statistics would mean something else on these.
+    """
+    norms = [norm for norm in module.modules() if isinstance(norm, _Calibrated)]
+    for norm in norms:
+        norm.training, momentum, norm.momentum = True, norm.momentum, 1.0  # the batch's, kept as they are
+    try:
+        module(*inputs)
+    finally:
+        for norm in norms:
+            norm.training, norm.momentum = False, momentum
+            norm.running_var.clamp_min_(VARIANCE_FLOOR)
+
+
+BLOCK_NORMS = {"calibrated": CalibratedNorm2d, "batch": nn.BatchNorm2d, "layer": ChannelLayerNorm}
 
 
 def convolve_and_norm(conv, norm, features):
-    """norm(conv(features)) of a 1 x 1 convolution; where the norm is a plain BatchNorm2d, without ever holding what stands between."""
-    if type(norm) is not nn.BatchNorm2d:
+    """norm(conv(features)) of a 1 x 1 convolution; where the norm is a BatchNorm2d, without ever holding what stands between."""
+    if not isinstance(norm, nn.BatchNorm2d):
         return norm(conv(features))
     return pointwise(features, *fold(conv, norm, features))
 
@@ -157,11 +198,15 @@ class Dropout(nn.Dropout):
 
 
 class KeypointNorm(nn.Module):
-    """Normalises every coordinate of every keypoint over segments and frames, as CTR-GCN's data norm: (N, W, K, C) -> same."""
+    """Normalises every coordinate of every keypoint over segments and frames, as CTR-GCN's data norm: (N, W, K, C) -> same.
 
-    def __init__(self, num_keypoints, num_channels):
+    By a BatchNorm, as cited, or with statistics that are set before training.
+    """
+
+    def __init__(self, num_keypoints, num_channels, kind="batch"):
         super().__init__()
-        self.norm = nn.BatchNorm1d(num_keypoints * num_channels)  # a child, so that SyncBatchNorm can take its place
+        norm = nn.BatchNorm1d if kind == "batch" else CalibratedNorm1d
+        self.norm = norm(num_keypoints * num_channels)  # a child, so that SyncBatchNorm can take its place
 
     def forward(self, keypoints):
         return self.norm(keypoints.flatten(0, 1).flatten(1)).view(keypoints.shape)
@@ -194,9 +239,9 @@ class ChannelTopologyGraphConv(nn.Module):
         self.refine_bias = nn.Parameter(torch.zeros(len(graph), out_channels))
         self.value = nn.Parameter(torch.zeros(len(graph), out_channels, in_channels))
         self.value_bias = nn.Parameter(torch.zeros(len(graph), out_channels))
-        self.norm = block_norm(norm, out_channels)
-        self.residual = nn.Conv2d(in_channels, out_channels, 1, bias=norm != "batch")
-        self.residual_norm = block_norm(norm, out_channels)
+        self.norm = BLOCK_NORMS[norm](out_channels)
+        self.residual = nn.Conv2d(in_channels, out_channels, 1, bias=norm == "layer")
+        self.residual_norm = BLOCK_NORMS[norm](out_channels)
 
     def forward(self, features):
         """(N, C_in, K, W) -> (N, C_out, K, W)."""
@@ -233,20 +278,20 @@ class MultiScaleTemporalConv(nn.Module):
         super().__init__()
         self.num_temporal = branch_channels * (len(dilations) + 1)  # channels of the branches that look along time
         self.out_channels = self.num_temporal + branch_channels
-        bias = norm != "batch"
+        bias = norm == "layer"
         self.open = nn.Conv2d(in_channels, 2 * self.out_channels, 1, bias=bias)  # branches, then residual
-        self.open_norm = block_norm(norm, 2 * self.out_channels)
+        self.open_norm = BLOCK_NORMS[norm](2 * self.out_channels)
         self.dilated = nn.ModuleList(
             nn.Conv2d(branch_channels, branch_channels, (1, kernel_size), padding="same", dilation=(1, dilation), bias=bias)
             for dilation in dilations
         )
         self.pool = nn.MaxPool2d((1, 3), stride=1, padding=(0, 1))
-        self.close_norm = block_norm(norm, self.num_temporal)
+        self.close_norm = BLOCK_NORMS[norm](self.num_temporal)
 
     def forward(self, features):
         kernels = [conv.weight for conv in self.dilated]
         sizes = [self.num_temporal, self.out_channels - self.num_temporal, self.out_channels]  # of branches along time, width 1, residual
-        if type(self.open_norm) is not nn.BatchNorm2d:
+        if not isinstance(self.open_norm, nn.BatchNorm2d):
             temporal, narrow, residual = self.open_norm(self.open(features)).split(sizes, dim=1)
             temporal = self.close_norm(self._along_time(temporal, *kernels))
             return torch.cat([temporal, narrow], dim=1).add_(residual).relu_()

@@ -22,6 +22,7 @@ from .modeling_layers_uniglor import (
     SinusoidalPositions,
     TransformerLayer,
     UniGloRPreTrainedModel,
+    calibrate,
     sinusoids,
 )
 
@@ -52,7 +53,7 @@ class SignMAEEncoder(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.config = config
-        self.input_norm = KeypointNorm(config.num_keypoints, config.num_channels)
+        self.input_norm = KeypointNorm(config.num_keypoints, config.num_channels, config.block_norm)
         self.graph = ChannelTopologyGraphConv(
             config.num_channels, config.graph_channels, config.relation_channels, config.layout, config.block_norm
         )
@@ -454,6 +455,11 @@ class SignMAE(SegmentEncodingModel, SegmentDecodingModel):
         self.keypoint_presence.copy_((presence >= 0.5).float())
         self.decoder.offset_mean.copy_(offset_mean)
         self.decoder.offset_std.copy_(offset_std.clamp_min(OFFSET_FLOOR))
+
+    def calibrate(self, keypoints):
+        """Sets the norms' statistics from training segments (N, W, K, C), before training; with block_norm "calibrated" only."""
+        self._check_segments(keypoints)
+        calibrate(self.encoder, keypoints.to(self.device, self.dtype))
 
 
 SignMAE.register_for_auto_class("AutoModel")

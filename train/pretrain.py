@@ -11,6 +11,7 @@ part, motion, floors and the state of the latents.
 import json
 import sys
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from modeling_unigloR import KeypointProcessor, SignMAE, SignMAEConfig
 from modeling_unigloR.keypoints_uniglor import paths_to_center
 from train.arguments import UniGloRTrainingArguments, distribute, print_help, read_fields
 from train.metrics import reconstruction
-from train.segments import FrameStore, SegmentDataset, SegmentStream, consecutive_segments, describe, load_rows
+from train.segments import FrameStore, SegmentDataset, SegmentSampler, SegmentStream, consecutive_segments, describe, load_rows
 from train.trainers import BatchTooLargeError, NonFiniteLossError, SegmentTrainer, latents_of_training, scored_points
 
 logger = logging.get_logger(__name__)
@@ -76,9 +77,11 @@ def main(argv=None):
     with args.main_process_first(desc="processing clips"):
         train_set, train_stores = training_segments(data, processor, model.config.window_size, args.seed)
         validation = validation_segments(data, processor, model.config.window_size)
-    if train_stores and not data.init_from:
-        set_keypoint_statistics(model, train_stores)
-    if args.world_size > 1 and args.device.type == "cuda":
+    if not data.init_from:
+        if train_stores:
+            set_keypoint_statistics(model, train_stores)
+        model.calibrate(first_segments(train_set))
+    if args.world_size > 1 and args.device.type == "cuda" and model.config.block_norm == "batch":
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     if validation is None:
         args.eval_strategy = "no"
@@ -115,6 +118,13 @@ def validation_segments(data, processor, window_size):
         store = FrameStore.build(load_rows(spec, "validation"), processor, data.frames_dir, describe(spec))
         parts.append(consecutive_segments(store, window_size, data.max_eval_segments))
     return tuple(torch.cat(tensors) for tensors in zip(*parts)) if parts else None
+
+
+def first_segments(train_set, count=512):
+    """Keypoints (N, W, K, C) of the first random segments that training would see: the same on every process."""
+    if isinstance(train_set, SegmentStream):
+        return torch.stack([item["keypoints"] for item in islice(train_set, count)])
+    return train_set.__getitems__(list(SegmentSampler(train_set))[:count])["keypoints"]
 
 
 def set_keypoint_statistics(model, stores, chunk=100_000):
