@@ -221,6 +221,8 @@ def trained_on(checkpoint):
             told = ", ".join(map(str, card.data.datasets)) + "."
     if (path := _file_of(checkpoint, "report.json")) is not None:
         report = json.loads(Path(path).read_text(encoding="utf-8"))
+        if "datasets" in report:
+            told = ", ".join(report["datasets"]) + "."
         if clips := report.get("num_train_clips"):
             told += f" By its report, {clips:,} clips and {report.get('steps', 0):,} steps."
     return told

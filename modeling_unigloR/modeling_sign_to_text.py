@@ -61,7 +61,7 @@ class SignToText(ClipReadingModel, GenerationMixin):
         self.text_model = AutoModelForSeq2SeqLM.from_config(config.text_config)
         if config.gloss_loss_weight:
             self.gloss_head = nn.Linear(text_size, 1 + len(config.glosses))  # the blank, then the glosses
-        self.generation_config.update(num_beams=NUM_BEAMS, max_new_tokens=MAX_NEW_TOKENS)
+        self.generation_config.update(num_beams=NUM_BEAMS, max_new_tokens=MAX_NEW_TOKENS, max_length=None)
         self.post_init()
         if config.lora_rank:
             self._add_adapters()

@@ -51,7 +51,8 @@ def test_four_steps_leave_a_loadable_model_and_a_report(corpus, tmp_path):
     assert json.loads((tmp_path / "report.json").read_text()) == report
     assert set(report["floors"]) == {"mean_pose", "static", "nearest_segment", "bank_segments"}
     assert {"eval_mpjpe", "eval_mpjpe_hands", "eval_motion_ratio", "eval_border_jump"} <= set(report["validation"])
-    assert report["latents"]["effective_rank"] > 1
+    assert report["latents"]["effective_rank"] > 1 and report["datasets"] == [corpus[0].name]
+    assert "sign-feature-extraction" in json.loads((tmp_path / "config.json").read_text())["custom_pipelines"]
     assert not list(tmp_path.rglob("*.bin")) and (tmp_path / "checkpoint-4" / "model.safetensors").exists()
 
 
@@ -161,6 +162,22 @@ def test_the_decoder_knows_how_each_point_lies_to_its_parent(corpus, tmp_path):
     decoder = AutoModel.from_pretrained(tmp_path).decoder
     np.testing.assert_allclose(decoder.offset_mean.numpy(), offsets.mean(0), atol=1e-4)
     np.testing.assert_allclose(decoder.offset_std.numpy(), np.maximum(offsets.std(0), 0.01), atol=1e-4)
+
+
+def test_norms_are_calibrated_on_training_segments_and_kept_by_training(corpus, tmp_path):
+    for steps in (1, 4):
+        pretrain.main(arguments(corpus, tmp_path / str(steps), max_steps=steps))
+    early, late = (weights(tmp_path / str(steps)) for steps in (1, 4))
+    norms = [name for name in early if "encoder" in name and "running" in name]
+    assert len(norms) == 10 and all(torch.equal(early[name], late[name]) for name in norms)
+    assert (early["encoder.input_norm.norm.running_var"] != 1).any()
+
+
+def test_going_on_from_a_checkpoint_keeps_its_norms(corpus, tmp_path):
+    pretrain.main(arguments(corpus, tmp_path / "first"))
+    pretrain.main(arguments(corpus, tmp_path / "second", init_from=tmp_path / "first", seed=5))
+    first, second = weights(tmp_path / "first"), weights(tmp_path / "second")
+    assert all(torch.equal(first[name], second[name]) for name in first if "running" in name)
 
 
 def test_points_that_training_rarely_showed_are_not_scored(tmp_path):

@@ -13,7 +13,8 @@ from .conftest import TINY
 
 ABLATIONS = [
     {}, {"decoding": "autoregressive"}, {"query_type": "sinusoidal"}, {"latent_views": 1}, {"mask_stage": "keypoints"},
-    {"mask_strategy": "drop"}, {"block_norm": "layer"}, {"window_size": 32}, {"num_channels": 3}, {"keypoint_weighting": "none"},
+    {"mask_strategy": "drop"}, {"block_norm": "batch"}, {"block_norm": "layer"},
+    {"window_size": 32}, {"num_channels": 3}, {"keypoint_weighting": "none"},
     {"decoding": "autoregressive", "query_type": "sinusoidal", "latent_views": 1},
 ]  # fmt: skip
 
@@ -230,6 +231,40 @@ def test_the_same_seed_makes_the_same_model(tiny_sign_mae):
     assert (one.decoder.views.weight != other.decoder.views.weight).any()
 
 
+def calibrated(tiny_sign_mae, **fields):
+    model = tiny_sign_mae(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **fields)
+    model.calibrate(segments(model, num=64, seed=7) * 5 + 3)
+    return model
+
+
+def test_a_training_step_sees_a_segment_as_every_later_use_does(tiny_sign_mae):
+    """Whatever else is in its batch; with the batch's own statistics, every position moves with its neighbours."""
+    keypoints = segments(model := calibrated(tiny_sign_mae))
+    expected = model.eval().encoder(keypoints)
+    model.train()
+    torch.testing.assert_close(model.encoder(keypoints), expected)
+    torch.testing.assert_close(model.encoder(keypoints[:1]), expected[:1])
+    cited = calibrated(tiny_sign_mae, block_norm="batch").train()
+    assert (cited.encoder(keypoints[:2])[:1] - cited.encoder(keypoints)[:1]).abs().max() > 1e-2
+
+
+def test_calibration_gives_every_coordinate_mean_0_and_deviation_1(tiny_sign_mae):
+    model = tiny_sign_mae()
+    keypoints = segments(model, num=64) * torch.linspace(0.1, 5, 73)[:, None] + 3
+    model.calibrate(keypoints)
+    normalised = model.encoder.input_norm(keypoints).flatten(0, 1)
+    assert normalised.mean(0).abs().max() < 1e-3 and (normalised.std(0) - 1).abs().max() < 1e-2
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    model.train()(keypoints)
+    assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
+
+
+def test_a_coordinate_that_stood_still_while_calibrating_may_move_later(tiny_sign_mae):
+    model = tiny_sign_mae()
+    model.calibrate(torch.zeros(4, *model.segment_shape))
+    assert model.eval().encoder.input_norm(torch.full((1, *model.segment_shape), 0.01)).abs().max() <= 1
+
+
 def test_bfloat16_stays_finite(tiny_sign_mae):
     model = tiny_sign_mae()
     with torch.autocast("cpu", torch.bfloat16):
@@ -237,7 +272,7 @@ def test_bfloat16_stays_finite(tiny_sign_mae):
     assert model.bfloat16()(segments(model).bfloat16()).loss.isfinite()
 
 
-@pytest.mark.parametrize("fields", [{}, {"decoding": "autoregressive"}, {"block_norm": "layer"}])
+@pytest.mark.parametrize("fields", [{}, {"decoding": "autoregressive"}, {"block_norm": "batch"}, {"block_norm": "layer"}])
 def test_one_batch_can_be_learnt_by_heart(signing, fields):
     """Loss to a fifth within 100 steps, and what was learnt moves: not one static pose for each segment."""
     torch.manual_seed(0)

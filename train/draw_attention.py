@@ -47,7 +47,7 @@ def draw(answers):
         duration = attentions["seconds"][-1, 1]
         axis = f"0 to {duration:.1f} s, {len(attentions['seconds'])} inputs"
         columns += [
-            f'<text x="{left}" y="20" font-weight="bold">{escape(title)}</text>',
+            f'<text x="{left}" y="20" style="font-weight:bold">{escape(title)}</text>',
             f'<text x="{left}" y="36">encoder layer 1, {axis}</text>',
             heat_map(attentions["encoder"][0].mean(0), left, 44, SIZE, SIZE),
             f'<text x="{left}" y="{SIZE + 74}">cross-attention, last layer</text>',

@@ -35,7 +35,7 @@ from train.metrics.text_floors import (
     scores_by_seen,
     share_verbatim,
 )
-from train.translation import translate
+from train.translation import translate, translate_inputs
 
 logger = logging.get_logger(__name__)
 
@@ -150,7 +150,7 @@ def score_text_to_sign(arguments, pipe, clips, train, folder):
     presence = pipe.model.sign_mae.keypoint_presence.cpu().numpy()
     write_generated(folder / "generated.parquet", generated, clips, presence, pipe.feature_extractor)
     print(format_table(report["rows"], ("bleu1", "bleu4", "rouge_l", "chrf", "wer", "cer")))
-    for name, values in (report["pose"]["predicted"] | report["motion"]["predicted"]).items():
+    for name, values in (report["latents"] | report["pose"]["predicted"] | report["motion"]["predicted"]).items():
         print(f"{name}: {values:.4f}" if isinstance(values, float) else f"{name}: {values}")
     return report
 
@@ -203,6 +203,7 @@ def evaluate_sign_to_text(
     batch_size=32,
     frames_dir=None,
     bleurt_checkpoint=None,
+    inputs=None,
 ):
     """Translates clips and scores them beside the floors.
 
@@ -213,6 +214,7 @@ def evaluate_sign_to_text(
         sign_mae: whose mean latents the retrieval floor compares; by default the model's own, where it has one.
         final_dot, bleurt_checkpoint: see `text_scores`.
         num_beams, max_new_tokens: of decoding; by default the model's.
+        inputs: what is read of each clip, (S, D) in place of the model's own latents; for controls.
 
     Returns:
         report: a dict with `rows` (name of a row -> `text_scores`), `interval`, and what says how they were made.
@@ -221,7 +223,10 @@ def evaluate_sign_to_text(
     decoding = {"num_beams": num_beams, "max_new_tokens": max_new_tokens}
     decoding = {name: value for name, value in decoding.items() if value is not None}
     cap = decoding.get("max_new_tokens", model.generation_config.max_new_tokens)
-    predictions = translate(model, tokenizer, clips, batch_size, frames_dir, **decoding)
+    if inputs is None:
+        predictions = translate(model, tokenizer, clips, batch_size, frames_dir, **decoding)
+    else:
+        predictions = translate_inputs(model, tokenizer, inputs, batch_size, **decoding)
     options = dict(final_dot=final_dot, max_new_tokens=cap)
     rows = {"system": text_scores(predictions, clips.texts, bleurt_checkpoint=bleurt_checkpoint, **options)}
     report = {

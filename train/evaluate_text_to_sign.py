@@ -14,6 +14,7 @@ from train.clips import LatentStore
 from train.metrics import production
 from train.metrics.text import text_scores
 from train.metrics.text_floors import share_verbatim
+from train.trainers import latent_scores
 from train.translation import translate_inputs
 
 FAMILIES = ("slt", "rouge_l", "chrf", "error_rates")
@@ -35,7 +36,8 @@ def evaluate_text_to_sign(
         shared_encoder: (model, tokenizer) of a segment-level reader on the same SignMAE; its score is printed as `shared_encoder` only.
 
     Returns:
-        report: `rows` (name -> means over the judges of `text_scores`, with `std`), `pose` and `motion` of the system, `judges`.
+        report: `rows` (name -> means over the judges of `text_scores`, with `std`), `pose` and `motion` of the system, `latents` (see
+            `latent_scores`), `judges`.
         generated: list of (T, K, C), with the predicted lengths.
     """
     real, masks = zip(*(clips.keypoints(index) for index in range(len(clips))))
@@ -44,7 +46,9 @@ def evaluate_text_to_sign(
     with_length = [
         clip[: len(truth)] for clip, truth in zip(sign(model, tokenizer, clips.texts, lengths, seam_frames), real)
     ]  # the last segment may be held past the end
-    oracle = [clip[: len(truth)] for clip, truth in zip(decode_oracle(model, sign_mae, clips, seam_frames, frames_dir), real)]
+    hold = model.config.last_segment == "hold"
+    targets = LatentStore.build(clips, sign_mae, sign_mae.config.window_size, frames_dir, hold_last=hold)
+    oracle = [clip[: len(truth)] for clip, truth in zip(decode_all(model, targets, seam_frames), real)]
     read = {
         "system, length=predicted": generated,
         "system, length=reference": with_length,
@@ -82,6 +86,7 @@ def evaluate_text_to_sign(
         "seam_frames": seam_frames,
         "pose": pose,
         "motion": panel,
+        "latents": latent_report(model, tokenizer, clips.texts, targets),
         "length_error": float(np.median(np.abs(segments - lengths.numpy()))),
         "share_verbatim": share_verbatim(texts["system, length=predicted"][0], train.texts),
         "signature": production.signature(processor.layout, processor.fps, processor.normalize),
@@ -111,15 +116,27 @@ def sign(model, tokenizer, texts, num_segments=None, seam_frames=0, batch_size=3
 
 
 @torch.no_grad()
-def decode_oracle(model, sign_mae, clips, seam_frames=0, frames_dir=None):
-    """Real clips through the frozen SignMAE: the best that any text model on it could do."""
-    hold = model.config.last_segment == "hold"
-    store = LatentStore.build(clips, sign_mae, sign_mae.config.window_size, frames_dir, hold_last=hold)
+def decode_all(model, store, seam_frames=0):
+    """Real clips through the frozen SignMAE, from a `LatentStore`: the best that any text model on it could do."""
     decoded = []
-    for index in range(len(clips)):
+    for index in range(len(store)):
         latents = torch.from_numpy(store[index])[None].to(model.device)
         decoded.append(model.decode_sequence(latents, seam_frames=seam_frames)[0][0].float().cpu().numpy())
     return decoded
+
+
+@torch.no_grad()
+def latent_report(model, tokenizer, texts, store, batch_size=32):
+    """`latent_scores` of the predicted latents of texts against those of a `LatentStore`, at the reference's length."""
+    sums = []
+    for start in range(0, len(texts), batch_size):
+        encoded = tokenizer(list(texts[start : start + batch_size]), padding=True, return_tensors="pt").to(model.device)
+        _, memory, memory_mask = model.encode_text(encoded["input_ids"], encoded["attention_mask"])
+        for index, latents in enumerate(model.predict_latents(memory, memory_mask).float().cpu().numpy(), start):
+            target = store[index]
+            predicted = latents[: len(target)]
+            sums.append([values.sum(0) for values in ((predicted - target) ** 2, predicted, predicted**2, target, target**2)])
+    return latent_scores(np.array(sums), store.lengths.sum())
 
 
 @torch.no_grad()

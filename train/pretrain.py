@@ -21,11 +21,11 @@ from transformers import set_seed
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
-from modeling_unigloR import KeypointProcessor, SignMAE, SignMAEConfig
+from modeling_unigloR import KeypointProcessor, SignFeatureExtractionPipeline, SignMAE, SignMAEConfig
 from modeling_unigloR.keypoints_uniglor import paths_to_center
 from train.arguments import UniGloRTrainingArguments, distribute, print_help, read_fields
 from train.metrics import reconstruction
-from train.segments import FrameStore, SegmentDataset, SegmentSampler, SegmentStream, consecutive_segments, describe, load_rows
+from train.segments import FrameStore, SegmentDataset, SegmentSampler, SegmentStream, consecutive_segments, describe, load_rows, names
 from train.trainers import BatchTooLargeError, NonFiniteLossError, SegmentTrainer, latents_of_training, scored_points
 
 logger = logging.get_logger(__name__)
@@ -91,6 +91,8 @@ def main(argv=None):
     report = finish(trainer, model, train_set, train_stores, validation, data) | {"compute": compute_used(args, training)}
     if trainer.is_world_process_zero():
         Path(args.output_dir, "report.json").write_text(json.dumps(report, indent=2) + "\n")
+        if not trainer.is_fsdp_enabled:  # whose parameters are in pieces; what AutoModel loads is whole either way
+            SignFeatureExtractionPipeline(model=model, feature_extractor=processor).save_pretrained(args.output_dir)
     trainer.save_model()  # and, with push_to_hub, uploads all of output_dir
     return report
 
@@ -159,7 +161,7 @@ def last_checkpoint(args):
 
 def finish(trainer, model, train_set, train_stores, validation, data):
     """Stores the latents' statistics in the model and returns the report that stands beside it."""
-    report = {}
+    report = {"datasets": names(data.datasets)}
     if train_stores:
         latents = latents_of_training(model, train_set, trainer.args.eval_batch_size)
         mean, std = latents.mean(0), latents.std(0)

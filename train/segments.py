@@ -289,6 +289,11 @@ def describe(spec):
     return spec if isinstance(spec, str) else str(spec["path"])
 
 
+def names(specs):
+    """What a report says that a model was trained on: names, not where this machine keeps them."""
+    return [Path(describe(spec)).name if Path(describe(spec)).exists() else describe(spec) for spec in specs]
+
+
 def load_fingerspelling(spec, split):
     """A split of the built-in corpus; `spec` holds what `datasets_scripts.fingerspelling.build` takes."""
     from datasets_scripts import fingerspelling

@@ -23,6 +23,7 @@ from train.arguments import UniGloRTrainingArguments, distribute, print_help, re
 from train.augmentation import KeypointAugmentation
 from train.clips import LabelledClips, LatentStore, TranslationCollator
 from train.pretrain import compute_used, last_checkpoint
+from train.segments import names
 from train.train_sign_to_text import make_processor
 from train.trainers import RecognitionTrainer
 
@@ -120,7 +121,12 @@ def main(argv=None):
         else None,
     )
     training = trainer.train(resume_from_checkpoint=last_checkpoint(args))
-    report = {"num_train_clips": len(clips), "num_validation_clips": len(validation or ()), "num_labels": model.config.num_labels}
+    report = {
+        "datasets": names(data.datasets),
+        "num_train_clips": len(clips),
+        "num_validation_clips": len(validation or ()),
+        "num_labels": model.config.num_labels,
+    }
     report["steps"] = trainer.state.global_step
     report["compute"] = compute_used(args, training)
     if validation is not None:

@@ -22,6 +22,7 @@ from train.arguments import TranslationTrainingArguments, distribute, print_help
 from train.augmentation import KeypointAugmentation
 from train.clips import Clips, LatentStore, TranslationCollator, TranslationDataset
 from train.pretrain import compute_used, last_checkpoint
+from train.segments import names
 from train.text_tokenizers import KINDS, share_unknown, train_tokenizer
 from train.trainers import TranslationTrainer
 
@@ -93,7 +94,8 @@ def parse(argv, default_config="paper_sign_to_text.yaml"):
     return data, shares["model"], shares["processor"], TranslationTrainingArguments(**shares["training"])
 
 
-def main(argv=None):
+def main(argv=None, latent_store=LatentStore):
+    """Trains, and returns its report. A control may give another `latent_store`, which need only build as `LatentStore` does."""
     argv = sys.argv[1:] if argv is None else argv
     if "--help" in argv or "-h" in argv:
         return print_help(__doc__, OWNERS)
@@ -105,7 +107,7 @@ def main(argv=None):
         validation = Clips(data.validation, "validation", processor, data.frames_dir) if data.validation else None
         tokenizer = make_tokenizer(data, clips.texts)
         model = make_model(data, model_fields, processor, tokenizer, clips)
-        train_set, validation_set = (make_dataset(some, data, model, tokenizer) for some in (clips, validation))
+        train_set, validation_set = (make_dataset(some, data, model, tokenizer, latent_store) for some in (clips, validation))
     if validation is not None:
         unknown = share_unknown(tokenizer, validation.texts)
         logger.warning(f"{len(clips)} training clips, {len(validation)} for validation; {unknown:.1%} of its tokens are unknown.")
@@ -123,7 +125,12 @@ def main(argv=None):
         else None,
     )
     training = trainer.train(resume_from_checkpoint=last_checkpoint(args))
-    report = {"num_train_clips": len(clips), "num_validation_clips": len(validation or ()), "steps": trainer.state.global_step}
+    report = {
+        "datasets": names(data.datasets),
+        "num_train_clips": len(clips),
+        "num_validation_clips": len(validation or ()),
+        "steps": trainer.state.global_step,
+    }
     report["compute"] = compute_used(args, training)
     if validation is not None:
         scores = trainer.evaluate()
@@ -180,12 +187,12 @@ def make_model(data, fields, processor, tokenizer, clips):
     return model
 
 
-def make_dataset(clips, data, model, tokenizer):
+def make_dataset(clips, data, model, tokenizer, latent_store):
     if clips is None:
         return None
     latents = None
     if data.cache_latents and model.config.sign_encoder == "segments":
-        latents = LatentStore.build(clips, model.sign_mae, model.config.stride, data.frames_dir)
+        latents = latent_store.build(clips, model.sign_mae, model.config.stride, data.frames_dir)
     return TranslationDataset(clips, tokenizer, latents, model.config.glosses, data.max_target_length)
 
 

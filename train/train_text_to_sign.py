@@ -22,6 +22,7 @@ from modeling_unigloR.pipelines_uniglor import TextToSignPipeline
 from train.arguments import TextToSignTrainingArguments, distribute, print_help, read_fields
 from train.clips import Clips, LatentStore, TextToSignCollator, TextToSignDataset
 from train.pretrain import compute_used, last_checkpoint
+from train.segments import names
 from train.text_tokenizers import KINDS, share_unknown, train_tokenizer
 from train.trainers import TextToSignTrainer
 
@@ -112,7 +113,12 @@ def main(argv=None):
         else None,
     )
     training = trainer.train(resume_from_checkpoint=last_checkpoint(args))
-    report = {"num_train_clips": len(clips), "num_validation_clips": len(validation or ()), "steps": trainer.state.global_step}
+    report = {
+        "datasets": names(data.datasets),
+        "num_train_clips": len(clips),
+        "num_validation_clips": len(validation or ()),
+        "steps": trainer.state.global_step,
+    }
     report["compute"] = compute_used(args, training)
     if validation is not None:
         scores = trainer.evaluate()

@@ -1,0 +1,56 @@
+"""Grids of trainings: every system, the table of what is done, and the ceiling that recognises everything."""
+
+import json
+
+import numpy as np
+import pytest
+
+from modeling_unigloR import KeypointProcessor, SignMAEEncoderModel
+from tests.conftest import TINY_TEXT
+from train import reproduce
+from train.clips import Clips
+
+
+@pytest.fixture
+def grid(corpus, sign_mae_dir, tmp_path):
+    """Arguments of a grid over the corpus."""
+    config = {
+        "text_config": TINY_TEXT, "max_steps": 2, "per_device_train_batch_size": 4, "eval_strategy": "steps", "eval_steps": 2,
+        "save_strategy": "steps", "save_steps": 2, "generation_num_beams": 1, "max_new_tokens": 6, "use_cpu": True,
+        "early_stopping_patience": None,
+    }  # fmt: skip
+    (tmp_path / "tiny.yaml").write_text(json.dumps(config))
+    return [
+        "sign-to-text", "--data", corpus, "--sign_mae", sign_mae_dir, "--untrained_sign_mae", sign_mae_dir, "--config",
+        str(tmp_path / "tiny.yaml"), "--output_dir", str(tmp_path / "grid"), "--learning_rates", "1e-2", "--seeds", "0",
+    ]  # fmt: skip
+
+
+def test_a_grid_is_shared_resumed_and_collected(grid, tmp_path, monkeypatch):
+    chosen = ["--systems", "segments", reproduce.CEILING]
+    for part in ("0/2", "1/2"):
+        reproduce.main([*grid, *chosen, "--part", part])
+    monkeypatch.setattr(reproduce.subprocess, "run", None)
+    reproduce.main([*grid, *chosen])  # all is done
+    result = reproduce.main([*grid, *chosen, "--collect", str(tmp_path / "table.json")])
+    assert json.loads((tmp_path / "table.json").read_text()) == result
+    assert set(result["rows"]) == {"segments", reproduce.CEILING} and len(result["floors"]) == 3
+    assert list(result["paired_tests"]) == [f"segments against {reproduce.CEILING}"]
+
+
+def test_the_ceiling_knows_each_gloss_and_nothing_else(corpus, sign_mae_dir, tmp_path):
+    clips = Clips([corpus], "train", KeypointProcessor(), tmp_path)
+    vectors = reproduce.GlossVectors.build(clips, SignMAEEncoderModel.from_pretrained(sign_mae_dir))
+    found = {}
+    for index, line in enumerate(clips.glosses):
+        assert len(vectors[index]) == vectors.lengths[index] == len(line.split())
+        for gloss, vector in zip(line.split(), vectors[index]):
+            np.testing.assert_array_equal(found.setdefault(gloss, vector), vector)
+    assert len(np.unique(np.stack(list(found.values())), axis=0)) == len(found)
+
+
+def test_the_ceiling_says_that_it_needs_glosses(corpus, sign_mae_dir, tmp_path):
+    clips = Clips([corpus], "train", KeypointProcessor(), tmp_path)
+    clips.glosses[3] = None
+    with pytest.raises(ValueError, match="1 of 12 clips have no gloss"):
+        reproduce.GlossVectors.build(clips, SignMAEEncoderModel.from_pretrained(sign_mae_dir))
