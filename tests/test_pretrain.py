@@ -50,6 +50,7 @@ def test_four_steps_leave_a_loadable_model_and_a_report(corpus, tmp_path):
     assert processor.layout_hash == model.config.layout_hash
     assert json.loads((tmp_path / "report.json").read_text()) == report
     assert set(report["floors"]) == {"mean_pose", "static", "nearest_segment", "bank_segments"}
+    assert 0 < report["linear_codes"]["32"] < report["linear_codes"]["16"]
     assert {"eval_mpjpe", "eval_mpjpe_hands", "eval_motion_ratio", "eval_border_jump"} <= set(report["validation"])
     assert report["latents"]["effective_rank"] > 1 and report["datasets"] == [corpus[0].name]
     assert "sign-feature-extraction" in json.loads((tmp_path / "config.json").read_text())["custom_pipelines"]

@@ -8,6 +8,7 @@ from train.metrics.reconstruction import (
     best_static_pose,
     effective_rank,
     errors_by_part,
+    linear_code_errors,
     motion,
     mpjpe,
     nearest_segment_error,
@@ -78,6 +79,23 @@ def test_the_nearest_segment_is_the_one_that_a_loop_finds():
     found = nearest_segment_error(target, mask, bank, batch_size=2)
     assert found == pytest.approx(total / float(mask.sum()), rel=0.01)
     assert nearest_segment_error(target[:1], mask[:1], bank) == pytest.approx(0, abs=1e-5)
+
+
+def test_linear_codes_are_exact_where_segments_have_as_few_directions():
+    """And beyond that as exact as numpy's principal components."""
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.randn(20, 15 * 73 * 2, generator=generator)
+
+    def segments(num):
+        return (torch.randn(num, 20, generator=generator) @ directions + 3).view(num, 15, 73, 2)
+
+    bank, target, mask = segments(200), segments(10), torch.ones(10, 15, 73)
+    errors = linear_code_errors(target, mask, bank, sizes=(8, 20, 10_000))
+    assert list(errors) == [8, 20] and errors[20] < 1e-3
+    flat = bank.flatten(1)
+    components = torch.linalg.svd(flat - flat.mean(0), full_matrices=False)[2][:8]
+    expected = (target.flatten(1) - flat.mean(0)) @ components.T @ components + flat.mean(0)
+    assert errors[8] == pytest.approx(mpjpe(expected.view_as(target), target, mask), rel=1e-3)
 
 
 def test_effective_rank_counts_directions():

@@ -177,8 +177,16 @@ def finish(trainer, model, train_set, train_stores, validation, data):
     if validation is not None:
         scores = trainer.evaluate()
         report["validation"] = {name: value for name, value in scores.items() if "mpjpe" in name or "motion" in name or "border" in name}
-        report["floors"] = floors(model, train_stores, validation, data.bank_clips) if train_stores else {}
-        logger.warning(f"Reconstruction, in shoulder widths: {report['validation']}; floors: {report['floors']}")
+        report["floors"], report["linear_codes"] = {}, {}
+        if train_stores:
+            bank = segment_bank(train_stores, model.config.window_size, data.bank_clips)
+            report["floors"] = floors(model, train_stores, validation, bank)
+            keypoints, mask, _ = validation
+            errors = reconstruction.linear_code_errors(keypoints, scored_points(mask, model), bank)
+            report["linear_codes"] = {str(size): error for size, error in errors.items()}
+        logger.warning(
+            f"Reconstruction, in shoulder widths: {report['validation']}; floors: {report['floors']}; linear codes of so many numbers: {report['linear_codes']}"
+        )
     return report
 
 
@@ -193,14 +201,12 @@ def compute_used(args, training):
     return {"device": device, "processes": args.world_size, "hours": training.metrics["train_runtime"] / 3600}
 
 
-def floors(model, stores, validation, bank_clips):
+def floors(model, stores, validation, bank):
     """Errors of three answers that know nothing of the segment, or only one pose of it, or only the training set."""
     keypoints, mask, _ = validation
     mask = scored_points(mask, model)
-    window_size = model.config.window_size
     mean = torch.from_numpy(mean_pose(stores))
     static = reconstruction.best_static_pose(keypoints, mask)
-    bank = segment_bank(stores, window_size, bank_clips)
     return {
         "mean_pose": reconstruction.mpjpe(mean, keypoints, mask),
         "static": reconstruction.mpjpe(static, keypoints, mask),

@@ -12,6 +12,8 @@ from modeling_unigloR.keypoints_uniglor import get_layout, point_index
 
 WEISZFELD_STEPS = 20
 RERANKED = 16
+LINEAR_SIZES = (16, 32, 64, 128, 256)
+LINEAR_SEGMENTS = 5000
 
 
 def distances(prediction, target):
@@ -103,6 +105,28 @@ def nearest_segment_error(target, mask, bank, batch_size=256):
             error = (distances(bank[candidates], some[index]) * seen[index]).sum((1, 2))
             total += float(error.min())
     return total / float(mask.sum().clamp_min(1))
+
+
+def linear_code_errors(target, mask, bank, sizes=LINEAR_SIZES):
+    """`mpjpe` of what the first principal components of training segments give back, for several numbers of them.
+
+    So exact could a latent of as many numbers be without any network: one that is far from it at its own size learnt too little.
+
+    Args:
+        target, mask, bank: as for `nearest_segment_error`.
+        sizes: those that are above the number of values or of training segments are left out.
+
+    Returns:
+        {number of components: error}
+    """
+    flat = bank[:: -(-len(bank) // LINEAR_SEGMENTS)].flatten(1)
+    mean = flat.mean(0)
+    sizes = [size for size in sizes if size <= min(flat.shape)]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        directions = torch.svd_lowrank(flat - mean, q=min(max(sizes, default=1) + 10, *flat.shape), niter=3)[2]  # (W K C, q)
+    code = (target.flatten(1) - mean) @ directions
+    return {size: mpjpe((code[:, :size] @ directions[:, :size].T + mean).view_as(target), target, mask) for size in sizes}
 
 
 def effective_rank(latents):
