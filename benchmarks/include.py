@@ -25,10 +25,10 @@ from pathlib import Path
 
 import datasets
 import numpy as np
-from transformers import AutoFeatureExtractor, AutoModel, set_seed
+from transformers import AutoFeatureExtractor, AutoModel
 
 from datasets_scripts.schema import features
-from modeling_unigloR import KeypointProcessor, SignMAE, SignMAEConfig, SignMAEEncoderModel
+from modeling_unigloR import SignMAEConfig, SignMAEEncoderModel
 from train import pretrain, train_recognition
 from train.arguments import declared_fields
 from train.clips import LabelledClips
@@ -37,7 +37,6 @@ from train.metrics.recognition import confusion_matrix, draw_confusion, nearest_
 
 FPS = 25.0
 NUM_RESAMPLED = 16  # frames of each clip that the keypoint floor compares
-NORM_STEPS = 100  # after which a BatchNorm's running statistics are those of the data
 HEADLINE = "segments"
 SMALL = {
     "hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 256, "hidden_dropout_prob": 0.3,
@@ -174,9 +173,7 @@ def untrained_sign_mae(arguments, data):
     """A SignMAE of the same config that no step has trained; only its norms' statistics and its latents' are those of these clips."""
     folder = folder_of(arguments, "sign-mae-untrained", arguments.sign_mae, arguments.seed)
     if not (folder / "report.json").exists():
-        set_seed(arguments.seed)
-        SignMAE(SignMAEConfig.from_pretrained(arguments.sign_mae)).save_pretrained(folder / "initial")
-        go_on_pretraining(arguments, data, folder / "initial", folder, NORM_STEPS, learning_rate=0)
+        pretrain_on(arguments, data, folder, steps=1, learning_rate=0, **fields_of(SignMAEConfig.from_pretrained(arguments.sign_mae)))
     return str(folder)
 
 
@@ -184,16 +181,20 @@ def transductive_sign_mae(arguments, data):
     """The given SignMAE, pretrained further on all clips, those of the tests among them."""
     folder = folder_of(arguments, "sign-mae-transductive", arguments.sign_mae, arguments.pretrain_steps, arguments.seed)
     if not (folder / "report.json").exists():
-        go_on_pretraining(arguments, data, arguments.sign_mae, folder, arguments.pretrain_steps, learning_rate=5e-4)
+        pretrain_on(arguments, data, folder, arguments.pretrain_steps, learning_rate=5e-4, init_from=arguments.sign_mae)
     return str(folder)
 
 
-def go_on_pretraining(arguments, data, sign_mae, folder, steps, learning_rate):
-    processor = AutoFeatureExtractor.from_pretrained(arguments.sign_mae)
-    fields = {name: json.dumps(getattr(processor, name)) for name in declared_fields(KeypointProcessor)}
-    fields |= {"init_from": sign_mae, "output_dir": folder, "max_steps": steps, "learning_rate": learning_rate, "seed": arguments.seed}
+def pretrain_on(arguments, data, folder, steps, learning_rate, **fields):
+    fields |= fields_of(AutoFeatureExtractor.from_pretrained(arguments.sign_mae))
+    fields |= {"output_dir": folder, "max_steps": steps, "learning_rate": learning_rate, "seed": arguments.seed}
     fields |= {"save_strategy": "no", "validation": "[]", "frames_dir": arguments.output_dir / "frames"}
     pretrain.main(["paper.yaml", *words(fields), "--datasets", *parts(data)])
+
+
+def fields_of(made):
+    """What made a config or a processor, as words of a command line."""
+    return {name: json.dumps(getattr(made, name)) for name in declared_fields(type(made))}
 
 
 def cross_validate(arguments, data, more, options):

@@ -106,7 +106,7 @@ def draw_reconstruction(folder, data, path):
 def show_sign_to_text(output_dir, options):
     """Three readers of the same words: on the SignMAE, on every frame, and on a SignMAE that was never trained."""
     untrained = output_dir / "controls" / "untrained-sign-mae"
-    pretrain.main([PRETRAIN, "--output_dir", str(untrained), "--learning_rate", "0", "--max_steps", "50"])
+    pretrain.main([PRETRAIN, "--output_dir", str(untrained), "--learning_rate", "0", "--max_steps", "1"])
     readers = {
         "cer": (output_dir / "sign-to-text", ["--sign_mae", str(output_dir / "sign-mae-ase")]),
         "cer_frames": (output_dir / "controls" / "frames", ["--sign_mae", str(output_dir / "sign-mae-ase"), "--sign_encoder", "frames"]),

@@ -184,9 +184,8 @@ def finish(trainer, model, train_set, train_stores, validation, data):
             keypoints, mask, _ = validation
             errors = reconstruction.linear_code_errors(keypoints, scored_points(mask, model), bank)
             report["linear_codes"] = {str(size): error for size, error in errors.items()}
-        logger.warning(
-            f"Reconstruction, in shoulder widths: {report['validation']}; floors: {report['floors']}; linear codes of so many numbers: {report['linear_codes']}"
-        )
+        logger.warning(f"Reconstruction, in shoulder widths: {report['validation']}; floors: {report['floors']}")
+        logger.warning(f"Principal components of the training set, by their number, come to {report['linear_codes']}")
     return report
 
 

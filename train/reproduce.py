@@ -10,7 +10,7 @@ n processes share the grid. DIR holds canonical Parquet with splits train, valid
 The ceiling reads the corpus' own glosses, each a vector that nothing has to be recognised from: what this text model makes of perfect
 recognition. It needs glosses; the systems do not.
 
-An untrained SignMAE is one that train/pretrain.py gave statistics but no step: `--learning_rate 0 --max_steps 100`.
+An untrained SignMAE is one that train/pretrain.py gave statistics but no step: `--learning_rate 0 --max_steps 1`.
 """
 
 import argparse
