@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from datasets import interleave_datasets
 from transformers import set_seed
-from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
 from modeling_unigloR import KeypointProcessor, SignFeatureExtractionPipeline, SignMAE, SignMAEConfig
 from modeling_unigloR.keypoints_uniglor import paths_to_center
 from train.arguments import UniGloRTrainingArguments, distribute, print_help, read_fields
 from train.metrics import reconstruction
+from train.runs import compute_used, last_checkpoint
 from train.segments import FrameStore, SegmentDataset, SegmentSampler, SegmentStream, consecutive_segments, describe, load_rows, names
 from train.trainers import BatchTooLargeError, NonFiniteLossError, SegmentTrainer, latents_of_training, scored_points
 
@@ -145,17 +145,6 @@ def set_keypoint_statistics(model, stores, chunk=100_000):
     model.set_keypoint_statistics(*(torch.from_numpy(values) for values in (seen / frames, mean, std)))
 
 
-def last_checkpoint(args):
-    """What `resume_from_checkpoint` asks for: None, a path, or for true the last checkpoint of output_dir."""
-    resume = args.resume_from_checkpoint
-    if resume is True or str(resume).lower() == "true":
-        found = get_last_checkpoint(args.output_dir) if Path(args.output_dir).is_dir() else None
-        if found is None:
-            logger.warning(f"No checkpoint in {args.output_dir!r} to resume from: starting at step 0.")
-        return found
-    return None if resume is None or str(resume).lower() in ("false", "none") else resume
-
-
 # --- After training ---------------------------------------------------------------------------------------------------------------
 
 
@@ -187,17 +176,6 @@ def finish(trainer, model, train_set, train_stores, validation, data):
         logger.warning(f"Reconstruction, in shoulder widths: {report['validation']}; floors: {report['floors']}")
         logger.warning(f"Principal components of the training set, by their number, come to {report['linear_codes']}")
     return report
-
-
-def compute_used(args, training):
-    """What a training took, for the model card; one that was resumed is counted from there.
-
-    Args:
-        args: its training arguments.
-        training: what `Trainer.train` returned.
-    """
-    device = torch.cuda.get_device_name(args.device) if args.device.type == "cuda" else f"{torch.get_num_threads()} threads of a CPU"
-    return {"device": device, "processes": args.world_size, "hours": training.metrics["train_runtime"] / 3600}
 
 
 def floors(model, stores, validation, bank):

@@ -7,10 +7,8 @@
 Writes one folder, model and keypoint processor, that `pipeline("sign-recognition", model=DIR)` loads.
 """
 
-import json
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch.utils.data import Dataset
@@ -22,8 +20,7 @@ from modeling_unigloR.pipelines_uniglor import SignRecognitionPipeline
 from train.arguments import UniGloRTrainingArguments, distribute, print_help, read_fields
 from train.augmentation import KeypointAugmentation
 from train.clips import LabelledClips, LatentStore, TranslationCollator
-from train.pretrain import compute_used, last_checkpoint
-from train.segments import names
+from train.runs import run
 from train.train_sign_to_text import make_processor
 from train.trainers import RecognitionTrainer
 
@@ -120,26 +117,8 @@ def main(argv=None):
         if args.early_stopping_patience and validation is not None
         else None,
     )
-    training = trainer.train(resume_from_checkpoint=last_checkpoint(args))
-    report = {
-        "datasets": names(data.datasets),
-        "num_train_clips": len(clips),
-        "num_validation_clips": len(validation or ()),
-        "num_labels": model.config.num_labels,
-    }
-    report["steps"] = trainer.state.global_step
-    report["compute"] = compute_used(args, training)
-    if validation is not None:
-        scores = trainer.evaluate()
-        report["validation"] = {name: value for name, value in scores.items() if not name.endswith(("runtime", "second"))}
-    if trainer.is_world_process_zero():
-        pipeline = SignRecognitionPipeline(model=model, feature_extractor=processor)
-        pipeline.save_pretrained(args.output_dir)
-        Path(args.output_dir, "report.json").write_text(json.dumps(report, indent=2) + "\n")
-        if args.push_to_hub:
-            pipeline.push_to_hub(args.hub_model_id or Path(args.output_dir).name, private=args.hub_private_repo, token=args.hub_token)
-    trainer.accelerator.wait_for_everyone()
-    return report
+    parts = {"model": model, "feature_extractor": processor}
+    return run(trainer, SignRecognitionPipeline, parts, data.datasets, clips, validation, num_labels=model.config.num_labels)
 
 
 def load_sign_mae(folder):

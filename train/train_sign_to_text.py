@@ -8,10 +8,8 @@
 Writes one folder, model, tokenizer and keypoint processor, that `pipeline("sign-to-text", model=DIR)` loads.
 """
 
-import json
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from transformers import AutoFeatureExtractor, AutoTokenizer, EarlyStoppingCallback, set_seed
 from transformers.utils import logging
@@ -21,8 +19,7 @@ from modeling_unigloR.pipelines_uniglor import SignToTextPipeline
 from train.arguments import TranslationTrainingArguments, distribute, print_help, read_fields
 from train.augmentation import KeypointAugmentation
 from train.clips import Clips, LatentStore, TranslationCollator, TranslationDataset
-from train.pretrain import compute_used, last_checkpoint
-from train.segments import names
+from train.runs import run
 from train.text_tokenizers import KINDS, share_unknown, train_tokenizer
 from train.trainers import TranslationTrainer
 
@@ -124,27 +121,8 @@ def main(argv=None, latent_store=LatentStore):
         if args.early_stopping_patience and validation is not None
         else None,
     )
-    training = trainer.train(resume_from_checkpoint=last_checkpoint(args))
-    report = {
-        "datasets": names(data.datasets),
-        "num_train_clips": len(clips),
-        "num_validation_clips": len(validation or ()),
-        "steps": trainer.state.global_step,
-    }
-    report["compute"] = compute_used(args, training)
-    if validation is not None:
-        scores = trainer.evaluate()
-        report["validation"] = {name: value for name, value in scores.items() if not name.endswith(("runtime", "second"))}
-    if model.config.lora_rank:
-        model.merge_adapters()
-    if trainer.is_world_process_zero():
-        pipeline = SignToTextPipeline(model=model, tokenizer=tokenizer, feature_extractor=processor)
-        pipeline.save_pretrained(args.output_dir)
-        Path(args.output_dir, "report.json").write_text(json.dumps(report, indent=2) + "\n")
-        if args.push_to_hub:
-            pipeline.push_to_hub(args.hub_model_id or Path(args.output_dir).name, private=args.hub_private_repo, token=args.hub_token)
-    trainer.accelerator.wait_for_everyone()
-    return report
+    parts = {"model": model, "tokenizer": tokenizer, "feature_extractor": processor}
+    return run(trainer, SignToTextPipeline, parts, data.datasets, clips, validation)
 
 
 def make_processor(sign_mae, fields):
