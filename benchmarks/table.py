@@ -8,6 +8,9 @@ import json
 import sys
 from pathlib import Path
 
+from benchmarks.include import format_rows as format_include
+from benchmarks.real_mix import format_rows as format_real_mix
+
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parents[1] / "README.md"
 RENDERING_AND_DATA = ("rendering", "openpose_json", "pose_file", "build_memory", "built_segments")  # names of `benchmarks.run`
@@ -75,7 +78,34 @@ def rendered_phoenix():
     return "\n".join(lines)
 
 
-TABLES = {"benchmarks": speed, "rendering and data": rendering_and_data, "rendered PHOENIX14T": rendered_phoenix}
+def rendered_phoenix_production():
+    """What `train.evaluate_checkpoint --task text-to-sign` wrote: back-translation, means and deviations over the judges."""
+    report = json.loads((RESULTS / "phoenix-rendered-text-to-sign.json").read_text(encoding="utf-8"))
+    lines = [f"| | {' | '.join(TEXT_SCORES)} |", f"| --- |{' ---: |' * len(TEXT_SCORES)}"]
+    for name, row in report["rows"].items():
+        values = [f"{row[score]:.2f}" + (f" ± {row['std'][score]:.2f}" if score == "bleu4" else "") for score in TEXT_SCORES]
+        lines.append(f"| {name} | {' | '.join(values)} |")
+    return "\n".join(lines)
+
+
+def include():
+    """Isolated words of INCLUDE, in five folds of whole recordings."""
+    return format_include(json.loads((RESULTS / "include.json").read_text(encoding="utf-8"))["rows"])
+
+
+def real_mix():
+    """One SignMAE on real keypoints of several kinds."""
+    return format_real_mix(json.loads((RESULTS / "real-mix.json").read_text(encoding="utf-8"))["sets"])
+
+
+TABLES = {
+    "benchmarks": speed,
+    "rendering and data": rendering_and_data,
+    "rendered PHOENIX14T": rendered_phoenix,
+    "rendered PHOENIX14T, text-to-sign": rendered_phoenix_production,
+    "INCLUDE": include,
+    "real keypoints": real_mix,
+}
 
 
 def with_tables(readme):

@@ -17,6 +17,7 @@ from train.metrics.text_floors import share_verbatim
 from train.trainers import latent_scores
 from train.translation import translate_inputs
 
+MENDED = 3  # frames on either side of a seam
 FAMILIES = ("slt", "rouge_l", "chrf", "error_rates")
 
 
@@ -74,7 +75,10 @@ def evaluate_text_to_sign(
         rows["system, read by a reader with the same SignMAE (shared_encoder)"] = _over_judges([scores])
     presence = model.sign_mae.keypoint_presence.bool().cpu().numpy()
     pose, panel = {}, {}
-    for name, keypoints in (("predicted", generated), ("reference", with_length), ("oracle", oracle)):
+    made = {"predicted": generated, "reference": with_length, "oracle": oracle}
+    if not seam_frames:  # how much of the seams can be mended is shown beside what is scored
+        made[f"predicted, seam_frames={MENDED}"] = sign(model, tokenizer, clips.texts, seam_frames=MENDED)
+    for name, keypoints in made.items():
         pose[name] = production.pose_errors(keypoints, real, masks, model.config.layout, presence)
         window = model.config.sign_mae_config.window_size
         panel[name] = production.motion_panel(keypoints, real, masks, window, model.config.layout, presence)
