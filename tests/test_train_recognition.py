@@ -17,6 +17,7 @@ from tests.conftest import REAL_DATA, TINY, TINY_ENCODER, random_signing
 from train import evaluate_checkpoint, train_recognition
 from train.clips import LabelledClips, LatentStore
 from train.evaluate_recognition import evaluate_recognition
+from train.metrics.recognition import paired_top1_test
 
 WORDS = ("REGEN", "SONNE", "SCHNEE")
 
@@ -297,3 +298,18 @@ def test_the_benchmark_runs_resumes_and_marks_what_saw_the_test_clips(sign_mae, 
     assert str(tmp_path) not in (tmp_path / "include.json").read_text()
     monkeypatch.setattr(train_recognition, "main", None)  # nothing is trained a second time
     assert include.main(argv)["rows"] == result["rows"]
+
+
+def test_two_systems_are_tested_on_the_clips_that_they_differ_on(tmp_path, capsys):
+    """In any order; against the binomial distribution by hand: 5 and 1 of 6, two-sided, is 14 / 64."""
+    rows = {"a": "xxxxxx" + "y" * 4, "b": "xyyyyy" + "y" * 4}
+    truth = "yxxxxx" + "y" * 4  # five clips that only a knows
+    for name, labels in rows.items():
+        lines = [{"id": index, "prediction": label, "reference": true} for index, (label, true) in enumerate(zip(labels, truth))]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines[:: 1 if name == "a" else -1]))
+    files = [str(tmp_path / f"{name}.jsonl") for name in "ab"]
+    found = evaluate_checkpoint.main(["--task", "sign-recognition", "--compare", *files])
+    assert (found["only_a"], found["only_b"], found["delta"]) == (5, 0, -50)
+    assert found["p_value"] == 2 / 2**5 and "top1: -50.00 (0 clips" in capsys.readouterr().out
+    assert paired_top1_test([True] * 5 + [False], [False] * 5 + [True])["p_value"] == 14 / 64
+    assert paired_top1_test([True], [True])["p_value"] == 1

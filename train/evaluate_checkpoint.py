@@ -26,8 +26,8 @@ from modeling_unigloR import SignMAEEncoderModel
 from train.clips import Clips, LabelledClips, LatentStore
 from train.evaluate_recognition import evaluate_recognition
 from train.evaluate_text_to_sign import evaluate_text_to_sign, load_readers, load_sign_mae
-from train.metrics.recognition import draw_confusion
-from train.metrics.text import bootstrap_interval, compare_files, text_scores
+from train.metrics.recognition import draw_confusion, paired_top1_test
+from train.metrics.text import bootstrap_interval, compare_files, read_pair, text_scores
 from train.metrics.text_floors import (
     constant_sentence_floor,
     random_sentence_floor,
@@ -75,6 +75,12 @@ def parse(argv=None):
 
 def main(argv=None):
     arguments = parse(sys.argv[1:] if argv is None else argv)
+    if arguments.compare and arguments.task == "sign-recognition":
+        pair = read_pair(*arguments.compare)
+        test = paired_top1_test(*([row["prediction"] == row["reference"] for row in rows.values()] for rows in pair))
+        told = f"top1: {test['delta']:+.2f} ({test['only_b']} clips only the second knows, {test['only_a']} only the first)"
+        print(f"{told}, p = {test['p_value']:.4f} {test['signature']}")
+        return test
     if arguments.compare:
         found = compare_files(*arguments.compare, final_dot=arguments.final_dot)
         rows = {Path(path).parent.name or path: found[side] for side, path in zip("ab", arguments.compare)}

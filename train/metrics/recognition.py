@@ -3,6 +3,7 @@
 Shapes: N clips, L labels, G groups of clips, R resamples, F features.
 """
 
+import math
 from html import escape
 
 import numpy as np
@@ -53,6 +54,29 @@ def ranks(logits, labels):
     if labels.min() < 0 or labels.max() >= logits.shape[1]:
         raise ValueError(f"Found labels {labels.min()} to {labels.max()}, expected 0 to {logits.shape[1] - 1}, one for each logit.")
     return (logits >= logits[np.arange(len(labels)), labels][:, None]).sum(1)
+
+
+def paired_top1_test(right_a, right_b):
+    """Whether one system recognises more of the same clips than another: McNemar's exact test, over the clips that they differ on.
+
+    Args:
+        right_a, right_b: (N,) bool, whether each clip was recognised.
+
+    Returns:
+        `delta`, top-1 of b less that of a, in per cent; `only_a`, `only_b`, clips that only one recognised; `p_value`, two-sided;
+        `signature`.
+    """
+    right_a, right_b = np.asarray(right_a, bool), np.asarray(right_b, bool)
+    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    differing = only_a + only_b
+    tail = sum(math.comb(differing, count) for count in range(min(only_a, only_b) + 1)) / 2**differing
+    return {
+        "delta": 100 * (only_b - only_a) / len(right_a),
+        "only_a": only_a,
+        "only_b": only_b,
+        "p_value": min(1.0, 2 * tail),
+        "signature": f"mcnemar:exact|n:{len(right_a)}",
+    }
 
 
 def top1_interval(logits, labels, groups=None, num_samples=1000, seed=0):

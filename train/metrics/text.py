@@ -155,18 +155,9 @@ def compare_files(path_a, path_b, final_dot="keep", metric="bleu4", num_samples=
     Raises:
         ValueError: the files hold different ids or, for an id, different references; an id stands twice; a key is missing.
     """
-    rows_a, rows_b = _read_predictions(path_a), _read_predictions(path_b)
-    if rows_a.keys() != rows_b.keys():
-        missing = {path_a: rows_b.keys() - rows_a.keys(), path_b: rows_a.keys() - rows_b.keys()}
-        lacks = ", ".join(f"{path} lacks {len(names)} ({_some(names)})" for path, names in missing.items() if names)
-        raise ValueError(f"the files hold different ids: {lacks}; predict both on the same clips")
-    differ = [name for name in rows_a if rows_a[name]["reference"] != rows_b[name]["reference"]]
-    if differ:
-        raise ValueError(
-            f"{path_a} and {path_b} have different references for {len(differ)} ids ({_some(differ)}); score both against the same ones"
-        )
+    rows_a, rows_b = read_pair(path_a, path_b)
     references = [row["reference"] for row in rows_a.values()]
-    a, b = [row["prediction"] for row in rows_a.values()], [rows_b[name]["prediction"] for name in rows_a]
+    a, b = ([row["prediction"] for row in rows.values()] for rows in (rows_a, rows_b))
     return {
         "a": text_scores(a, references, final_dot),
         "b": text_scores(b, references, final_dot),
@@ -377,6 +368,21 @@ def _sign(signature, num_scored, final_dot, max_new_tokens=None):
 def _some(names):
     names = sorted(map(str, names))
     return ", ".join(names[:5] + ["..."] * (len(names) > 5))
+
+
+def read_pair(path_a, path_b):
+    """Two files of predictions on the same clips, {id: row} each, in one order; raises as `compare_files`."""
+    rows_a, rows_b = _read_predictions(path_a), _read_predictions(path_b)
+    if rows_a.keys() != rows_b.keys():
+        missing = {path_a: rows_b.keys() - rows_a.keys(), path_b: rows_a.keys() - rows_b.keys()}
+        lacks = ", ".join(f"{path} lacks {len(names)} ({_some(names)})" for path, names in missing.items() if names)
+        raise ValueError(f"the files hold different ids: {lacks}; predict both on the same clips")
+    differ = [name for name in rows_a if rows_a[name]["reference"] != rows_b[name]["reference"]]
+    if differ:
+        raise ValueError(
+            f"{path_a} and {path_b} have different references for {len(differ)} ids ({_some(differ)}); score both against the same ones"
+        )
+    return rows_a, {name: rows_b[name] for name in rows_a}
 
 
 def _read_predictions(path):
