@@ -1,11 +1,13 @@
 """The references compute what ours compute: a ratio between two different functions would mean nothing."""
 
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
-from benchmarks import building, readers, rendering, run, table
+from benchmarks import building, gloss_probe, readers, rendering, run, table
 from benchmarks.measure import by_turns, growth_exponent
 from benchmarks.reference import ReferenceGraphConv, ReferenceTemporalConv, reference_sign_mae
 
@@ -123,3 +125,19 @@ def test_unknown_names_and_a_missing_gpu_get_one_clear_line(capsys):
         with pytest.raises(SystemExit):
             run.main(["growth", "--device", "cuda"])
         assert "torch finds no CUDA device here" in capsys.readouterr().err
+
+
+def test_a_window_has_the_gloss_that_fills_more_than_half_of_it():
+    clips = SimpleNamespace(ids=["a"], num_frames=np.array([30]))
+    states = {"a": [0] * 8 + [4, 5, 6] * 4 + [7] * 9}  # rest, gloss 1 for 12 frames, gloss 2 for 9; then one frame that was added
+    assert gloss_probe.window_glosses(clips, states, window_size=10, stride=5).tolist() == [-1, 1, 1, -1, 2]
+
+
+def test_the_probe_names_what_is_linearly_there_and_no_more():
+    rng = np.random.default_rng(0)
+    glosses = {split: rng.integers(-1, 4, size) for split, size in (("train", 2000), ("validation", 500))}
+    noise = {split: rng.standard_normal((len(some), 30)).astype(np.float32) for split, some in glosses.items()}
+    told = {split: some + 20 * np.eye(5, 30, dtype=np.float32)[glosses[split]] for split, some in noise.items()}
+    assert gloss_probe.probe(told, glosses, seed=0)[1000] > 99 and gloss_probe.probe(noise, glosses, seed=0)[1000] < 40
+    fewer = gloss_probe.components(told, 4)
+    assert fewer["validation"].shape == (500, 4) and gloss_probe.probe(fewer, glosses, seed=0)[1000] > 99
