@@ -27,6 +27,7 @@ from .modeling_layers_uniglor import (
 )
 
 OFFSET_FLOOR = 0.01  # shoulder lengths: a point that never moved in training still can
+WHITENING_FLOOR = 0.01  # of variances whose mean is 1: smaller ones are made larger, but not as large as the others
 STD_FLOOR = 1e-6  # a dead dimension of the latent is not divided by 0
 
 
@@ -311,10 +312,17 @@ class ClipReadingModel(UniGloRPreTrainedModel):
         config = self.config.sign_mae_config
         if self.config.sign_encoder == "segments":
             self.sign_mae = SignMAEEncoderModel._from_config(config)
+            self.register_buffer("latent_whitening", torch.eye(config.hidden_size))
             self.projection = nn.Linear(config.hidden_size, size)
         else:
             self.frame_norm = KeypointNorm(config.num_keypoints, config.num_channels)
             self.projection = nn.Linear(config.num_keypoints * config.num_channels, size)
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if module is self and self.config.sign_encoder == "segments":
+            init.copy_(module.latent_whitening, torch.eye(len(module.latent_whitening)))
 
     def embed(self, keypoints=None, attention_mask=None, latents=None, latent_mask=None):
         """What the task's Transformer reads: (B, S, D), and its mask (B, S)."""
@@ -328,7 +336,22 @@ class ClipReadingModel(UniGloRPreTrainedModel):
             latents, latent_mask = self.encode_sequence(keypoints, attention_mask)
         if latent_mask is None:
             latent_mask = torch.ones(latents.shape[:2], dtype=torch.long, device=latents.device)
-        return self.projection(latents), latent_mask
+        return self.projection(latents @ self.latent_whitening), latent_mask
+
+    @torch.no_grad()
+    def set_latent_whitening(self, latents):
+        """From now on latents are read along their principal axes, each of about the same size.
+
+        Standardised latents are far from white: a few directions hold nearly all of their variance, and what tells one sign from the
+        next lies in small ones, which a Transformer learns to read late.
+
+        Args:
+            latents: (N, D), standardised, of the clips that the model is trained on.
+        """
+        latents = latents.double()
+        variances, axes = torch.linalg.eigh(torch.cov(latents.T))
+        whitening = axes * torch.rsqrt(variances.clamp_min(0) + WHITENING_FLOOR)  # (D, D)
+        self.latent_whitening.copy_(whitening / (latents @ whitening).std())
 
     def encode_sequence(self, keypoints, attention_mask=None):
         """The latents that are read: (B, T, K, C), (B, T) -> (B, S, D), (B, S). What training computes once and keeps."""

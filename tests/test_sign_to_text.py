@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForSeq2SeqLM, BartConfig, MarianConfig, MBartConfig, MT5Config, T5Config, pipeline
 
 from modeling_unigloR import KeypointClip, KeypointProcessor, SignMAE, SignToText, SignToTextConfig, pipelines_uniglor
@@ -348,3 +349,30 @@ def test_the_default_is_the_papers(tmp_path):
     config.save_pretrained(tmp_path)
     assert SignToTextConfig.from_pretrained(tmp_path).to_dict() == config.to_dict()
     assert SignMAE(config.sign_mae_config.__class__(**TINY)).config.stride == 7
+
+
+def correlated(num, size, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    latents = torch.randn(num, size, generator=generator) * torch.logspace(0, -1.5, size) @ torch.randn(size, size, generator=generator)
+    return (latents - latents.mean(0)) / latents.std(0)
+
+
+def test_whitened_latents_have_axes_of_like_size(tiny_sign_to_text):
+    model, latents = tiny_sign_to_text().model, correlated(2000, 16)
+    assert torch.equal(model.latent_whitening, torch.eye(16))
+    model.set_latent_whitening(latents)
+    spread = [torch.linalg.eigvalsh(torch.cov(some.T)) for some in (latents, latents @ model.latent_whitening)]
+    assert spread[0][-1] / spread[0][8] > 20 and spread[1][-1] / spread[1][8] < 2  # the smallest stay smaller: they may be noise
+    assert (latents @ model.latent_whitening).std() == pytest.approx(1, abs=0.01)
+
+
+def test_whitening_is_saved_and_an_older_checkpoint_has_none(tiny_sign_to_text, tmp_path):
+    model = tiny_sign_to_text().model
+    model.set_latent_whitening(correlated(2000, 16))
+    model.save_pretrained(tmp_path)
+    loaded = AutoModel.from_pretrained(tmp_path)
+    assert torch.equal(loaded.latent_whitening, model.latent_whitening)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["latent_whitening"]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    assert torch.equal(AutoModel.from_pretrained(tmp_path).latent_whitening, torch.eye(16))

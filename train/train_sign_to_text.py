@@ -11,6 +11,8 @@ Writes one folder, model, tokenizer and keypoint processor, that `pipeline("sign
 import sys
 from dataclasses import dataclass, field
 
+import numpy as np
+import torch
 from transformers import AutoFeatureExtractor, AutoTokenizer, EarlyStoppingCallback, set_seed
 from transformers.utils import logging
 
@@ -43,6 +45,7 @@ class SignToTextArguments:
         max_new_tokens: cap of decoding; part of every score's signature.
         final_dot: "keep", "strip" or "add", see `metrics.text`.
         cache_latents: latents are computed once; false encodes anew in every step, for an augmentation or a SignMAE that is trained.
+        whiten_latents: cached latents are read along their principal axes, see `SignToText.set_latent_whitening`.
         augmentation: fields of `KeypointAugmentation`; needs cache_latents false, or sign_encoder="frames".
         frames_dir: where processed frames and latents are kept; by default in the cache of `datasets`.
     """
@@ -59,6 +62,7 @@ class SignToTextArguments:
     max_new_tokens: int = 100
     final_dot: str = "keep"
     cache_latents: bool = True
+    whiten_latents: bool = True
     augmentation: dict | None = None
     frames_dir: str | None = None
 
@@ -104,6 +108,8 @@ def main(argv=None, latent_store=LatentStore):
         validation = Clips(data.validation, "validation", processor, data.frames_dir) if data.validation else None
         tokenizer = make_tokenizer(data, clips.texts)
         model = make_model(data, model_fields, processor, tokenizer, clips)
+        if data.whiten_latents and data.cache_latents and model.config.sign_encoder == "segments":
+            whiten(model, latent_store.build(clips, model.sign_mae, model.config.stride, data.frames_dir))
         train_set, validation_set = (make_dataset(some, data, model, tokenizer, latent_store) for some in (clips, validation))
     if validation is not None:
         unknown = share_unknown(tokenizer, validation.texts)
@@ -163,6 +169,12 @@ def make_model(data, fields, processor, tokenizer, clips):
     if data.target_language is not None:
         model.generation_config.forced_bos_token_id = tokenizer.convert_tokens_to_ids(data.target_language)
     return model
+
+
+def whiten(model, latents, most=30_000):
+    """By at most about so many latents of a `LatentStore`, from clips that are spread over it."""
+    step = max(1, int(latents.lengths.sum()) // most)
+    model.set_latent_whitening(torch.from_numpy(np.concatenate([latents[index] for index in range(0, len(latents), step)])))
 
 
 def make_dataset(clips, data, model, tokenizer, latent_store):
