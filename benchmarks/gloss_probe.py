@@ -20,6 +20,7 @@ from transformers import AutoFeatureExtractor
 
 from modeling_unigloR import SignMAEEncoderModel
 from train.clips import Clips, LatentStore
+from train.reproduce import window_glosses
 
 SIZES = (1_000, 5_000, 20_000, 100_000)  # labelled windows
 SHRINKAGES = (1e-3, 1e-2, 1e-1, 1.0)  # of standardised features
@@ -65,20 +66,6 @@ def main(argv=None):
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")
     return result
-
-
-def window_glosses(clips, states, window_size, stride):
-    """(windows,) number of the gloss that fills more than half of each window of `Clips`; -1 where none does."""
-    found = []
-    for index, name in enumerate(clips.ids):
-        state = np.array(states[name])
-        gloss = np.where(state > 0, (state - 1) // 3, -1)
-        length = int(clips.num_frames[index])
-        gloss = np.pad(gloss, (0, max(0, length - len(gloss))), constant_values=-1)[:length]
-        for window in np.lib.stride_tricks.sliding_window_view(gloss, window_size)[::stride]:
-            values, counts = np.unique(window, return_counts=True)
-            found.append(values[counts.argmax()] if counts.max() > window_size / 2 else -1)
-    return np.array(found)
 
 
 def keypoints_of_windows(clips, window_size, stride):

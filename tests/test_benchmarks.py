@@ -1,7 +1,6 @@
 """The references compute what ours compute: a ratio between two different functions would mean nothing."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -125,12 +124,6 @@ def test_unknown_names_and_a_missing_gpu_get_one_clear_line(capsys):
         with pytest.raises(SystemExit):
             run.main(["growth", "--device", "cuda"])
         assert "torch finds no CUDA device here" in capsys.readouterr().err
-
-
-def test_a_window_has_the_gloss_that_fills_more_than_half_of_it():
-    clips = SimpleNamespace(ids=["a"], num_frames=np.array([30]))
-    states = {"a": [0] * 8 + [4, 5, 6] * 4 + [7] * 9}  # rest, gloss 1 for 12 frames, gloss 2 for 9; then one frame that was added
-    assert gloss_probe.window_glosses(clips, states, window_size=10, stride=5).tolist() == [-1, 1, 1, -1, 2]
 
 
 def test_the_probe_names_what_is_linearly_there_and_no_more():

@@ -1,8 +1,11 @@
 """Grids of trainings: every system, the table of what is done, and the ceiling that recognises everything."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from modeling_unigloR import KeypointProcessor, SignMAEEncoderModel
@@ -38,9 +41,18 @@ def test_a_grid_is_shared_resumed_and_collected(grid, tmp_path, monkeypatch):
     assert list(result["paired_tests"]) == [f"segments against {reproduce.CEILING}"]
 
 
-def test_the_ceiling_knows_each_gloss_and_nothing_else(corpus, sign_mae_dir, tmp_path):
-    clips = Clips([corpus], "train", KeypointProcessor(), tmp_path)
-    vectors = reproduce.GlossVectors.build(clips, SignMAEEncoderModel.from_pretrained(sign_mae_dir))
+@pytest.fixture
+def clips(corpus, tmp_path):
+    return Clips([corpus], "train", KeypointProcessor(), tmp_path)
+
+
+@pytest.fixture
+def sign_mae(sign_mae_dir):
+    return SignMAEEncoderModel.from_pretrained(sign_mae_dir)
+
+
+def test_the_ceiling_knows_each_gloss_and_nothing_else(clips, sign_mae):
+    vectors = reproduce.TrueGlosses().build(clips, sign_mae)
     found = {}
     for index, line in enumerate(clips.glosses):
         assert len(vectors[index]) == vectors.lengths[index] == len(line.split())
@@ -49,8 +61,21 @@ def test_the_ceiling_knows_each_gloss_and_nothing_else(corpus, sign_mae_dir, tmp
     assert len(np.unique(np.stack(list(found.values())), axis=0)) == len(found)
 
 
-def test_the_ceiling_says_that_it_needs_glosses(corpus, sign_mae_dir, tmp_path):
-    clips = Clips([corpus], "train", KeypointProcessor(), tmp_path)
+def test_the_ceiling_says_that_it_needs_glosses(clips, sign_mae):
     clips.glosses[3] = None
     with pytest.raises(ValueError, match="1 of 12 clips have no gloss"):
-        reproduce.GlossVectors.build(clips, SignMAEEncoderModel.from_pretrained(sign_mae_dir))
+        reproduce.TrueGlosses().build(clips, sign_mae)
+
+
+def test_a_window_has_the_gloss_that_fills_more_than_half_of_it():
+    clips = SimpleNamespace(ids=["a"], num_frames=np.array([30]))
+    states = {"a": [0] * 8 + [4, 5, 6] * 4 + [7] * 9}  # rest, gloss 1 for 12 frames, gloss 2 for 9; then one frame that was added
+    assert reproduce.window_glosses(clips, states, window_size=10, stride=5).tolist() == [-1, 1, 1, -1, 2]
+
+
+def test_the_ceiling_of_windows_has_a_vector_for_each_latent(clips, sign_mae, tmp_path):
+    table = {"id": clips.ids, "sign_state": [[1] * int(length) for length in clips.num_frames]}
+    pq.write_table(pa.table(table), tmp_path / "alignments.parquet")
+    vectors = reproduce.GlossesOfWindows([tmp_path / "alignments.parquet"]).build(clips, sign_mae)
+    assert vectors.lengths.tolist() == [sign_mae.num_segments(int(length)) for length in clips.num_frames]
+    assert all((vectors[index] == vectors[0][0]).all() for index in range(12))

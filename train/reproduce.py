@@ -7,8 +7,8 @@ The systems read the same clips with the same text model for the same number of 
 the learning rate is chosen on `validation`, and `test` is scored once, with the chosen one. `--part i/n` runs every n-th run, so that
 n processes share the grid. DIR holds canonical Parquet with splits train, validation and test.
 
-The ceiling reads the corpus' own glosses, each a vector that nothing has to be recognised from: what this text model makes of perfect
-recognition. It needs glosses; the systems do not.
+Two ceilings read the corpus' own glosses, each a vector of its own: one the sequence of glosses, one the gloss that fills most of each of
+SignMAE's windows. That is what this text model makes of perfect recognition, without and with windows in between.
 
 An untrained SignMAE is one that train/pretrain.py gave statistics but no step: `--learning_rate 0 --max_steps 1`.
 """
@@ -23,6 +23,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 from transformers import pipeline
 
 import modeling_unigloR  # noqa: F401  registers models and pipelines
@@ -34,6 +35,7 @@ from train.metrics.text import paired_test
 
 CONFIG = "phoenix_rendered.yaml"
 CEILING = "ceiling: true glosses"
+WINDOW_CEILING = "ceiling: true gloss of each window"
 
 
 def systems(arguments):
@@ -45,32 +47,77 @@ def systems(arguments):
         "every 7th frame": ["--sign_encoder", "frames", "--frame_stride", "7"],
         "segments of an untrained SignMAE": [*segments, arguments.untrained_sign_mae],
         CEILING: [*segments, arguments.sign_mae],
+        **({WINDOW_CEILING: [*segments, arguments.sign_mae]} if arguments.annotations else {}),
     }
 
 
 class GlossVectors:
-    """Of each clip, in place of a `LatentStore`: one vector (D,) for each of its glosses, the same wherever the gloss stands."""
+    """What the ceilings read of each clip, in place of a `LatentStore`: a random vector (D,) for each gloss, always the same one.
 
-    def __init__(self, clips, size):
-        self.glosses, self.size = [(line or "").split() for line in clips.glosses], size
-        without = sum(not glosses for glosses in self.glosses)
-        if without:
-            raise ValueError(f"{without} of {len(clips)} clips have no gloss, which the ceiling reads. Leave it out: --systems.")
+    Args:
+        lines: of each clip a list of its glosses, in their order or window by window.
+        size: D.
+    """
+
+    def __init__(self, lines, size):
+        self.lines, self.size = lines, size
 
     def __len__(self):
-        return len(self.glosses)
+        return len(self.lines)
 
     def __getitem__(self, index):
-        rngs = (np.random.default_rng(zlib.crc32(gloss.encode())) for gloss in self.glosses[index])
+        rngs = (np.random.default_rng(zlib.crc32(str(gloss).encode())) for gloss in self.lines[index])
         return np.stack([rng.standard_normal(self.size, dtype=np.float32) for rng in rngs])
 
     @property
     def lengths(self):
-        return np.array(list(map(len, self.glosses)))
+        return np.array(list(map(len, self.lines)))
 
-    @classmethod
-    def build(cls, clips, sign_mae, *_):
-        return cls(clips, sign_mae.config.hidden_size)
+
+class TrueGlosses:
+    """The glosses that the corpus says a clip has."""
+
+    def build(self, clips, sign_mae, *_):
+        lines = [(line or "").split() for line in clips.glosses]
+        without = sum(not line for line in lines)
+        if without:
+            raise ValueError(f"{without} of {len(clips)} clips have no gloss, which the ceiling reads. Leave it out: --systems.")
+        return GlossVectors(lines, sign_mae.config.hidden_size)
+
+
+class GlossesOfWindows:
+    """The gloss that fills most of each of SignMAE's windows, or none, by the corpus' alignments: Parquet with `id` and `sign_state`."""
+
+    def __init__(self, annotations):
+        tables = [pq.read_table(path, columns=["id", "sign_state"]) for path in annotations]
+        self.states = {name: states for table in tables for name, states in zip(*(table[key].to_pylist() for key in table.column_names))}
+
+    def build(self, clips, sign_mae, *_):
+        config = sign_mae.config
+        found = window_glosses(clips, self.states, config.window_size, config.stride)
+        bounds = np.cumsum([sign_mae.num_segments(int(length)) for length in clips.num_frames])
+        return GlossVectors(np.split(found, bounds[:-1]), config.hidden_size)
+
+
+def window_glosses(clips, states, window_size, stride):
+    """(windows,) number of the gloss that fills more than half of each window of `Clips`; -1 where none does."""
+    found = []
+    for index, name in enumerate(clips.ids):
+        state = np.array(states[name])
+        gloss = np.where(state > 0, (state - 1) // 3, -1)
+        length = max(int(clips.num_frames[index]), window_size)
+        gloss = np.pad(gloss, (0, max(0, length - len(gloss))), constant_values=-1)[:length]
+        for window in np.lib.stride_tricks.sliding_window_view(gloss, window_size)[::stride]:
+            values, counts = np.unique(window, return_counts=True)
+            found.append(values[counts.argmax()] if counts.max() > window_size / 2 else -1)
+    return np.array(found)
+
+
+def ceiling(arguments, name):
+    """What builds the vectors of a ceiling; None of a system."""
+    if name == CEILING:
+        return TrueGlosses()
+    return GlossesOfWindows(arguments.annotations) if name == WINDOW_CEILING else None
 
 
 def parse(argv=None):
@@ -84,6 +131,7 @@ def parse(argv=None):
     parser.add_argument("--learning_rates", nargs="+", default=["5e-4", "1e-3", "2e-3"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--systems", nargs="+", metavar="NAME", help="by default all")
+    parser.add_argument("--annotations", nargs="+", metavar="PARQUET", help="frame alignments of all splits, for one of the ceilings")
     parser.add_argument("--part", default="0/1", metavar="I/N")
     parser.add_argument("--collect", metavar="JSON", help="score the test split with the chosen learning rates, and write the table")
     return parser.parse_args(argv)
@@ -121,8 +169,8 @@ def train(arguments, name, rate, seed):
         "--output_dir", str(folder), "--learning_rate", rate, "--seed", str(seed),
         "--frames_dir", str(Path(arguments.output_dir) / "frames"), "--resume_from_checkpoint", "true",
     ]  # fmt: skip
-    if name == CEILING:
-        train_sign_to_text.main(told, latent_store=GlossVectors)
+    if (vectors := ceiling(arguments, name)) is not None:
+        train_sign_to_text.main(told, latent_store=vectors)
     else:
         subprocess.run([sys.executable, "-m", "train.train_sign_to_text", *told], check=True)
     report = json.loads((folder / "report.json").read_text())
@@ -151,7 +199,8 @@ def collect(arguments, runs):
             if not clips:
                 clips = {split: Clips([arguments.data], split, pipe.feature_extractor, frames_dir) for split in ("train", "test")}
             if not path.exists():
-                inputs = GlossVectors.build(clips["test"], sign_mae) if name == CEILING else None
+                vectors = ceiling(arguments, name)
+                inputs = vectors.build(clips["test"], sign_mae) if vectors else None
                 report, texts = evaluate_sign_to_text(
                     pipe.model, pipe.tokenizer, clips["test"], clips["train"], sign_mae, frames_dir=frames_dir, inputs=inputs
                 )
