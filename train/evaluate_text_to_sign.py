@@ -64,15 +64,14 @@ def evaluate_text_to_sign(
             [train.keypoints(index)[0] for index in range(len(train))], len(real)
         ),
     }
-    rows, texts = {}, {}
-    for name, keypoints in read.items():
-        texts[name] = [translate_inputs(*judge, keypoints) for judge in judges]
-        rows[name] = _over_judges([text_scores(some, clips.texts, final_dot, families=FAMILIES) for some in texts[name]])
+    texts = {name: [translate_inputs(*judge, keypoints) for judge in judges] for name, keypoints in read.items()}
     if shared_encoder is not None:
-        reader, reader_tokenizer = shared_encoder
-        latents = [encode(reader, clip) for clip in generated]
-        scores = text_scores(translate_inputs(reader, reader_tokenizer, latents), clips.texts, final_dot, families=FAMILIES)
-        rows["system, read by a reader with the same SignMAE (shared_encoder)"] = _over_judges([scores])
+        latents = [encode(shared_encoder[0], clip) for clip in generated]
+        texts["system, read by a reader with the same SignMAE (shared_encoder)"] = [translate_inputs(*shared_encoder, latents)]
+    rows = {
+        name: _over_judges([text_scores(some, clips.texts, final_dot, families=FAMILIES) for some in of_judges])
+        for name, of_judges in texts.items()
+    }
     presence = model.sign_mae.keypoint_presence.bool().cpu().numpy()
     pose, panel = {}, {}
     made = {"predicted": generated, "reference": with_length, "oracle": oracle}
