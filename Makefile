@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-.PHONY: demo test lint benchmarks clean
+.PHONY: demo test lint benchmarks soak clean
 
 demo: .venv/.installed
 	$(BIN)/python -m train.demo
@@ -18,6 +18,9 @@ lint: .venv/.installed
 
 benchmarks: .venv/.installed
 	$(BIN)/python -m benchmarks.run
+
+soak: .venv/.installed
+	$(BIN)/python -m tests.soak
 
 # torch first: with none installed, a dependency may bring a CUDA build of several gigabytes.
 .venv/.installed: pyproject.toml constraints.txt
