@@ -34,7 +34,8 @@ def main(argv=None):
         start = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix=f"soak-{part}-") as folder:
             rows = importlib.import_module(f"tests.soak.{part}").soak(arguments.scale, Path(folder), arguments.seed)
-        facts = dict(part=part, seed=arguments.seed, seconds=round(time.perf_counter() - start), machine=machine(), rows=list(map(asdict, rows)))
+        facts = dict(part=part, seed=arguments.seed, seconds=round(time.perf_counter() - start), machine=machine())
+        facts["rows"] = [asdict(row) for row in rows]
         print(table([facts]), flush=True)
         failed |= any(row.bad for row in rows)
         if arguments.scale == 1:
