@@ -3,18 +3,23 @@ PYTHON ?= python3
 BIN := .venv/bin
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-.PHONY: demo test lint benchmarks soak clean
+.PHONY: demo test lint docs benchmarks soak clean
 
 demo: .venv/.installed
 	$(BIN)/python -m train.demo
 
 test: .venv/.installed
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 lint: .venv/.installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The API reference, from the docstrings: open outputs/api/index.html.
+docs: .venv/.installed
+	$(BIN)/python -m pdoc --output-directory outputs/api modeling_unigloR modeling_unigloR.rendering_uniglor modeling_unigloR.keypoints_uniglor datasets_scripts
 
 benchmarks: .venv/.installed
 	$(BIN)/python -m benchmarks.run

@@ -19,9 +19,10 @@ import numpy as np
 
 try:
     import jiwer
+    from rapidfuzz.distance import LCSseq
     from sacrebleu.metrics import BLEU, CHRF
 except ImportError as error:
-    raise ImportError("text scores need `pip install sacrebleu jiwer rouge-score`") from error
+    raise ImportError("text scores need `pip install sacrebleu jiwer rouge-score rapidfuzz`") from error
 
 ORDERS = (1, 2, 3, 4)
 ROUGE_BETA = 1.2  # of the captioning scorer, which sign-to-text took over: recall weighs more
@@ -186,7 +187,7 @@ def clean(sentence, final_dot):
 
 def rouge_l(prediction, reference, beta=ROUGE_BETA):
     """The F score of the longest common subsequence of two lists of tokens: 0 to 1."""
-    common = _common_subsequence_length(prediction, reference)
+    common = LCSseq.similarity(prediction, reference)
     if common == 0:
         return 0.0
     precision, recall = common / len(prediction), common / len(reference)
@@ -206,19 +207,6 @@ def bleu_of_counts(counts, order, metric):
     return metric.compute_bleu(
         matches, totals, hypothesis_length, reference_length, metric.smooth_method, metric.smooth_value, max_ngram_order=order
     ).score
-
-
-def _common_subsequence_length(a, b):
-    """Hyyrö's bit-parallel recurrence (2004): bit i of `row` is 0 where the length grows at a[i]."""
-    places = {}
-    for index, token in enumerate(a):
-        places[token] = places.get(token, 0) | 1 << index
-    everywhere = (1 << len(a)) - 1
-    row = everywhere
-    for token in b:
-        matches = row & places.get(token, 0)
-        row = ((row + matches) | (row - matches)) & everywhere
-    return len(a) - row.bit_count()
 
 
 def _bleu(predictions, references, variant):
