@@ -3,9 +3,9 @@
     pip install matplotlib    # the reference; its MP4 also needs the program ffmpeg
     python -m benchmarks.run rendering
 
-Both sides draw the same 100 frames of moving keypoints, in the same colours and on as many pixels, by turns in one process. The
-reference is matplotlib at its best: one `LineCollection` whose segments are replaced, no axes. What needs no picture of each frame
-(SVG, HTML) is set against the faster of matplotlib's writers, the rest against the writer of the same format.
+Both sides draw the same 100 frames of moving keypoints on as many pixels, by turns in one process: ours a figure of filled shapes, the
+reference its lines alone, with matplotlib at its best: one `LineCollection` whose segments are replaced, no axes. What needs no
+picture of each frame (SVG, HTML) is set against the faster of matplotlib's writers, the rest against the writer of the same format.
 """
 
 import tempfile
@@ -39,10 +39,20 @@ def rendering(device, rounds):
         cases = [
             (f"animated SVG, against {fastest_name}", lambda: ours.to_animated_svg(clip, FPS), fastest),
             (f"HTML player, against {fastest_name}", lambda: ours.to_html(clip, FPS), fastest),
-            ("GIF of 256 pixels", lambda: ours.to_gif(clip, folder / "ours.gif", FPS), matplotlib_to(".gif", 256)),
+            (
+                "GIF of 256 pixels",
+                lambda: ours.to_gif(clip, folder / "ours.gif", FPS, size=256, close_ups=False),
+                matplotlib_to(".gif", 256),
+            ),
         ]
         if video:
-            cases.append(("MP4 of 512 pixels", lambda: ours.to_mp4(clip, folder / "ours.mp4", FPS), matplotlib_to(".mp4", 512)))
+            cases.append(
+                (
+                    "MP4 of 512 pixels",
+                    lambda: ours.to_mp4(clip, folder / "ours.mp4", FPS, size=512, close_ups=False),
+                    matplotlib_to(".mp4", 512),
+                )
+            )
         for case, call, reference in cases:
             rows.append({"case": f"{NUM_FRAMES} frames, {case}"} | compare(call, reference, rounds))
         for row, picture in zip(rows, (ours.to_animated_svg(clip, FPS), ours.to_html(clip, FPS))):
@@ -61,17 +71,19 @@ def matplotlib_animation(clip, path, size):
     from matplotlib.collections import LineCollection
     from matplotlib.figure import Figure
 
+    from modeling_unigloR.figure_uniglor import COLORS, STROKE
     from modeling_unigloR.keypoints_uniglor import LAYOUTS, edge_indices
-    from modeling_unigloR.rendering_uniglor import COLORS, STROKES, VIEW
+    from modeling_unigloR.scene_uniglor import make_scene
 
     edges = edge_indices("uniglor73", drawn=True)
     parts = [next(part for part, span in LAYOUTS["uniglor73"].parts.items() if span.start <= edge[0] < span.stop) for edge in edges]
     dpi = 100
     figure = Figure(figsize=(size / dpi, size / dpi), dpi=dpi)
     FigureCanvasAgg(figure)
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(VIEW[0], VIEW[0] + VIEW[2]), ylim=(VIEW[1] + VIEW[3], VIEW[1]))
+    left, top, side = make_scene(clip, "uniglor73").view
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(left, left + side), ylim=(top + side, top))
     axes.axis("off")
-    widths = [STROKES[part] * size * 72 / dpi for part in parts]  # in points
-    lines = axes.add_collection(LineCollection(clip[0, edges], colors=[COLORS[part] for part in parts], linewidths=widths))
+    width = STROKE / side * size * 72 / dpi  # in points
+    lines = axes.add_collection(LineCollection(clip[0, edges], colors=[COLORS[part] for part in parts], linewidths=width))
     animation = FuncAnimation(figure, lambda frame: (lines.set_segments(clip[frame, edges]),), frames=len(clip))
     animation.save(path, writer="pillow" if path.suffix == ".gif" else "ffmpeg", fps=FPS, dpi=dpi)

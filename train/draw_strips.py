@@ -18,7 +18,7 @@ import torch
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, pipeline
 
 import modeling_unigloR  # noqa: F401  registers models and pipelines
-from modeling_unigloR.rendering_uniglor import STRIP_HEADER, to_png, to_svg
+from modeling_unigloR.rendering_uniglor import STRIP_HEADER, to_png, to_svg, write_text
 from train.evaluate_checkpoint import specs
 from train.metrics.reconstruction import mpjpe
 from train.segments import describe, load_rows
@@ -177,12 +177,12 @@ def draw_png(strips, path, size):
             file = Path(folder) / "strip.png"
             to_png(strip.clips, file, num_frames=len(strip.clips[0][0]), size=size, titles=strip.labels)
             pictures.append(_loaded(file))
-    from PIL import Image, ImageDraw, ImageFont  # after to_png, which says how to install it
+    from PIL import Image, ImageDraw  # after to_png, which says how to install it
 
     page = Image.new("RGB", (max(picture.width for picture in pictures), sum(_height(strip, size) for strip in strips)), "#ffffff")
     pen, top = ImageDraw.Draw(page), 0
     for strip, picture in zip(strips, pictures):
-        pen.text((4, top + 4), strip.title, "#000000", ImageFont.load_default(12))
+        write_text(page, strip.title, (4, top + 4), color="#000000")
         page.paste(picture, (0, top + TITLE))
         for x, y in _borders(strip, top, size):
             pen.line((x, y, x, y + size), BORDER)

@@ -1,0 +1,323 @@
+"""A web page that plays signing: the whole signer, and each hand and the face large.
+
+Shapes: N clips, T frames.
+"""
+
+import json
+from base64 import b64encode
+from html import escape
+
+import numpy as np
+
+from .figure_uniglor import CLOSE_UPS, COLORS, DARK_COLORS, LEGEND
+from .scene_uniglor import check_fps, make_scene, name_of, one_for_each
+
+MISSING = -32768  # int16 for a shape that is not drawn
+SPEEDS = (0.25, 0.5, 0.75, 1, 1.5, 2)
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1c1f23; --paper: #ffffff; --line: #d4d4d4; --mark: #ffe08a; LIGHT }
+@media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --paper: #17181a; --line: #44474b; --mark: #6b5510; DARK } }
+* { box-sizing: border-box }
+body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.45 system-ui, sans-serif }
+main { padding: 8px; max-width: MAXWIDTHpx; margin: 0 auto; background: var(--paper) }
+#clips { display: grid; gap: 12px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)) }
+figure { margin: 0; min-width: 0 }
+figcaption { font-weight: 600; min-height: 1.45em; overflow-wrap: anywhere }
+.views { display: grid; gap: 6px; grid-template-columns: repeat(2, minmax(0, 1fr)) }
+.views > div { position: relative; min-width: 0 }
+.views > .whole { grid-column: 1 / -1 }
+.views > .face:last-child:nth-child(even) { grid-column: auto }
+.views span { position: absolute; left: 6px; top: 3px; font-size: 12px; opacity: 0.75; pointer-events: none }
+canvas { display: block; width: 100%; aspect-ratio: 1; border: 1px solid var(--line); border-radius: 6px; cursor: pointer; touch-action: manipulation }
+@media (min-width: 760px) {
+  #clips.one .views { grid-template-columns: 2fr 1fr 1fr }
+  #clips.one .views > .whole { grid-column: 1; grid-row: 1 / span 2 }
+}
+p { margin: 6px 0; overflow-wrap: anywhere }
+p:empty { display: none }
+#words span.now { background: var(--mark); border-radius: 3px; box-shadow: 0 0 0 2px var(--mark) }
+#bar { position: sticky; bottom: 0; background: var(--paper); display: flex; flex-wrap: wrap; align-items: center; gap: 6px 10px; margin: 8px 0 4px }
+#seek { flex: 1 1 100%; min-width: 0; margin: 4px 0; height: 24px }
+#time { font-variant-numeric: tabular-nums; white-space: nowrap }
+button, select, input { font: inherit; min-height: 34px }
+input[type=checkbox] { min-height: 0; vertical-align: -2px }
+button { min-width: 34px; padding: 2px 10px }
+#play { min-width: 5.5em }
+label { white-space: nowrap }
+#legend { display: flex; flex-wrap: wrap; gap: 2px 14px; margin: 4px 0 0; padding: 0; list-style: none; font-size: 13px }
+#legend li::before { content: ""; display: inline-block; width: 14px; height: 14px; border-radius: 3px; margin-right: 5px; vertical-align: -2px; background: var(--part) }
+:fullscreen main { max-width: none; height: 100vh; overflow: auto }
+:focus-visible { outline: 3px solid #4c99de; outline-offset: 2px }
+"""  # noqa: E501
+
+_SCRIPT = """
+"use strict";
+(() => {
+  const motion = JSON.parse(document.getElementById("motion").textContent);
+  const element = id => document.getElementById(id);
+  const [play, seek, time, speed, loop, mirror, full] = ["play", "seek", "time", "speed", "loop", "mirror", "full"].map(element);
+  const unpack = text => new Int16Array(Uint8Array.from(atob(text), byte => byte.charCodeAt(0)).buffer);
+  const clips = motion.clips.map(clip => ({shapes: clip.shapes, points: unpack(clip.points), size: clip.size,
+    centers: Object.fromEntries(Object.entries(clip.closeUps).map(([part, text]) => [part, unpack(text)]))}));
+  const canvases = [...document.querySelectorAll("canvas")];
+  const words = [...document.querySelectorAll("#words span")];
+  let position = 0, shown = -1, playing = false, before = 0, from = 0, to = motion.frames - 1;
+
+  function view(canvas, frame) {  // left, top, side in shoulder lengths
+    const part = canvas.dataset.part;
+    if (!part) return motion.view;
+    const centers = clips[canvas.dataset.clip].centers[part], side = motion.sides[part];
+    return [centers[2 * frame] * motion.unit - side / 2, centers[2 * frame + 1] * motion.unit - side / 2, side];
+  }
+
+  function draw(frame) {
+    const style = getComputedStyle(document.documentElement), colors = {};
+    const color = name => colors[name] ??= style.getPropertyValue("--" + name).trim();
+    for (const canvas of canvases) {
+      const context = canvas.getContext("2d"), clip = clips[canvas.dataset.clip];
+      const [left, top, side] = view(canvas, frame), scale = canvas.width / side;
+      context.setTransform(1, 0, 0, 1, 0, 0);
+      context.clearRect(0, 0, canvas.width, canvas.height);
+      if (mirror.checked) context.setTransform(-1, 0, 0, 1, canvas.width, 0);
+      context.lineCap = context.lineJoin = "round";
+      let at = frame * clip.size;
+      for (const [name, width, closed, rim, count] of clip.shapes) {
+        const start = at;
+        at += 2 * count;
+        if (clip.points[start] === motion.missing) continue;
+        context.beginPath();
+        for (let point = 0; point < count; point++) {
+          const x = (clip.points[start + 2 * point] * motion.unit - left) * scale;
+          const y = (clip.points[start + 2 * point + 1] * motion.unit - top) * scale;
+          if (point) context.lineTo(x, y); else context.moveTo(x, y);
+        }
+        if (closed || count === 1) context.closePath();
+        if (rim) {
+          context.strokeStyle = color("paper");
+          context.lineWidth = (width + 2 * rim) * scale;
+          context.stroke();
+        }
+        context.strokeStyle = context.fillStyle = color(name);
+        context.lineWidth = width * scale;
+        if (closed) context.fill();
+        context.stroke();
+      }
+    }
+  }
+
+  function show(again) {
+    const frame = Math.min(Math.floor(position), motion.frames - 1);
+    if (frame === shown && again !== true) return;
+    shown = frame;
+    draw(frame);
+    const seconds = (frame / motion.fps).toFixed(2), whole = (motion.frames / motion.fps).toFixed(2);
+    seek.value = frame;
+    time.textContent = `${seconds} / ${whole} s, frame ${frame + 1} / ${motion.frames}`;
+    seek.setAttribute("aria-valuetext", time.textContent);
+    for (const word of words) {
+      word.classList.toggle("now", frame / motion.fps >= Number(word.dataset.start) && frame / motion.fps < Number(word.dataset.end));
+    }
+  }
+
+  function tick(now) {
+    if (!playing) return;
+    position += Math.min((now - before) / 1000, 0.25) * motion.fps * Number(speed.value);  // a tab that slept does not jump
+    before = now;
+    if (position >= to + 1) {
+      if (loop.checked) position = from + (position - from) % (to + 1 - from);
+      else { position = to; setPlaying(false); }
+    }
+    show();
+    requestAnimationFrame(tick);
+  }
+
+  function setPlaying(value) {
+    if (value && !playing) {
+      if (position >= to || position < from) position = from;
+      before = performance.now();
+      requestAnimationFrame(tick);
+    }
+    playing = value;
+    play.textContent = playing ? "Pause" : "Play";
+  }
+
+  function go(frame) {
+    setPlaying(false);
+    position = Math.max(0, Math.min(motion.frames - 1, frame));
+    show();
+  }
+
+  function setPart(start, end) {  // the frames that loop, both included
+    [from, to] = start <= end ? [start, end] : [end, start];
+    const whole = from === 0 && to === motion.frames - 1, last = Math.max(1, motion.frames - 1);
+    seek.style.background = whole ? "" :
+      `linear-gradient(to right, transparent ${100 * from / last}%, var(--mark) 0 ${100 * to / last}%, transparent 0)`;
+    element("part").textContent = whole ? "" : `loops ${(from / motion.fps).toFixed(2)} to ${((to + 1) / motion.fps).toFixed(2)} s`;
+  }
+
+  function fit() {
+    for (const canvas of canvases) {
+      const side = Math.max(1, Math.round(canvas.clientWidth * (window.devicePixelRatio || 1)));
+      if (canvas.width !== side) canvas.width = canvas.height = side;
+    }
+    show(true);
+    try {  // inside the frame of player_html, the frame takes the player's height
+      const height = document.querySelector("main").getBoundingClientRect().height;
+      const holder = window.frameElement;
+      if (holder && holder.hasAttribute("srcdoc") && !document.fullscreenElement) holder.style.height = Math.ceil(height) + 2 + "px";
+    } catch (error) { /* a frame of another origin keeps its own */ }
+  }
+
+  const actions = {
+    " ": () => setPlaying(!playing), ArrowLeft: () => go(shown - 1), ArrowRight: () => go(shown + 1), Home: () => go(0),
+    End: () => go(motion.frames - 1), "[": () => setPart(shown, to), "]": () => setPart(from, shown),
+    "\\\\": () => setPart(0, motion.frames - 1), m: () => { mirror.checked = !mirror.checked; show(true); },
+    f: () => document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen(),
+  };
+  play.addEventListener("click", actions[" "]);
+  for (const [id, key] of [["back", "ArrowLeft"], ["next", "ArrowRight"], ["start", "["], ["end", "]"], ["all", "\\\\"], ["full", "f"]]) {
+    element(id).addEventListener("click", actions[key]);
+  }
+  mirror.addEventListener("change", () => show(true));
+  canvases.forEach(canvas => canvas.addEventListener("click", actions[" "]));
+  seek.addEventListener("input", () => go(Number(seek.value)));
+  document.addEventListener("keydown", event => {
+    if (event.ctrlKey || event.altKey || event.metaKey || event.target === speed) return;
+    if (event.key === " " && event.target.matches?.("button, input[type=checkbox]")) return;  // those have their own use for it
+    if (event.key in actions) { actions[event.key](); event.preventDefault(); }
+  });
+  if (!document.fullscreenEnabled) full.hidden = true;
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => show(true));
+  new ResizeObserver(fit).observe(document.querySelector("main"));
+  fit();
+  setPlaying(!window.matchMedia("(prefers-reduced-motion: reduce)").matches && motion.frames > 1);
+})();
+"""
+
+
+def to_html(clips, fps=25, layout="uniglor73", size=420, titles=None, text=None, words=None):
+    """A web page that plays clips in step: the whole signer, each hand and the face large.
+
+    Play and pause (space), step by frame (arrow keys), seek, speeds from a quarter to double, loop a part ([ and ], \\ for all),
+    mirror (m) for learners, full screen (f). One file that loads nothing, and works from a disk. It follows the reader's light or dark
+    colours, and does not start by itself where the reader has asked for less motion.
+
+    Args:
+        clips: keypoints (T, K, 2 or 3) in shoulder lengths, a pair (keypoints, keypoint_mask (T, K) or None), or a list of these.
+        fps: frames a second.
+        layout: name of the keypoints' layout.
+        size: greatest pixels of the whole signer's side; narrow screens get smaller ones.
+        titles: a title above each clip.
+        text: a str below all clips, or a list with one for each.
+        words: [(word, start, end)] in seconds, shown below all clips; the word of the moment is marked.
+
+    Returns:
+        str, a whole HTML document.
+    """
+    check_fps(fps)
+    scene = make_scene(clips, layout, titles, with_close_ups=True)
+    below = text if isinstance(text, str) else ""
+    texts = one_for_each("text", None if below else text, len(scene.figures))
+    largest = [np.abs(shape.points[shape.drawn]).max() for shapes in scene.figures for shape in shapes]
+    largest += [np.abs(part.centers).max() for followed in scene.close_ups for part in followed.values()]
+    unit = float(max(largest, default=1.0)) / 32767  # shoulder lengths of one step of an int16
+    motion = {
+        "fps": float(fps),
+        "frames": scene.num_frames,
+        "unit": unit,
+        "missing": MISSING,
+        "view": scene.view,
+        "sides": {part: close_up.side for followed in scene.close_ups for part, close_up in followed.items()},
+        "clips": [_packed(shapes, followed, unit) for shapes, followed in zip(scene.figures, scene.close_ups)],
+    }
+    figures = "".join(
+        f'<figure><figcaption dir="auto">{escape(title)}</figcaption><div class="views">{_views(number, title, followed)}</div>'
+        f'<p dir="auto">{escape(caption)}</p></figure>'
+        for number, (title, caption, followed) in enumerate(zip(scene.titles, texts, scene.close_ups))
+    )
+    spoken = "".join(
+        f'<span data-start="{float(start):.3f}" data-end="{float(end):.3f}">{escape(str(word))}</span> ' for word, start, end in words or ()
+    )
+    parts = [part for part in LEGEND if any(shape.part == part for shapes in scene.figures for shape in shapes)]
+    legend = "".join(f'<li style="--part: var(--{part})">{part.replace("_", " ")}</li>' for part in parts)
+    speeds = "".join(f'<option value="{speed}"{" selected" if speed == 1 else ""}>{speed}&times;</option>' for speed in SPEEDS)
+    light, dark = (" ".join(f"--{name}: {color};" for name, color in colors.items()) for colors in (COLORS, DARK_COLORS))
+    wide = size * (2 if len(scene.figures) == 1 else len(scene.figures))
+    style = _STYLE.replace("LIGHT", light).replace("DARK", dark).replace("MAXWIDTH", str(max(wide + 40, 480)))
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(name_of(scene.titles))}</title><style>{style}</style></head>
+<body><main>
+<div id="clips"{' class="one"' if len(scene.figures) == 1 else ""}>{figures}</div>
+<p dir="auto">{escape(below)}</p>
+<p dir="auto" id="words">{spoken}</p>
+<div id="bar" role="group" aria-label="Playback">
+<input id="seek" type="range" min="0" max="{scene.num_frames - 1}" value="0" step="1" aria-label="Frame">
+<button id="play" type="button">Play</button>
+<button id="back" type="button" aria-label="One frame back">&#x276E;</button>
+<button id="next" type="button" aria-label="One frame on">&#x276F;</button>
+<span id="time"></span>
+<label>Speed <select id="speed">{speeds}</select></label>
+<label><input id="loop" type="checkbox" checked> Loop</label>
+<button id="start" type="button" aria-label="Loop from this frame">from here</button>
+<button id="end" type="button" aria-label="Loop up to this frame">to here</button>
+<button id="all" type="button" aria-label="Loop all frames">all</button>
+<span id="part" role="status"></span>
+<label><input id="mirror" type="checkbox"> Mirror</label>
+<button id="full" type="button">Full screen</button>
+</div>
+<ul id="legend" aria-label="Colours">{legend}</ul>
+</main>
+<script id="motion" type="application/json">{json.dumps(motion, separators=(",", ":"))}</script>
+<script>{_SCRIPT}</script>
+</body></html>
+"""
+
+
+def player_html(clips, fps=25, layout="uniglor73", size=420, titles=None, text=None, words=None):
+    """The page of `to_html` as one <iframe> to put into another page, a notebook's output or Gradio's `gr.HTML`.
+
+    A frame of its own, since those do not run a script that is inserted, and so that several players on a page share no keys and
+    no styles. Arguments as for `to_html`.
+
+    Returns:
+        str, an HTML fragment.
+    """
+    page = to_html(clips, fps, layout, size, titles, text, words)
+    name = escape(name_of(one_for_each("titles", titles, page.count("<figure>"))))
+    # The player sets the frame's height when it has run; until then it is about right.
+    return (
+        f'<iframe title="{name}" srcdoc="{escape(page)}" allow="fullscreen" '
+        f'style="width:100%;height:{size + 200}px;border:0;color-scheme:light dark"></iframe>'
+    )
+
+
+def _views(number, title, followed):
+    """The canvases of one clip."""
+    name = escape(title or f"Clip {number + 1}")
+    views = [f'<div class="whole"><canvas role="img" data-clip="{number}" aria-label="{name}: moving figure of a signer"></canvas></div>']
+    for part in CLOSE_UPS:
+        if part in followed:
+            label = followed[part].title
+            views.append(
+                f'<div class="{part}"><canvas role="img" data-clip="{number}" data-part="{part}" aria-label="{name}: {label}, large">'
+                f"</canvas><span>{label}</span></div>"
+            )
+    return "".join(views)
+
+
+def _packed(shapes, followed, unit):
+    """A clip as the player reads it: its shapes, the int16 coordinates of all of them frame by frame, and its close-ups' centres."""
+
+    def packed(values):
+        return b64encode(np.ascontiguousarray(values, "<i2").tobytes()).decode()
+
+    steps = [np.where(shape.drawn[:, None, None], np.rint(shape.points / unit), MISSING) for shape in shapes]
+    steps = np.concatenate(steps, 1) if steps else np.zeros((0, 0, 2))  # (T, P of all shapes, 2)
+    return {
+        "shapes": [[shape.color, round(shape.width, 5), int(shape.closed), round(shape.rim, 5), shape.points.shape[1]] for shape in shapes],
+        "size": 2 * steps.shape[1],
+        "points": packed(steps),
+        "closeUps": {part: packed(np.rint(close_up.centers / unit)) for part, close_up in followed.items()},
+    }

@@ -1,0 +1,125 @@
+"""What every renderer draws: clips as figures, on one scale, in one view, with close-ups of hands and face.
+
+Shapes: N clips, T frames, K keypoints, C channels.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .figure_uniglor import close_ups, figure
+from .keypoints_uniglor import get_layout
+
+VIEW_MARGIN = 0.12  # shoulder lengths beyond the motion
+MIN_VIEW = 1.6  # shoulder lengths; a motion that is smaller than a torso is not enlarged further
+
+
+class Scene(NamedTuple):
+    """Clips ready to be drawn; all have the same number of frames.
+
+    Attributes:
+        figures: N lists of `figure_uniglor.Shape`.
+        view: (x, y, side) of the square that holds all motion of all clips, in shoulder lengths.
+        close_ups: N dicts {part: `figure_uniglor.CloseUp`}; a part has the same side in all clips.
+        titles: N str.
+        num_frames: T.
+    """
+
+    figures: list
+    view: tuple
+    close_ups: list
+    titles: list
+    num_frames: int
+
+
+def make_scene(clips, layout_name, titles=None, with_close_ups=False, frames=None):
+    """Clips of any accepted form -> `Scene`.
+
+    Args:
+        clips: keypoints (T, K, 2 or 3) in shoulder lengths, a pair with their mask (T, K) or None, or a list of these. A clip
+            that is shorter than others holds its last frame.
+        titles: a title for each clip.
+        with_close_ups: whether hands and faces are followed.
+        frames: a function of the number of frames that gives the indices of those to draw; the view is of all of them.
+    """
+    clips = clips if isinstance(clips, list) else [clips]
+    if not clips:
+        raise ValueError("Found an empty list, expected at least one clip: keypoints (T, K, 2 or 3), or a pair (keypoints, mask).")
+    checked = [check_clip(clip, layout_name, f"Clip {number}") for number, clip in enumerate(clips)]
+    num_frames = max(len(seen) for _, seen in checked)
+    held = [np.minimum(np.arange(num_frames), len(seen) - 1) for _, seen in checked]
+    points = [keypoints[chosen, :, :2] for (keypoints, _), chosen in zip(checked, held)]
+    seen = [mask[chosen] for (_, mask), chosen in zip(checked, held)]
+    figures = [figure(*clip, layout_name) for clip in zip(points, seen)]
+    view = _view(points, seen, figures)
+    followed = [close_ups(*clip, layout_name) if with_close_ups else {} for clip in zip(points, seen)]
+    for part in {part for parts in followed for part in parts}:
+        side = max(parts[part].side for parts in followed if part in parts)
+        for parts in followed:
+            if part in parts:
+                parts[part] = parts[part]._replace(side=side)
+    if frames is not None:
+        chosen = frames(num_frames)
+        figures = [[shape._replace(points=shape.points[chosen], drawn=shape.drawn[chosen]) for shape in shapes] for shapes in figures]
+        num_frames = len(chosen)
+    return Scene(figures, view, followed, one_for_each("titles", titles, len(clips)), num_frames)
+
+
+def _view(points, seen, figures):
+    """(x, y, side) of the square that holds the points of all frames and the heads; the torso may be cut off below."""
+    heads = [shape.points[shape.drawn].reshape(-1, 2) for shapes in figures for shape in shapes if shape.color == "head"]
+    everything = np.concatenate([*(clip[there] for clip, there in zip(points, seen)), *heads])
+    low, high = everything.min(0) - VIEW_MARGIN, everything.max(0) + VIEW_MARGIN
+    side = max(float((high - low).max()), MIN_VIEW)
+    x, y = (low + high - side) / 2
+    return float(x), float(y), side
+
+
+def check_clip(clip, layout_name, name):
+    """Keypoints, or a pair with their mask -> keypoints (T, K, C) float64, 0 where not seen; seen (T, K) bool."""
+    keypoints, mask = clip if isinstance(clip, tuple) and len(clip) == 2 else (clip, None)
+    keypoints = _array(keypoints)
+    num_points = len(get_layout(layout_name).names)
+    if keypoints.ndim != 3 or keypoints.shape[1] != num_points or keypoints.shape[2] not in (2, 3):
+        raise ValueError(
+            f"{name}: found keypoints of shape {keypoints.shape}, expected (frames, {num_points}, 2 or 3) of layout {layout_name!r}; "
+            "several clips go into a list."
+        )
+    if not len(keypoints):
+        raise ValueError(f"{name} has no frames, expected at least one.")
+    seen = np.ones(keypoints.shape[:2], bool) if mask is None else _array(mask) > 0
+    if seen.shape != keypoints.shape[:2]:
+        raise ValueError(f"{name}: found a mask of shape {seen.shape}, expected {keypoints.shape[:2]} as the keypoints have.")
+    if not seen.any():
+        raise ValueError(f"{name} has no keypoint to draw: its mask is 0 everywhere.")
+    lost = seen & ~np.isfinite(keypoints).all(-1)
+    if lost.any():
+        frame, point = np.argwhere(lost)[0]
+        raise ValueError(
+            f"{name}: found NaN or infinity in {lost.sum()} keypoints that count as seen, first {get_layout(layout_name).names[point]} "
+            f"in frame {frame}. Expected a mask (T, K) that is 0 there."
+        )
+    return np.where(seen[..., None], keypoints, 0.0), seen
+
+
+def _array(values):
+    """float64, of an array, a list or a tensor on any device."""
+    return np.asarray(values.detach().float().cpu() if hasattr(values, "detach") else values, float)
+
+
+def check_fps(fps):
+    if fps is None or not 0 < fps < float("inf"):
+        raise ValueError(f"fps={fps} must be above 0, in frames a second.")
+
+
+def one_for_each(name, values, num_clips):
+    """One str for each clip; a str alone is that of a single clip."""
+    values = [""] * num_clips if values is None else [values] if isinstance(values, str) else list(values)
+    if len(values) != num_clips:
+        raise ValueError(f"Found {len(values)} {name} for {num_clips} clips, expected one for each.")
+    return [str(value) for value in values]
+
+
+def name_of(titles):
+    """What a reader's software calls the picture."""
+    return ", ".join(filter(None, titles)) or "Figure of a signer"
