@@ -1,7 +1,7 @@
-"""The tables of the README, from the results that are kept.
+"""The tables of the README and of docs/, from the results that are kept.
 
 python -m benchmarks.table            # prints them
-python -m benchmarks.table --write    # puts them between the README's markers
+python -m benchmarks.table --write    # puts them between the documents' markers
 """
 
 import json
@@ -12,7 +12,8 @@ from benchmarks.include import format_rows as format_include
 from benchmarks.real_mix import format_rows as format_real_mix
 
 RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = ("README.md", "docs/results.md", "docs/benchmarks.md")
 RENDERING_AND_DATA = ("rendering", "openpose_json", "pose_file", "build_memory", "built_segments")  # names of `benchmarks.run`
 TEXT_SCORES = ("bleu1", "bleu4", "rouge_l", "chrf", "wer")
 
@@ -108,15 +109,15 @@ TABLES = {
 }
 
 
-def with_tables(readme):
-    """The README's text with what stands between its markers replaced; a table without markers is left out."""
+def with_tables(text):
+    """A document's text with what stands between its markers replaced; a table without markers is left out."""
     for name, table in TABLES.items():
         start, end = f"<!-- {name}: python -m benchmarks.table --write -->", f"<!-- /{name} -->"
-        if start not in readme:
+        if start not in text:
             continue
-        before, rest = readme.split(start)
-        readme = f"{before}{start}\n\n{table()}\n\n{end}{rest.split(end)[1]}"
-    return readme
+        before, rest = text.split(start)
+        text = f"{before}{start}\n\n{table()}\n\n{end}{rest.split(end)[1]}"
+    return text
 
 
 def _number(value):
@@ -125,6 +126,7 @@ def _number(value):
 
 if __name__ == "__main__":
     if "--write" in sys.argv:
-        README.write_text(with_tables(README.read_text(encoding="utf-8")), encoding="utf-8")
+        for name in DOCUMENTS:
+            (ROOT / name).write_text(with_tables((ROOT / name).read_text(encoding="utf-8")), encoding="utf-8")
     else:
         print("\n\n".join(table() for table in TABLES.values()))

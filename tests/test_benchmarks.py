@@ -65,9 +65,15 @@ def test_a_benchmark_that_does_not_fit_into_memory_ends_in_one_line(monkeypatch)
         run.main(["growth"])
 
 
-def test_the_readmes_tables_are_those_of_the_results():
-    readme = table.README.read_text(encoding="utf-8")
-    assert table.with_tables(readme) == readme, "run python -m benchmarks.table --write"
+@pytest.mark.parametrize("name", table.DOCUMENTS)
+def test_the_documents_tables_are_those_of_the_results(name):
+    text = (table.ROOT / name).read_text(encoding="utf-8")
+    assert table.with_tables(text) == text, "run python -m benchmarks.table --write"
+
+
+def test_every_table_stands_in_a_document():
+    texts = "".join((table.ROOT / name).read_text(encoding="utf-8") for name in table.DOCUMENTS)
+    assert all(f"<!-- {name}: python -m benchmarks.table --write -->" in texts for name in table.TABLES)
 
 
 def test_rendering_and_data_have_a_table_of_their_own(tmp_path, monkeypatch):

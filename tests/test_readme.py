@@ -1,4 +1,4 @@
-"""The README's Python runs as it stands, on a tiny checkpoint in the demo's place; its map names files that are there."""
+"""The README is short and its Python runs as it stands, on tiny checkpoints in the demo's place; maps and links name what is there."""
 
 import dataclasses
 import importlib
@@ -31,9 +31,20 @@ def test_python_blocks_run(tiny_sign_mae, tiny_sign_to_text, tiny_text_to_sign, 
     assert names["keypoints"].shape == (1, 13, 15, 73, 2) and isinstance(names["latents"], torch.Tensor)
 
 
+def test_a_newcomer_reads_at_most_1200_words():
+    assert len(README.split()) <= 1200
+
+
+def test_links_lead_to_files_that_are_there():
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        for link in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
+            assert link.startswith("https://") or (path.parent / link).exists(), f"{path.name}: {link}"
+
+
 def test_every_file_of_the_map_is_there():
     folder, named = None, []
-    for line in re.search(r"## Map\n\n```\n(.*?)```", README, re.DOTALL).group(1).splitlines():
+    architecture = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for line in re.search(r"## Map\n\n```\n(.*?)```", architecture, re.DOTALL).group(1).splitlines():
         if not line.startswith(" "):
             folder = line.split()[0]
             assert (ROOT / folder).exists(), folder
