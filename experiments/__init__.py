@@ -1,0 +1,1 @@
+"""What makes the results tables, one command each."""
