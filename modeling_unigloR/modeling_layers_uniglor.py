@@ -418,6 +418,10 @@ class UniGloRPreTrainedModel(PreTrainedModel):
     accepts_loss_kwargs = False  # losses are means over what they counted; the Trainer must not rescale them
     _no_split_modules = ["TransformerLayer", "ChannelTopologyGraphConv"]
 
+    def __init__(self, config, *args, **kwargs):
+        config.validate()  # fields may have been set since it was made
+        super().__init__(config, *args, **kwargs)
+
     def get_input_embeddings(self):
         """None: keypoints come in through convolutions. FSDP asks for a table of tokens, to shard it by itself."""
         return None
