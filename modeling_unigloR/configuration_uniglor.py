@@ -84,7 +84,7 @@ def checked(config_class):
         try:
             _warn_of_newer_version(config_class, kwargs.get("uniglor_version"))  # before the checks, which may not know its values
             _refuse_reserved_names(config_class, kwargs)
-            _refuse_huge(kwargs)  # before labels are checked one by one and layers are counted
+            _refuse_huge(kwargs)  # before entries are checked one by one, and before anything is made of them
             make(self, *args, **kwargs)
         except (StrictDataclassError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
             raise ValueError(f"{config_class.__name__} cannot be made of these values. {error}") from error
@@ -141,7 +141,7 @@ MOST = (
     (re.compile(r"position"), MAX_POSITIONS),
     (re.compile(r"^d_|dim$|hidden_size$|intermediate_size$|embedding_size$|heads$"), MAX_HIDDEN_SIZE),
 )
-LABELS = ("id2label", "label2id", "glosses")
+LONGEST = {"id2label": MAX_LABELS, "label2id": MAX_LABELS, "glosses": MAX_LABELS, "temporal_dilations": MAX_DILATIONS}
 
 
 def _refuse_huge(fields, place=""):
@@ -149,9 +149,9 @@ def _refuse_huge(fields, place=""):
     for name, value in fields.items():
         if isinstance(value, PreTrainedConfig):
             value = vars(value)
-        if name in LABELS and hasattr(value, "__len__"):
-            if len(value) > MAX_LABELS:
-                raise ValueError(f"{place}{name} holds {len(value)} labels, expected at most {MAX_LABELS}.")
+        if name in LONGEST and hasattr(value, "__len__"):
+            if len(value) > LONGEST[name]:
+                raise ValueError(f"{place}{name} has {len(value)} entries, expected at most {LONGEST[name]}.")
         elif isinstance(value, dict):
             _refuse_huge(value, f"{place}{name}.")
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -276,8 +276,6 @@ class SignMAEConfig(UniGloRConfig):
         super().validate_architecture()
         get_layout(self.layout)
         self._check_heads()
-        if len(self.temporal_dilations) > MAX_DILATIONS:
-            raise ValueError(f"temporal_dilations holds {len(self.temporal_dilations)} branches, expected at most {MAX_DILATIONS}.")
         if not 0 <= self.mask_ratio < 1 or self.num_masked_frames >= self.window_size:
             raise ValueError(f"mask_ratio={self.mask_ratio} must leave at least one of window_size={self.window_size} frames visible.")
         if self.latent_views not in (1, self.window_size):
