@@ -172,6 +172,8 @@ class UniGloRConfig(PreTrainedConfig):
             configurations said so.
     """
 
+    keys_to_ignore_at_inference = ["past_key_values", "loss_sums"]
+
     def __post_init__(self, **kwargs):
         # What was saved has a model_type: without a version there, nobody knows which it was.
         self.uniglor_version = kwargs.pop("uniglor_version", None if "model_type" in kwargs else VERSION)
