@@ -183,7 +183,7 @@ class TextToSign(UniGloRPreTrainedModel):
         check_padding("latent_mask", latent_mask, latents.shape[:2])
         real = latent_mask != 0
         predicted_clip = predicted[:, : latents.shape[1]]  # (B, S, D)
-        difference = torch.where(real[..., None], exact(predicted_clip) - exact(latents), 0)
+        difference = torch.where(real[..., None], exact(predicted_clip) - latents.to(exact(predicted_clip).dtype), 0)
         latent_sums = difference.square().mean(-1).sum(1)  # (B,)
         within = F.pad(real, (0, self.config.max_segments - real.shape[1]))  # (B, M)
         logits = exact(length_logits)
