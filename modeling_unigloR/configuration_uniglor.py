@@ -1,53 +1,119 @@
 """Configurations of the UniGloR models. Defaults are the paper's; what the paper leaves open is marked "ours"."""
 
+import dataclasses
+import functools
+import inspect
+import re
+import reprlib
+import sys
+
+from huggingface_hub.dataclasses import strict, validated_field
+from huggingface_hub.errors import StrictDataclassError, StrictDataclassFieldValidationError
 from transformers import AutoConfig, PreTrainedConfig
+from transformers.activations import ACT2FN
 from transformers.configuration_utils import SubConfigSpec
 from transformers.utils import logging
 
 from .keypoints_uniglor import get_layout, layout_hash
+from .limits_uniglor import (
+    MAX_CLIP_FRAMES,
+    MAX_DILATIONS,
+    MAX_HIDDEN_SIZE,
+    MAX_LABELS,
+    MAX_LAYERS,
+    MAX_POSITIONS,
+    MAX_SEGMENTS,
+    MAX_VOCABULARY,
+    MAX_WINDOW_SIZE,
+)
 
 VERSION = "0.1.0"  # of the package: here, since this file travels with every checkpoint
 
 logger = logging.get_logger(__name__)
 
 
-class UniGloRConfig(PreTrainedConfig):
-    """What every configuration of this package does: check its values with `_validate`, say what made it, and travel without its
-    pipeline's path.
+# --- Checks -----------------------------------------------------------------------------------------------------------------------
 
-    Attributes:
-        uniglor_version: of the package that made the configuration, through every load and save; None where it was written before
-            configurations said so.
-    """
 
-    def __post_init__(self, **kwargs):
-        # What was saved has a model_type: without a version there, nobody knows which it was.
-        self.uniglor_version = kwargs.pop("uniglor_version", None if "model_type" in kwargs else VERSION)
-        self._warn_of_newer_version()  # before the checks, which may not know its values
-        if not __name__.startswith("transformers_modules."):
-            # Installed, the registered pipeline serves this checkpoint: no remote code is asked for.
-            kwargs.pop("custom_pipelines", None)
-        super().__post_init__(**kwargs)
-        self._validate()
+def number(default, at_least=0, at_most=sys.float_info.max, above=None, below=None):
+    """A field whose numbers, or lists of numbers, stand within limits; None passes where the field's type allows it."""
+    limits = [f"above {above}" if above is not None else f"at least {at_least}"]
+    if below is not None:
+        limits.append(f"below {below}")
+    elif at_most != sys.float_info.max:
+        limits.append(f"at most {at_most}")
 
-    def _warn_of_newer_version(self):
-        if self.uniglor_version is not None and _major(self.uniglor_version) > _major(VERSION):
-            logger.warning(
-                f"This {type(self).__name__} was made by uniglor {self.uniglor_version}, and this is uniglor {VERSION}: its values may "
-                "mean something else here. Upgrade the package, or load it where the package is not installed, with trust_remote_code=True."
-            )
+    def check(value):
+        for each in value if isinstance(value, (list, tuple)) else () if value is None else (value,):
+            inside = (at_least <= each if above is None else above < each) and (each <= at_most if below is None else each < below)
+            if not inside:  # NaN is not inside either
+                raise ValueError(f"must be {' and '.join(limits)}.")
 
-    def _validate(self):
-        pass
+    return validated_field(check, default=default)
 
-    def _check_choice(self, field, choices):
-        if getattr(self, field) not in choices:
-            raise ValueError(f"{field}={getattr(self, field)!r} must be one of {', '.join(map(repr, choices))}.")
 
-    def _check_at_least(self, minimum, *fields):
-        for field in fields:
-            if getattr(self, field) < minimum:
-                raise ValueError(f"{field}={getattr(self, field)!r} must be at least {minimum}.")
+def choice(default, *others):
+    """A field that takes its default or one of the others, or None where its type allows it."""
+    choices = others if default is None else (default, *others)
+
+    def check(value):
+        if value is not None and value not in choices:
+            raise ValueError(f"must be one of {', '.join(map(repr, choices))}.")
+
+    return validated_field(check, default=default)
+
+
+def activation(default):
+    """A field that names an activation function of transformers."""
+
+    def check(value):
+        if value not in ACT2FN:
+            raise ValueError("must be the name of an activation of transformers, such as 'relu' or 'gelu'.")
+
+    return validated_field(check, default=default)
+
+
+def checked(config_class):
+    """`@strict` of transformers' own configurations, whose refusals here are `ValueError`s that say what was expected."""
+    config_class = strict(config_class)
+    make, assign, validate = config_class.__init__, config_class.__setattr__, config_class.validate
+    types = {field.name: getattr(field.type, "__name__", str(field.type)) for field in dataclasses.fields(config_class)}
+
+    @functools.wraps(make)
+    def checked_init(self, *args, **kwargs):
+        try:
+            _warn_of_newer_version(config_class, kwargs.get("uniglor_version"))  # before the checks, which may not know its values
+            _refuse_reserved_names(config_class, kwargs)
+            _refuse_huge(kwargs)  # before entries are checked one by one, and before anything is made of them
+            make(self, *args, **kwargs)
+        except (StrictDataclassError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
+            raise ValueError(f"{config_class.__name__} cannot be made of these values. {error}") from error
+
+    @functools.wraps(assign)
+    def checked_setattr(self, name, value):
+        try:
+            assign(self, name, value)
+        except StrictDataclassFieldValidationError as error:
+            reason = str(error.__cause__) if isinstance(error.__cause__, ValueError) else f"must be of type {types.get(name, '')}."
+            raise ValueError(f"{name}={reprlib.repr(value)} {reason}") from error
+
+    @functools.wraps(validate)
+    def checked_validate(self):
+        try:
+            validate(self)
+        except StrictDataclassError as error:
+            raise ValueError(str(error.__cause__)) from error
+
+    config_class.__init__, config_class.__setattr__, config_class.validate = checked_init, checked_setattr, checked_validate
+    return config_class
+
+
+def _warn_of_newer_version(config_class, version):
+    if version is not None and _major(version) > _major(VERSION):
+        logger.warning(
+            f"This {config_class.__name__} was made by uniglor {version}, and this is uniglor {VERSION}: its values may mean something "
+            "else here. Upgrade the package, or load it where the package is not installed, with trust_remote_code=True."
+        )
 
 
 def _major(version):
@@ -57,6 +123,81 @@ def _major(version):
         raise ValueError(f"uniglor_version={version!r} must be a version such as {VERSION!r}.") from error
 
 
+def _refuse_reserved_names(config_class, fields):
+    """A field of a config.json becomes an attribute: it may not take the place of a method, or of a property that is computed."""
+    for name in fields:
+        own = inspect.getattr_static(config_class, name, None)
+        computed = isinstance(own, property) and own.fset is None
+        if name.startswith("__") or computed or isinstance(own, (staticmethod, classmethod)) or inspect.isfunction(own):
+            raise ValueError(f"{config_class.__name__} computes {name!r} itself. Leave this field out.")
+
+
+# The most that there may be of what has such a name in any configuration of transformers. Each layer and label is a Python object, made
+# before a weight is read, and some positions are tables that no checkpoint holds.
+MOST = (
+    (re.compile(r"(layers?|blocks|groups?|group_num|experts|depth)$"), MAX_LAYERS),
+    (re.compile(r"num_labels$"), MAX_LABELS),
+    (re.compile(r"vocab_size$"), MAX_VOCABULARY),
+    (re.compile(r"position"), MAX_POSITIONS),
+    (re.compile(r"^d_|dim$|hidden_size$|intermediate_size$|embedding_size$|heads$"), MAX_HIDDEN_SIZE),
+)
+LONGEST = {"id2label": MAX_LABELS, "label2id": MAX_LABELS, "glosses": MAX_LABELS, "temporal_dilations": MAX_DILATIONS}
+
+
+def _refuse_huge(fields, place=""):
+    """Raises `ValueError` where a field, here or in a configuration inside, asks for more of something than any model has."""
+    for name, value in fields.items():
+        if isinstance(value, PreTrainedConfig):
+            value = vars(value)
+        if name in LONGEST and hasattr(value, "__len__"):
+            if len(value) > LONGEST[name]:
+                raise ValueError(f"{place}{name} has {len(value)} entries, expected at most {LONGEST[name]}.")
+        elif isinstance(value, dict):
+            _refuse_huge(value, f"{place}{name}.")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            most = next((most for pattern, most in MOST if pattern.search(str(name))), value)
+            if value > most:
+                raise ValueError(f"{place}{name}={reprlib.repr(value)} must be at most {most}.")
+
+
+class UniGloRConfig(PreTrainedConfig):
+    """What every configuration of this package does: check its values, say what made it, and travel without its pipeline's path.
+
+    Types and ranges are checked whenever a field is set. What several fields must agree on is checked by `validate`, which runs
+    when a configuration is made, when it is saved and when a model is made of it. So fields may be set one after the other:
+    `config.update({"hidden_size": 96, "num_attention_heads": 6})`, then `config.validate()`.
+
+    Attributes:
+        uniglor_version: of the package that made the configuration, through every load and save; None where it was written before
+            configurations said so.
+    """
+
+    keys_to_ignore_at_inference = ["past_key_values", "loss_sums"]
+
+    def __post_init__(self, **kwargs):
+        # What was saved has a model_type: without a version there, nobody knows which it was.
+        self.uniglor_version = kwargs.pop("uniglor_version", None if "model_type" in kwargs else VERSION)
+        if not __name__.startswith("transformers_modules."):
+            # Installed, the registered pipeline serves this checkpoint: no remote code is asked for.
+            kwargs.pop("custom_pipelines", None)
+        super().__post_init__(**kwargs)
+
+    def _check_heads(self):
+        if self.hidden_size % (2 * self.num_attention_heads):
+            raise ValueError(
+                f"hidden_size={self.hidden_size} must be an even multiple of num_attention_heads={self.num_attention_heads} "
+                "(sinusoidal positions come in pairs)."
+            )
+
+    def _check_sign_mae(self):
+        if self.sign_mae_config.model_type != "sign_mae":
+            raise ValueError(f"sign_mae_config is a {self.sign_mae_config.model_type!r}, expected a 'sign_mae'.")
+
+
+# --- SignMAE ----------------------------------------------------------------------------------------------------------------------
+
+
+@checked
 class SignMAEConfig(UniGloRConfig):
     """Configuration of `SignMAE` (paper sections 3.2, 3.3, appendix B.2)."""
 
@@ -65,52 +206,55 @@ class SignMAEConfig(UniGloRConfig):
     # Keypoints
     layout: str = "uniglor73"
     layout_hash: str | None = None  # filled in; a checkpoint whose layout's points changed since is refused
-    num_channels: int = 2
+    num_channels: int = choice(2, 3)
 
     # Segments
-    window_size: int = 15  # frames in a segment: about one sign (section 4.2)
-    stride: int = 7  # frames between segment starts in sign-to-text (Fig 3)
+    window_size: int = number(15, 1, MAX_WINDOW_SIZE)  # frames in a segment: about one sign (section 4.2)
+    stride: int = number(7, 1, MAX_CLIP_FRAMES)  # frames between segment starts in sign-to-text (Fig 3)
 
     # Features: CTR-GC block, then multi-scale temporal block
-    graph_channels: int = 64
-    relation_channels: int = 8  # ours, as CTR-GCN for a first layer
-    temporal_branch_channels: int = 16  # ours: six branches, 96 channels
-    temporal_kernel_size: int = 3
-    temporal_dilations: list[int] | None = None  # [1, 2, 3, 4]
-    block_norm: str = "calibrated"  # ours: statistics are set before training; "batch" is as cited; or "layer"
+    graph_channels: int = number(64, 1, MAX_HIDDEN_SIZE)
+    relation_channels: int = number(8, 1, MAX_HIDDEN_SIZE)  # ours, as CTR-GCN for a first layer
+    temporal_branch_channels: int = number(16, 1, MAX_HIDDEN_SIZE)  # ours: six branches, 96 channels
+    temporal_kernel_size: int = number(3, 1, MAX_WINDOW_SIZE)
+    temporal_dilations: list[int] | tuple[int, ...] | None = number(None, 1, MAX_WINDOW_SIZE)  # [1, 2, 3, 4]
+    # Ours: statistics are set before training; "batch" is as cited; or "layer"
+    block_norm: str = choice("calibrated", "batch", "layer")
 
     # Transformers, as Joint-SLT (appendix B.2)
-    hidden_size: int = 512
-    num_hidden_layers: int = 3
-    decoder_num_hidden_layers: int = 3
-    num_attention_heads: int = 8
-    intermediate_size: int = 2048
-    hidden_act: str = "relu"
-    hidden_dropout_prob: float = 0.1
-    attention_probs_dropout_prob: float = 0.1
-    layer_norm_eps: float = 1e-6
-    initializer_range: float = 0.02
+    hidden_size: int = number(512, 2, MAX_HIDDEN_SIZE)
+    num_hidden_layers: int = number(3, 1, MAX_LAYERS)
+    decoder_num_hidden_layers: int = number(3, 1, MAX_LAYERS)
+    num_attention_heads: int = number(8, 1, MAX_HIDDEN_SIZE)
+    intermediate_size: int = number(2048, 1, MAX_HIDDEN_SIZE)
+    hidden_act: str = activation("relu")
+    hidden_dropout_prob: float | int = number(0.1, below=1)
+    attention_probs_dropout_prob: float | int = number(0.1, below=1)
+    layer_norm_eps: float | int = number(1e-6)
+    initializer_range: float | int = number(0.02)
 
     # Masking (appendix B.2)
-    mask_ratio: float = 0.25
-    mask_stage: str = "tokens"  # "keypoints" hides a frame before the graph block too
-    mask_strategy: str = "replace"  # by a learned token; or "drop" the tokens, as MAE
+    mask_ratio: float | int = number(0.25, at_most=1)  # share of a window's frames that the encoder does not see
+    mask_stage: str = choice("tokens", "keypoints")  # "keypoints" hides a frame before the graph block too
+    mask_strategy: str = choice("replace", "drop")  # by a learned token; or "drop" the tokens, as MAE
 
     # Decoder
-    decoding: str = "parallel"  # or "autoregressive" (Tab 4a)
-    query_type: str = "learned"  # or "sinusoidal" (Tab 4b)
-    latent_views: int | None = None  # ours: window_size views of z, one for each frame; 1 is the reading of the paper's text
+    decoding: str = choice("parallel", "autoregressive")  # or "autoregressive" (Tab 4a)
+    query_type: str = choice("learned", "sinusoidal")  # or "sinusoidal" (Tab 4b)
+    # Ours: window_size views of z, one for each frame; 1 is the reading of the paper's text
+    latent_views: int | None = number(None, 1, MAX_WINDOW_SIZE)
 
     # Loss (section 3.3)
-    keypoint_weighting: str = "adaptive"  # ours: minus sign; "adaptive_as_printed" is Eq 1; "fixed" (Tab 5), "none"
-    weight_variance: str = "pooled"  # over frames and points; or "temporal": of each point over frames, then the mean
-    fixed_body_weight: float = 1.0
-    fixed_face_weight: float = 1.17  # section 6
-    fixed_hand_weight: float = 1.18
+    # Ours: minus sign; "adaptive_as_printed" is Eq 1; "fixed" (Tab 5), "none"
+    keypoint_weighting: str = choice("adaptive", "adaptive_as_printed", "fixed", "none")
+    # Over frames and points; or "temporal": of each point over frames, then the mean
+    weight_variance: str = choice("pooled", "temporal")
+    fixed_body_weight: float | int = number(1.0)
+    fixed_face_weight: float | int = number(1.17)  # section 6
+    fixed_hand_weight: float | int = number(1.18)
 
     def __post_init__(self, **kwargs):
-        if self.temporal_dilations is None:
-            self.temporal_dilations = [1, 2, 3, 4]
+        self.temporal_dilations = [1, 2, 3, 4] if self.temporal_dilations is None else list(self.temporal_dilations)
         if self.latent_views is None:
             self.latent_views = self.window_size
         saved_hash, self.layout_hash = self.layout_hash, layout_hash(self.layout)
@@ -130,22 +274,10 @@ class SignMAEConfig(UniGloRConfig):
     def num_masked_frames(self):
         return round(self.mask_ratio * self.window_size)
 
-    def _validate(self):
-        self._check_choice("num_channels", (2, 3))
-        self._check_choice("block_norm", ("calibrated", "batch", "layer"))
-        self._check_choice("mask_stage", ("tokens", "keypoints"))
-        self._check_choice("mask_strategy", ("replace", "drop"))
-        self._check_choice("decoding", ("parallel", "autoregressive"))
-        self._check_choice("query_type", ("learned", "sinusoidal"))
-        self._check_choice("keypoint_weighting", ("adaptive", "adaptive_as_printed", "fixed", "none"))
-        self._check_choice("weight_variance", ("pooled", "temporal"))
-        self._check_at_least(1, "window_size", "stride", "graph_channels", "relation_channels", "temporal_branch_channels")
-        self._check_at_least(1, "num_hidden_layers", "decoder_num_hidden_layers", "num_attention_heads")
-        if self.hidden_size % (2 * self.num_attention_heads):
-            raise ValueError(
-                f"hidden_size={self.hidden_size} must be an even multiple of num_attention_heads={self.num_attention_heads} "
-                "(sinusoidal positions come in pairs)."
-            )
+    def validate_architecture(self):
+        super().validate_architecture()
+        get_layout(self.layout)
+        self._check_heads()
         if not 0 <= self.mask_ratio < 1 or self.num_masked_frames >= self.window_size:
             raise ValueError(f"mask_ratio={self.mask_ratio} must leave at least one of window_size={self.window_size} frames visible.")
         if self.latent_views not in (1, self.window_size):
@@ -177,6 +309,7 @@ TEXT_DEFAULTS = {
 }
 
 
+@checked
 class SignToTextConfig(UniGloRConfig):
     """Configuration of `SignToText` (paper section 3.4): a SignMAE that reads, and any encoder-decoder of `AutoModelForSeq2SeqLM`."""
 
@@ -191,25 +324,27 @@ class SignToTextConfig(UniGloRConfig):
     is_encoder_decoder: bool = True
 
     # Signing
-    sign_encoder: str = "segments"  # or "frames": Joint-SLT's way, each frame's keypoints (Tab 1)
-    stride: int | None = None  # frames between segment starts; sign_mae_config's by default
-    frame_stride: int = 1  # of "frames": every how manieth frame is read
+    sign_encoder: str = choice("segments", "frames")  # or "frames": Joint-SLT's way, each frame's keypoints (Tab 1)
+    stride: int | None = number(None, 1, MAX_CLIP_FRAMES)  # frames between segment starts; sign_mae_config's by default
+    frame_stride: int = number(1, 1, MAX_CLIP_FRAMES)  # of "frames": use every n-th frame
     freeze_sign_mae: bool = True
 
     # Text model
     freeze_text_model: bool = False  # only what leads the signing into it is trained
-    lora_rank: int = 0  # above 0: low-rank adapters in the text model are trained, in place of its weights (needs peft)
-    lora_alpha: int = 32
-    lora_dropout: float = 0.1
-    lora_targets: list[str] | None = None  # names of linear layers; queries and values by default
-    label_smoothing: float = 0.0
+    # Above 0: low-rank adapters in the text model are trained, in place of its weights (needs peft)
+    lora_rank: int = number(0, 0, MAX_HIDDEN_SIZE)
+    lora_alpha: int | float = number(32)
+    lora_dropout: float | int = number(0.1, below=1)
+    lora_targets: list[str] | tuple[str, ...] | None = None  # names of linear layers; queries and values by default
+    label_smoothing: float | int = number(0.0, below=1)
 
     # Baselines (Tab 1)
-    gloss_loss_weight: float = 0.0  # CTC on glosses, "frames" only: Joint-SLT with glosses (Camgoz et al. 2020)
-    glosses: list[str] | None = None  # the annotators' labels, in the order of the CTC head; its output 0 is the blank
-    contrastive_loss_weight: float = 0.0  # ConSLT (Fu et al. 2023)
-    contrastive_negatives: int = 500  # tokens drawn from the vocabulary, not in the sentence
-    contrastive_temperature: float = 0.1
+    gloss_loss_weight: float | int = number(0.0)  # CTC on glosses, "frames" only: Joint-SLT with glosses (Camgoz et al. 2020)
+    # The annotators' labels, in the order of the CTC head; its output 0 is the blank
+    glosses: list[str] | tuple[str, ...] | None = None
+    contrastive_loss_weight: float | int = number(0.0)  # ConSLT (Fu et al. 2023)
+    contrastive_negatives: int = number(500, 1, MAX_VOCABULARY)  # tokens drawn from the vocabulary, not in the sentence
+    contrastive_temperature: float | int = number(0.1, above=0)
 
     def __post_init__(self, **kwargs):
         if self.text_config is None or isinstance(self.text_config, dict):
@@ -226,10 +361,9 @@ class SignToTextConfig(UniGloRConfig):
     def layout(self):
         return self.sign_mae_config.layout
 
-    def _validate(self):
-        self._check_choice("sign_encoder", ("segments", "frames"))
-        self._check_at_least(1, "frame_stride")
-        self._check_at_least(0, "lora_rank", "gloss_loss_weight", "contrastive_loss_weight", "label_smoothing")
+    def validate_architecture(self):
+        super().validate_architecture()
+        self._check_sign_mae()
         if not self.text_config.is_encoder_decoder:
             raise ValueError(
                 f"text_config is a {self.text_config.model_type!r}, expected an encoder-decoder such as bart, mbart, marian, mt5."
@@ -262,6 +396,7 @@ TEXT_ENCODER_DEFAULTS = {
 TEXT_ENCODERS_WITHOUT_HEAD_TOKEN = ("t5", "mt5", "umt5", "longt5", "mbart", "m2m_100", "marian", "pegasus")
 
 
+@checked
 class TextToSignConfig(UniGloRConfig):
     """Configuration of `TextToSign` (paper section 3.4): any text encoder of `AutoModel`, and a SignMAE that moves."""
 
@@ -275,28 +410,30 @@ class TextToSignConfig(UniGloRConfig):
     text_config: dict | PreTrainedConfig | None = None  # a bert's missing fields are TEXT_ENCODER_DEFAULTS
 
     # Text encoder
-    head: str | None = None  # what leads the length: "token", the first; "mean" of all; None chooses by the text model's type
+    # What leads the length: "token", the first; "mean" of all; None chooses by the text model's type
+    head: str | None = choice(None, "token", "mean")
     freeze_text_model: bool = False
 
     # Latents
-    max_segments: int = 128  # learned queries, the longest clip in segments (appendix B.2)
-    last_segment: str = "hold"  # ours: the frames that do not fill a last segment are held at the last; or "drop" them
+    max_segments: int = number(128, 1, MAX_SEGMENTS)  # learned queries, the longest clip in segments (appendix B.2)
+    # Ours: the frames that do not fill a last segment are held at the last; or "drop" them
+    last_segment: str = choice("hold", "drop")
 
     # Transformer decoder, as Joint-SLT (appendix B.2)
-    hidden_size: int = 512
-    num_hidden_layers: int = 3
-    num_attention_heads: int = 8
-    intermediate_size: int = 2048
-    hidden_act: str = "relu"
-    hidden_dropout_prob: float = 0.1
-    attention_probs_dropout_prob: float = 0.1
-    layer_norm_eps: float = 1e-6
-    initializer_range: float = 0.02
+    hidden_size: int = number(512, 2, MAX_HIDDEN_SIZE)
+    num_hidden_layers: int = number(3, 1, MAX_LAYERS)
+    num_attention_heads: int = number(8, 1, MAX_HIDDEN_SIZE)
+    intermediate_size: int = number(2048, 1, MAX_HIDDEN_SIZE)
+    hidden_act: str = activation("relu")
+    hidden_dropout_prob: float | int = number(0.1, below=1)
+    attention_probs_dropout_prob: float | int = number(0.1, below=1)
+    layer_norm_eps: float | int = number(1e-6)
+    initializer_range: float | int = number(0.02)
 
     # Loss (Eq 4 to 6)
-    latent_loss_weight: float = 1.0
-    length_loss_weight: float = 1.0
-    keypoint_loss_weight: float = 0.0  # ours: squared error of what the frozen decoder makes of the latents
+    latent_loss_weight: float | int = number(1.0)
+    length_loss_weight: float | int = number(1.0)
+    keypoint_loss_weight: float | int = number(0.0)  # ours: squared error of what the frozen decoder makes of the latents
 
     def __post_init__(self, **kwargs):
         if self.text_config is None or isinstance(self.text_config, dict):
@@ -305,25 +442,20 @@ class TextToSignConfig(UniGloRConfig):
                 given = {**TEXT_ENCODER_DEFAULTS, **given}
             self.text_config = given
         super().__post_init__(**kwargs)
+        if self.head is None:
+            self.head = "mean" if self.text_config.model_type in TEXT_ENCODERS_WITHOUT_HEAD_TOKEN else "token"
 
     @property
     def layout(self):
         return self.sign_mae_config.layout
 
-    def _validate(self):
-        if self.head is None:
-            self.head = "mean" if self.text_config.model_type in TEXT_ENCODERS_WITHOUT_HEAD_TOKEN else "token"
-        self._check_choice("head", ("token", "mean"))
-        self._check_choice("last_segment", ("hold", "drop"))
-        self._check_at_least(1, "max_segments", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-        self._check_at_least(0, "latent_loss_weight", "length_loss_weight", "keypoint_loss_weight")
-        if self.hidden_size % (2 * self.num_attention_heads):
-            raise ValueError(
-                f"hidden_size={self.hidden_size} must be an even multiple of num_attention_heads={self.num_attention_heads} "
-                "(sinusoidal positions come in pairs)."
-            )
+    def validate_architecture(self):
+        super().validate_architecture()
+        self._check_sign_mae()
+        self._check_heads()
 
 
+@checked
 class SignRecognitionConfig(UniGloRConfig):
     """Configuration of `SignRecognition` (paper section 5, Tab 3): a SignMAE that reads, a Transformer encoder, one linear layer.
 
@@ -336,24 +468,24 @@ class SignRecognitionConfig(UniGloRConfig):
     sign_mae_config: dict | PreTrainedConfig | None = None  # with sign_encoder="frames", only its layout and channels are read
 
     # Signing
-    sign_encoder: str = "segments"  # or "frames": each frame's keypoints, the baseline
-    stride: int | None = None  # frames between segment starts; sign_mae_config's by default
-    frame_stride: int = 1  # of "frames": every how manieth frame is read
+    sign_encoder: str = choice("segments", "frames")  # or "frames": each frame's keypoints, the baseline
+    stride: int | None = number(None, 1, MAX_CLIP_FRAMES)  # frames between segment starts; sign_mae_config's by default
+    frame_stride: int = number(1, 1, MAX_CLIP_FRAMES)  # of "frames": use every n-th frame
     freeze_sign_mae: bool = True
 
     # Transformer encoder, SignMAE's sizes (section 5)
-    hidden_size: int = 512
-    num_hidden_layers: int = 3
-    num_attention_heads: int = 8
-    intermediate_size: int = 2048
-    hidden_act: str = "relu"
-    hidden_dropout_prob: float = 0.1
-    attention_probs_dropout_prob: float = 0.1
-    layer_norm_eps: float = 1e-6
-    initializer_range: float = 0.02
+    hidden_size: int = number(512, 2, MAX_HIDDEN_SIZE)
+    num_hidden_layers: int = number(3, 1, MAX_LAYERS)
+    num_attention_heads: int = number(8, 1, MAX_HIDDEN_SIZE)
+    intermediate_size: int = number(2048, 1, MAX_HIDDEN_SIZE)
+    hidden_act: str = activation("relu")
+    hidden_dropout_prob: float | int = number(0.1, below=1)
+    attention_probs_dropout_prob: float | int = number(0.1, below=1)
+    layer_norm_eps: float | int = number(1e-6)
+    initializer_range: float | int = number(0.02)
 
     # Loss
-    label_smoothing: float = 0.0
+    label_smoothing: float | int = number(0.0, below=1)
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
@@ -364,16 +496,10 @@ class SignRecognitionConfig(UniGloRConfig):
     def layout(self):
         return self.sign_mae_config.layout
 
-    def _validate(self):
-        self._check_choice("sign_encoder", ("segments", "frames"))
-        self._check_at_least(1, "frame_stride", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing={self.label_smoothing} must be at least 0 and below 1.")
-        if self.hidden_size % (2 * self.num_attention_heads):
-            raise ValueError(
-                f"hidden_size={self.hidden_size} must be an even multiple of num_attention_heads={self.num_attention_heads} "
-                "(sinusoidal positions come in pairs)."
-            )
+    def validate_architecture(self):
+        super().validate_architecture()
+        self._check_sign_mae()
+        self._check_heads()
         if sorted(self.id2label) != list(range(self.num_labels)):
             raise ValueError(
                 f"id2label has the keys {sorted(self.id2label)[:8]} ..., expected 0 to {self.num_labels - 1}, one for each output of the "

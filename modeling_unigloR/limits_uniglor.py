@@ -19,6 +19,11 @@ MAX_ARCHIVE_MEMBERS = 10_000
 MAX_COORDINATE = 1e6  # in shoulder lengths from the neck
 
 # Configs
-MAX_LAYERS = 1000
+MAX_LAYERS = 256  # of one Transformer; the deepest text models have about a hundred
 MAX_HIDDEN_SIZE = 65_536
-MAX_LABELS = 1_000_000
+MAX_LABELS = 100_000
+MAX_WINDOW_SIZE = 1000  # frames
+MAX_DILATIONS = 32
+MAX_SEGMENTS = 10_000  # of a generated clip
+MAX_VOCABULARY = 10_000_000  # tokens
+MAX_POSITIONS = 1_048_576  # of a text model

@@ -5,6 +5,7 @@ Channels-first, time last, (N, C, K, W), exists only inside the convolution bloc
 """
 
 import math
+import re
 
 import torch
 from torch import nn
@@ -407,16 +408,146 @@ class TransformerLayer(GradientCheckpointingLayer):
         return hidden + self.dropout(feed_forward)
 
 
+# --- Checks at the door -----------------------------------------------------------------------------------------------------------
+# What a tensor holds is looked at on a CPU only: a GPU would be waited for.
+
+
+def check_numbers(name, tensor, shape, weight=None, hint=""):
+    """Raises `ValueError` where `tensor` is no tensor of floats, of this shape and of the type of `weight`.
+
+    Args:
+        shape: sizes, and words for those that are at least 1, as ("clips", "frames", 73, 2); "..." first stands for any sizes.
+        weight: what the tensor will be multiplied with; None where any floats will do.
+        hint: a sentence more, on the shape.
+    """
+    _check_shape(name, tensor, shape, hint)
+    if not tensor.is_floating_point():
+        raise ValueError(f"Found {name} of {tensor.dtype}, expected floating-point numbers.")
+    other = weight is not None and weight.is_floating_point() and tensor.dtype != weight.dtype
+    if other and not torch.is_autocast_enabled(tensor.device.type):
+        raise ValueError(f"Found {name} of {tensor.dtype}, but the model's weights are {weight.dtype}. Give {name}.to(model.dtype).")
+
+
+def check_ids(name, tensor, shape, most=None, padding=None):
+    """Raises `ValueError` where `tensor` is no tensor of integers of this shape, each from 0 to below `most`, or `padding`."""
+    _check_shape(name, tensor, shape)
+    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+        raise ValueError(f"Found {name} of {tensor.dtype}, expected integers.")
+    if most is not None and _is_looked_at(tensor) and tensor.numel():
+        real = tensor if padding is None else tensor[tensor != padding]
+        if real.numel() and (real.min() < 0 or real.max() >= most):
+            raise ValueError(
+                f"Found {name} from {int(real.min())} to {int(real.max())}, expected 0 to {most - 1}"
+                + (f", or {padding} where there is none." if padding is not None else ".")
+            )
+
+
+def check_mask(name, mask, shape):
+    """Raises `ValueError` where `mask` is no mask of this shape."""
+    _check_shape(name, mask, shape)
+    if mask.is_complex():
+        raise ValueError(f"Found {name} of {mask.dtype}, expected 1 where something is real, else 0.")
+
+
+def check_padding(name, mask, shape, only_after=True):
+    """Raises `ValueError` where `mask` is no mask of this shape that has a 1 in each row and, unless told otherwise, 0 only after it."""
+    check_mask(name, mask, shape)
+    if not _is_looked_at(mask):
+        return
+    real = mask != 0
+    empty = ~real.any(1)
+    if empty.any():
+        raise ValueError(f"Found {name} without a 1 in row {int(empty.nonzero()[0])}. Leave out what is empty.")
+    if only_after and (real[:, 1:] & ~real[:, :-1]).any():
+        raise ValueError(f"Found {name} with a 1 after a 0, expected padding after all that is real, and nowhere else.")
+
+
+def _check_shape(name, tensor, shape, hint=""):
+    expected = f"({', '.join(map(str, shape))})"
+    if not isinstance(tensor, torch.Tensor):
+        raise ValueError(f"Found {name} of type {type(tensor).__name__}, expected a tensor {expected}.")
+    sizes, words = tensor.shape, [word for word in shape if isinstance(word, str)]
+    if words == ["..."]:
+        sizes, shape, words = sizes[1 - len(shape) :], shape[1:], []
+    if len(sizes) != len(shape) or any(size != each if isinstance(each, int) else size < 1 for size, each in zip(sizes, shape)):
+        least = f", {' and '.join(words)} at least 1" if words else ""
+        raise ValueError(f"Found {name} of shape {tuple(tensor.shape)}, expected {expected}{least}. {hint}".rstrip())
+
+
+def _is_looked_at(tensor):
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 # --- Models -----------------------------------------------------------------------------------------------------------------------
 
 
+def exact(values):
+    """The values in at least 32 bits: what losses are computed in."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def mean_loss(sums, counts, num_items_in_batch=None):
+    """The sum over terms of sums / counts; or the share of these items in it, where they are a part of a larger batch.
+
+    The shares of all parts add up to the loss of the whole, however it was cut.
+
+    Args:
+        sums, counts: (B, terms), of every item: sum of errors, and how many there are (`count_items`).
+        num_items_in_batch: (terms,), the counts of the whole batch; with one term, also a number.
+    """
+    whole = counts.sum(0) if num_items_in_batch is None else torch.as_tensor(num_items_in_batch, device=sums.device)
+    if whole.ndim == 0 and sums.shape[1] > 1:
+        raise ValueError(
+            f"Found one num_items_in_batch for a loss of {sums.shape[1]} terms that count different things. Give the sum of "
+            "model.count_items(**batch) over all batches and items, as the trainers of this package do."
+        )
+    return (sums.sum(0) / whole.clamp_min(1)).sum()
+
+
 class UniGloRPreTrainedModel(PreTrainedModel):
-    """Initial values, set where they last: weights are loaded over them, buffers outside the checkpoint are rebuilt."""
+    """What all models of this package share.
+
+    Initial values are set where they last: weights are loaded over them, buffers outside the checkpoint are rebuilt. What the
+    configuration freezes is frozen once, when a model is made or loaded: `requires_grad_(True)` lasts. A checkpoint that lacks
+    a tensor is refused.
+    """
 
     _supports_sdpa = True
     supports_gradient_checkpointing = True
-    accepts_loss_kwargs = False  # losses are means over what they counted; the Trainer must not rescale them
+    accepts_loss_kwargs = True  # num_items_in_batch: losses are means over what they counted, in the whole batch
     _no_split_modules = ["TransformerLayer", "ChannelTopologyGraphConv"]
+
+    def __init__(self, config, *args, **kwargs):
+        config.validate()  # fields may have been set since it was made
+        super().__init__(config, *args, **kwargs)
+
+    def _frozen_parts(self):
+        """The modules that the configuration says are not trained."""
+        return []
+
+    def _freeze(self):
+        for part in self._frozen_parts():
+            part.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode=True):
+        super().train(mode)
+        for part in self._frozen_parts():
+            if not any(parameter.requires_grad for parameter in part.parameters()):
+                part.eval()
+        return self
+
+    @staticmethod
+    def _finalize_model_loading(model, load_config, loading_info):
+        """As the base class, but a tensor that is missing, or of another size, is an error that names it, before memory is taken for it.
+
+        `ignore_mismatched_sizes=True` takes new tensors for both.
+        """
+        if not load_config.ignore_mismatched_sizes:
+            _refuse_other_tensors(model, load_config.pretrained_model_name_or_path, loading_info)
+        loading_info = PreTrainedModel._finalize_model_loading(model, load_config, loading_info)
+        model._freeze()  # loading made parameters anew
+        return loading_info
 
     def get_input_embeddings(self):
         """None: keypoints come in through convolutions. FSDP asks for a table of tokens, to shard it by itself."""
@@ -444,3 +575,20 @@ class UniGloRPreTrainedModel(PreTrainedModel):
             init.zeros_(module.value_bias)
             init.zeros_(module.alpha)  # start from the plain skeleton graph; learn its refinement
             init.constant_(module.norm.weight, 1e-6)  # as CTR-GCN: a new block is close to its residual
+
+
+def _refuse_other_tensors(model, place, loading_info):
+    ignored = model._keys_to_ignore_on_load_missing or ()
+    tied = getattr(model, "all_tied_weights_keys", None) or {}
+    missing = sorted(
+        name for name in loading_info.missing_keys if name not in tied and not any(re.search(pattern, name) for pattern in ignored)
+    )
+    others = sorted(loading_info.mismatched_keys)
+    said = [f"{name} is missing" for name in missing]
+    said += [f"{name} has shape {tuple(size)}, expected {tuple(expected)}" for name, size, expected in others]
+    if said:
+        raise ValueError(
+            f"The weights in {str(place)!r} are not those of a {type(model).__name__} of its config.json: {'; '.join(said[:5])}"
+            + (f"; and {len(said) - 5} more tensors" if len(said) > 5 else "")
+            + ". Take the model and config.json that were saved together; ignore_mismatched_sizes=True takes random values for these."
+        )

@@ -23,6 +23,11 @@ from .modeling_layers_uniglor import (
     TransformerLayer,
     UniGloRPreTrainedModel,
     calibrate,
+    check_mask,
+    check_numbers,
+    check_padding,
+    exact,
+    mean_loss,
     sinusoids,
 )
 
@@ -246,15 +251,15 @@ class SegmentEncodingModel(SignMAEPreTrainedModel):
 
         A clip that is shorter than a window is held at its last frame.
         """
-        if keypoints.ndim != 4 or keypoints.shape[1] == 0:
-            raise ValueError(
-                f"Found keypoints of shape {tuple(keypoints.shape)}, expected (clips, frames, keypoints, channels), frames at least 1."
-            )
+        check_numbers("keypoints", keypoints, ("clips", "frames", *self.segment_shape[1:]), self.encoder.frame_projection.weight)
         num_clips, num_frames = keypoints.shape[:2]
         stride = self.config.stride if stride is None else stride
+        if not isinstance(stride, int) or stride < 1:
+            raise ValueError(f"Found stride={stride!r}, expected a whole number of frames, at least 1.")
         if attention_mask is None:
             attention_mask = torch.ones(num_clips, num_frames, dtype=torch.long, device=keypoints.device)
-        lengths = attention_mask.sum(1)  # (B,)
+        check_padding("attention_mask", attention_mask, (num_clips, num_frames))
+        lengths = (attention_mask != 0).sum(1)  # (B,)
         if num_frames < self.config.window_size or (lengths < self.config.window_size).any():
             frame = torch.arange(max(num_frames, self.config.window_size), device=keypoints.device)
             last = torch.where(lengths < self.config.window_size, lengths - 1, num_frames - 1)
@@ -278,12 +283,14 @@ class SegmentEncodingModel(SignMAEPreTrainedModel):
         self.latent_std.copy_(std.clamp_min(STD_FLOOR))
 
     def _check_segments(self, keypoints):
-        if keypoints.ndim != 4 or tuple(keypoints.shape[1:]) != self.segment_shape:
-            raise ValueError(
-                f"Found segments of shape {tuple(keypoints.shape)}, expected (segments, {', '.join(map(str, self.segment_shape))}): "
-                f"window_size frames of layout {self.config.layout!r}, as KeypointProcessor(layout={self.config.layout!r}) gives them. "
-                "Whole clips go through encode_sequence."
-            )
+        check_numbers(
+            "segments",
+            keypoints,
+            ("segments", *self.segment_shape),
+            self.encoder.frame_projection.weight,
+            f"These are window_size frames of layout {self.config.layout!r}, as KeypointProcessor(layout={self.config.layout!r}) gives "
+            "them. Whole clips go through encode_sequence.",
+        )
 
 
 class SignMAEEncoderModel(SegmentEncodingModel):
@@ -307,6 +314,7 @@ class ClipReadingModel(UniGloRPreTrainedModel):
     """
 
     main_input_name = "keypoints"
+    _keys_to_ignore_on_load_missing = ["latent_whitening"]  # checkpoints from before it have none: it is the identity
 
     def _add_sign_encoder(self, size):
         config = self.config.sign_mae_config
@@ -334,8 +342,11 @@ class ClipReadingModel(UniGloRPreTrainedModel):
             return self._embed_frames(keypoints, attention_mask)
         if latents is None:
             latents, latent_mask = self.encode_sequence(keypoints, attention_mask)
-        if latent_mask is None:
-            latent_mask = torch.ones(latents.shape[:2], dtype=torch.long, device=latents.device)
+        else:
+            check_numbers("latents", latents, ("clips", "segments", len(self.latent_whitening)), self.latent_whitening)
+            if latent_mask is None:
+                latent_mask = torch.ones(latents.shape[:2], dtype=torch.long, device=latents.device)
+            check_padding("latent_mask", latent_mask, latents.shape[:2])
         return self.projection(latents @ self.latent_whitening), latent_mask
 
     @torch.no_grad()
@@ -355,32 +366,24 @@ class ClipReadingModel(UniGloRPreTrainedModel):
 
     def encode_sequence(self, keypoints, attention_mask=None):
         """The latents that are read: (B, T, K, C), (B, T) -> (B, S, D), (B, S). What training computes once and keeps."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_sign_mae):
-            return self.sign_mae.encode_sequence(keypoints, attention_mask, self.config.stride)
+        if self.config.sign_encoder == "frames":
+            raise ValueError("This model has sign_encoder='frames': it reads keypoints, and has no latents.")
+        return self.sign_mae.encode_sequence(keypoints, attention_mask, self.config.stride)
 
     def _embed_frames(self, keypoints, attention_mask):
-        expected = self.config.sign_mae_config.num_keypoints, self.config.sign_mae_config.num_channels
-        if keypoints.ndim != 4 or tuple(keypoints.shape[2:]) != expected or not keypoints.shape[1]:
-            raise ValueError(
-                f"Found keypoints of shape {tuple(keypoints.shape)}, expected (clips, frames, {expected[0]}, {expected[1]}) of layout "
-                f"{self.config.layout!r}, frames at least 1."
-            )
+        points = self.config.sign_mae_config.num_keypoints, self.config.sign_mae_config.num_channels
+        check_numbers("keypoints", keypoints, ("clips", "frames", *points), self.projection.weight)
         if attention_mask is None:
             attention_mask = torch.ones(keypoints.shape[:2], dtype=torch.long, device=keypoints.device)
+        check_padding("attention_mask", attention_mask, keypoints.shape[:2])
         keypoints, attention_mask = keypoints[:, :: self.config.frame_stride], attention_mask[:, :: self.config.frame_stride]
         real = attention_mask.bool()
         frames = self.frame_norm(keypoints[real][:, None])  # padding has no part in the norm
         tokens = self.projection(frames.flatten(1))
         return tokens.new_zeros(*real.shape, tokens.shape[-1]).index_put((real,), tokens), attention_mask
 
-    def train(self, mode=True):
-        super().train(mode)
-        self._freeze()  # here, since from_pretrained makes parameters anew and ends with eval()
-        return self
-
-    def _freeze(self):
-        if self.config.sign_encoder == "segments" and self.config.freeze_sign_mae:
-            self.sign_mae.requires_grad_(False).eval()
+    def _frozen_parts(self):
+        return [self.sign_mae] if self.config.sign_encoder == "segments" and self.config.freeze_sign_mae else []
 
 
 class SegmentDecodingModel(SignMAEPreTrainedModel):
@@ -392,6 +395,7 @@ class SegmentDecodingModel(SignMAEPreTrainedModel):
 
     def decode(self, latents):
         """Undoes `encode`: standardised latents (..., D) -> keypoints (..., W, K, C) in shoulder lengths."""
+        check_numbers("latents", latents, ("...", self.config.hidden_size), self.decoder.views.weight)
         latent = (latents * self.latent_std + self.latent_mean).reshape(-1, latents.shape[-1])
         return self.decoder(latent).view(*latents.shape[:-1], *self.segment_shape)
 
@@ -426,7 +430,7 @@ class SignMAE(SegmentEncodingModel, SegmentDecodingModel):
 
     # --- Pretraining --------------------------------------------------------------------------------------------------------------
 
-    def forward(self, keypoints, keypoint_mask=None, noise=None, return_loss=True):
+    def forward(self, keypoints, keypoint_mask=None, noise=None, return_loss=True, num_items_in_batch=None):
         """One pretraining step's loss on segments whose frames are all real.
 
         Args:
@@ -434,32 +438,45 @@ class SignMAE(SegmentEncodingModel, SegmentDecodingModel):
             keypoint_mask: (N, W, K), 1 where the point was seen; by default everywhere. Unseen points carry no loss.
             noise: (N, W); the frames with the smallest values are masked. Random by default.
             return_loss: False leaves out the loss.
+            num_items_in_batch: where these segments are a part of a batch, what `count_items` counts in all of it; the loss is then
+                their share in the batch's.
 
         Returns:
             `SignMAEOutput`. With autoregressive decoding the reconstruction is teacher-forced; `decode` never is.
         """
         self._check_segments(keypoints)
+        if keypoint_mask is not None:
+            check_mask("keypoint_mask", keypoint_mask, keypoints.shape[:3])
         masked = self.mask_frames(keypoints, noise)  # (N, W)
         latent = self.encoder(keypoints, masked)  # (N, D)
         reconstruction = self.decoder(latent, previous_keypoints=keypoints)  # (N, W, K, C)
-        loss = self.reconstruction_loss(reconstruction, keypoints, keypoint_mask) if return_loss else None
+        loss = self.reconstruction_loss(reconstruction, keypoints, keypoint_mask, num_items_in_batch) if return_loss else None
         return SignMAEOutput(loss=loss, latent=latent, reconstruction=reconstruction, masked=masked)
 
     def mask_frames(self, keypoints, noise=None):
         """(N, W) bool, exactly `config.num_masked_frames` of them True in each segment."""
         if noise is None:
             noise = torch.rand(keypoints.shape[:2], device=keypoints.device)
+        check_numbers("noise", noise, keypoints.shape[:2])
         hidden = noise.argsort(dim=1)[:, : self.config.num_masked_frames]
         return torch.zeros_like(noise, dtype=torch.bool).scatter(1, hidden, True)
 
-    def reconstruction_loss(self, reconstruction, keypoints, keypoint_mask=None):
+    def reconstruction_loss(self, reconstruction, keypoints, keypoint_mask=None, num_items_in_batch=None):
         """Squared error of all frames, weighted by part (Eq 2), divided by the number of present coordinates."""
         if keypoint_mask is None:
             keypoint_mask = keypoints.new_ones(keypoints.shape[:3])
+        counts = self.count_items(keypoints, keypoint_mask)  # by what is present, not by the weights
         keypoint_mask = keypoint_mask.to(torch.float32)
         weights = keypoint_weights(keypoints, keypoint_mask, self.config) * keypoint_mask  # (N, W, K)
-        error = (reconstruction.float() - keypoints.float()).square().sum(-1)
-        return (error * weights).sum() / (keypoint_mask.sum() * keypoints.shape[-1]).clamp_min(1)  # by what is present, not by the weights
+        error = (exact(reconstruction) - exact(keypoints)).square().sum(-1)
+        return mean_loss((error * weights).sum((1, 2))[:, None], counts, num_items_in_batch)
+
+    def count_items(self, keypoints, keypoint_mask=None, **inputs):
+        """What the loss is a mean over: the present coordinates of each segment, (N, 1) int64. Other inputs are not read."""
+        if keypoint_mask is None:
+            return torch.full((len(keypoints), 1), keypoints[0].numel(), device=keypoints.device)
+        seen = exact(keypoint_mask) if keypoint_mask.is_floating_point() else keypoint_mask
+        return seen.sum((1, 2))[:, None] * keypoints.shape[-1]
 
     # --- Use ----------------------------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,8 @@
 Shapes: B clips, T frames, S segments (or frames that are read), K keypoints, C channels, D hidden size, L labels.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -10,8 +12,21 @@ from transformers import initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from .configuration_uniglor import SignRecognitionConfig
-from .modeling_layers_uniglor import Dropout, TransformerLayer, sinusoids
+from .modeling_layers_uniglor import Dropout, TransformerLayer, check_ids, exact, mean_loss, sinusoids
 from .modeling_sign_mae import ClipReadingModel, SignMAEEncoderModel
+
+
+@dataclass
+class SignRecognitionOutput(SequenceClassifierOutput):
+    """What `SignRecognition.forward` returns.
+
+    Attributes:
+        loss: (), mean cross-entropy of the clips that have a label.
+        logits: (B, L).
+        loss_sums: (B, 1), of each clip, for `mean_loss`; no gradient.
+    """
+
+    loss_sums: torch.FloatTensor | None = None
 
 
 class SignRecognition(ClipReadingModel):
@@ -69,7 +84,16 @@ class SignRecognition(ClipReadingModel):
 
     # --- Recognition --------------------------------------------------------------------------------------------------------------
 
-    def forward(self, keypoints=None, attention_mask=None, latents=None, latent_mask=None, labels=None, keypoint_mask=None):
+    def forward(
+        self,
+        keypoints=None,
+        attention_mask=None,
+        latents=None,
+        latent_mask=None,
+        labels=None,
+        keypoint_mask=None,
+        num_items_in_batch=None,
+    ):
         """Logits of the labels, and the loss where there are labels.
 
         Args:
@@ -77,16 +101,25 @@ class SignRecognition(ClipReadingModel):
             latents: (B, S, D) as `SignMAE.encode_sequence` gives them, and latent_mask (B, S).
             labels: (B,) int64; -100 where there is none.
             keypoint_mask: (B, T, K), not read.
+            num_items_in_batch: where these clips are a part of a batch, how many clips with a label there are in all of it; the loss is
+                then their share in the batch's.
 
         Returns:
-            `SequenceClassifierOutput` with loss () and logits (B, L).
+            `SignRecognitionOutput`.
         """
         embeddings, input_mask = self.embed(keypoints, attention_mask, latents, latent_mask)  # (B, S, D), (B, S)
-        logits = self.classifier(self.pool(embeddings, input_mask))  # (B, L)
-        loss = None
         if labels is not None:
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.config.label_smoothing)
-        return SequenceClassifierOutput(loss=loss, logits=logits)
+            check_ids("labels", labels, embeddings.shape[:1], self.config.num_labels, padding=-100)
+        logits = self.classifier(self.pool(embeddings, input_mask))  # (B, L)
+        if labels is None:
+            return SignRecognitionOutput(logits=logits)
+        sums = F.cross_entropy(exact(logits), labels, label_smoothing=self.config.label_smoothing, reduction="none")[:, None]
+        loss = mean_loss(sums, self.count_items(labels), num_items_in_batch)
+        return SignRecognitionOutput(loss=loss, logits=logits, loss_sums=sums.detach())
+
+    def count_items(self, labels, **inputs):
+        """What the loss is a mean over: (B, 1) int64, 1 where a clip has a label. Other inputs are not read."""
+        return (labels != -100).long()[:, None]
 
     def pool(self, embeddings, input_mask):
         """One vector of a clip, the output at the pooling token: (B, S, D), (B, S) -> (B, D)."""

@@ -15,6 +15,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .configuration_uniglor import SignToTextConfig
+from .modeling_layers_uniglor import check_ids, exact, mean_loss
 from .modeling_sign_mae import ClipReadingModel, SignMAEEncoderModel
 
 NUM_BEAMS = 5  # section 3.4
@@ -33,6 +34,7 @@ class SignToTextOutput(ModelOutput):
         encoder_attentions: one (B, heads, S, S) for each encoder layer (Fig 8), if asked for.
         cross_attentions: one (B, heads, L, S) for each decoder layer, if asked for.
         input_mask: (B, S), 1 where the text model's encoder read a segment or frame.
+        loss_sums: (B, terms), of each clip, for `mean_loss`; no gradient.
     """
 
     loss: torch.FloatTensor | None = None
@@ -41,6 +43,7 @@ class SignToTextOutput(ModelOutput):
     encoder_attentions: tuple[torch.FloatTensor, ...] | None = None
     cross_attentions: tuple[torch.FloatTensor, ...] | None = None
     input_mask: torch.LongTensor | None = None
+    loss_sums: torch.FloatTensor | None = None
 
 
 class SignToText(ClipReadingModel, GenerationMixin):
@@ -122,6 +125,7 @@ class SignToText(ClipReadingModel, GenerationMixin):
         keypoint_mask=None,
         negatives=None,
         output_attentions=False,
+        num_items_in_batch=None,
     ):
         """Teacher-forced logits, and the loss where there are labels.
 
@@ -134,6 +138,8 @@ class SignToText(ClipReadingModel, GenerationMixin):
             keypoint_mask: not read; a processor's batch may be passed whole.
             negatives: (N,) token ids of the contrastive loss; by default drawn at random.
             output_attentions: also give the attentions (see `attentions`).
+            num_items_in_batch: where these clips are a part of a batch, what `count_items` counts in all of it; the loss is then their
+                share in the batch's.
 
         Returns:
             `SignToTextOutput`.
@@ -142,20 +148,26 @@ class SignToText(ClipReadingModel, GenerationMixin):
         if decoder_input_ids is None:
             if labels is None:
                 raise ValueError("Found neither labels nor decoder_input_ids. Give one of them, or call generate.")
+            self._check_tokens(embeddings, labels=labels)
             decoder_input_ids = self.text_model.prepare_decoder_input_ids_from_labels(labels)
+        self._check_tokens(embeddings, decoder_input_ids, labels, gloss_labels)
         read = dict(inputs_embeds=embeddings, attention_mask=input_mask, decoder_input_ids=decoder_input_ids, use_cache=False)
         contrastive = bool(self.config.contrastive_loss_weight) and labels is not None
         outputs = self.text_model(**read, output_attentions=output_attentions, output_hidden_states=contrastive, return_dict=True)
-        loss = None
+        loss = sums = None
         if labels is not None:
             smoothing = self.config.label_smoothing
-            loss = F.cross_entropy(outputs.logits.flatten(0, 1).float(), labels.flatten(), label_smoothing=smoothing)
-            if self.config.gloss_loss_weight and gloss_labels is not None:
-                loss = loss + self.config.gloss_loss_weight * self._gloss_loss(outputs.encoder_last_hidden_state, input_mask, gloss_labels)
+            tokens = F.cross_entropy(exact(outputs.logits).transpose(1, 2), labels, label_smoothing=smoothing, reduction="none")  # (B, L)
+            sums = [tokens.sum(1)]
             if contrastive:
                 again = self.text_model(**read, output_hidden_states=True, return_dict=True)  # other units are dropped out
                 pair = outputs.decoder_hidden_states[-1], again.decoder_hidden_states[-1]
-                loss = loss + self.config.contrastive_loss_weight * self._contrastive_loss(*pair, labels, negatives)
+                sums[0] = sums[0] + self.config.contrastive_loss_weight * self._contrastive_losses(*pair, labels, negatives)
+            if self._has_gloss_loss(gloss_labels):
+                losses = self._gloss_losses(outputs.encoder_last_hidden_state, input_mask, gloss_labels)
+                sums.append(self.config.gloss_loss_weight * losses)
+            sums = torch.stack(sums, dim=1)  # (B, terms)
+            loss = mean_loss(sums, self.count_items(labels, gloss_labels), num_items_in_batch)
         return SignToTextOutput(
             loss=loss,
             logits=outputs.logits,
@@ -163,7 +175,29 @@ class SignToText(ClipReadingModel, GenerationMixin):
             encoder_attentions=outputs.encoder_attentions if output_attentions else None,
             cross_attentions=outputs.cross_attentions if output_attentions else None,
             input_mask=input_mask,
+            loss_sums=None if sums is None else sums.detach(),
         )
+
+    def count_items(self, labels, gloss_labels=None, **inputs):
+        """What the loss's terms are means over: (B, terms) int64, the tokens of each clip and, with glosses, 1. Others are not read."""
+        counts = [(labels != -100).sum(1)]
+        if self._has_gloss_loss(gloss_labels):
+            counts.append(torch.ones_like(counts[0]))
+        return torch.stack(counts, dim=1)
+
+    def _check_tokens(self, embeddings, decoder_input_ids=None, labels=None, gloss_labels=None):
+        num_clips, vocab_size = len(embeddings), self.config.text_config.vocab_size
+        if labels is not None:
+            check_ids("labels", labels, (num_clips, "tokens"), vocab_size, padding=-100)
+        if decoder_input_ids is not None:
+            num_tokens = "tokens" if labels is None else labels.shape[1]
+            check_ids("decoder_input_ids", decoder_input_ids, (num_clips, num_tokens), vocab_size)
+        if self._has_gloss_loss(gloss_labels):
+            width = gloss_labels.shape[-1] if isinstance(gloss_labels, torch.Tensor) and gloss_labels.ndim == 2 else "glosses"
+            check_ids("gloss_labels", gloss_labels, (num_clips, width), len(self.config.glosses), padding=-100)
+
+    def _has_gloss_loss(self, gloss_labels):
+        return bool(self.config.gloss_loss_weight) and gloss_labels is not None
 
     def embed(self, keypoints=None, attention_mask=None, latents=None, latent_mask=None):
         """What the text model's encoder reads: (B, S, D), and its mask (B, S)."""
@@ -178,18 +212,20 @@ class SignToText(ClipReadingModel, GenerationMixin):
 
     # --- Losses of the baselines --------------------------------------------------------------------------------------------------
 
-    def _gloss_loss(self, hidden, input_mask, gloss_labels):
-        """CTC over the encoder's outputs (Camgoz et al. 2020, equation 8)."""
-        log_probs = self.gloss_head(hidden).float().log_softmax(-1).transpose(0, 1)  # (S, B, 1 + glosses)
+    def _gloss_losses(self, hidden, input_mask, gloss_labels):
+        """CTC over the encoder's outputs (Camgoz et al. 2020, equation 8), by the number of glosses: (B,)."""
+        log_probs = exact(self.gloss_head(hidden)).log_softmax(-1).transpose(0, 1)  # (S, B, 1 + glosses)
         present = gloss_labels >= 0
         targets = torch.where(present, gloss_labels + 1, 0)
-        return F.ctc_loss(log_probs, targets, input_mask.sum(1), present.sum(1), blank=0, zero_infinity=True)
+        num_glosses = present.sum(1)
+        losses = F.ctc_loss(log_probs, targets, input_mask.sum(1), num_glosses, blank=0, reduction="none", zero_infinity=True)
+        return losses / num_glosses.clamp_min(1)
 
-    def _contrastive_loss(self, hidden, hidden_again, labels, negatives=None):
+    def _contrastive_losses(self, hidden, hidden_again, labels, negatives=None):
         """Pulls a token's two states, made by two dropout masks, together, away from tokens that are not in its sentence.
 
         Token-level contrastive learning of ConSLT (Fu et al. 2023). Ours: a negative is represented by its embedding in the
-        output layer, similarity is the cosine, and one draw of negatives serves a batch.
+        output layer, similarity is the cosine, and one draw of negatives serves a batch. Summed over each clip's tokens: (B,).
         """
         embeddings = self.text_model.get_output_embeddings().weight  # (V, D)
         if negatives is None:
@@ -198,9 +234,9 @@ class SignToText(ClipReadingModel, GenerationMixin):
         states, again = F.normalize(hidden, dim=-1), F.normalize(hidden_again, dim=-1)
         positive = (states * again).sum(-1, keepdim=True)  # (B, L, 1)
         negative = (states @ F.normalize(embeddings[negatives], dim=-1).T).masked_fill(inside[:, None], float("-inf"))  # (B, L, N)
-        similarity = torch.cat([positive, negative], dim=-1).float() / self.config.contrastive_temperature
+        similarity = exact(torch.cat([positive, negative], dim=-1)) / self.config.contrastive_temperature
         target = torch.where(labels >= 0, 0, -100)  # the positive stands first
-        return F.cross_entropy(similarity.flatten(0, 1), target.flatten())
+        return F.cross_entropy(similarity.transpose(1, 2), target, reduction="none").sum(1)
 
     # --- Use ----------------------------------------------------------------------------------------------------------------------
 
@@ -272,13 +308,14 @@ class SignToText(ClipReadingModel, GenerationMixin):
 
     # --- What is trained ----------------------------------------------------------------------------------------------------------
 
+    def _frozen_parts(self):
+        return super()._frozen_parts() + ([self.text_model] if self.config.freeze_text_model else [])
+
     def _freeze(self):
-        super()._freeze()
-        if self.config.freeze_text_model:
-            self.text_model.requires_grad_(False).eval()
         if self.config.lora_rank:
             for name, parameter in self.text_model.named_parameters():
                 parameter.requires_grad_("lora_" in name)
+        super()._freeze()
 
     def _add_adapters(self):
         try:
@@ -303,7 +340,7 @@ class SignToText(ClipReadingModel, GenerationMixin):
                 module.merge()
                 self.text_model.set_submodule(name, module.get_base_layer())
         self.config.lora_rank = 0
-        self.requires_grad_(True).train(self.training)
+        self.requires_grad_(True)._freeze()
         return self
 
 

@@ -16,7 +16,17 @@ from transformers.utils import ModelOutput
 
 from .configuration_uniglor import TextToSignConfig
 from .keypoints_uniglor import stand_ins
-from .modeling_layers_uniglor import Dropout, TransformerLayer, UniGloRPreTrainedModel, sinusoids
+from .modeling_layers_uniglor import (
+    Dropout,
+    TransformerLayer,
+    UniGloRPreTrainedModel,
+    check_ids,
+    check_numbers,
+    check_padding,
+    exact,
+    mean_loss,
+    sinusoids,
+)
 from .modeling_sign_mae import SignMAEDecoderModel
 
 DECODED_TOGETHER = 1024  # segments: memory is bounded, whatever the batch
@@ -34,6 +44,7 @@ class TextToSignOutput(ModelOutput):
             its weight is 0.
         latents: (B, M, D), standardised, before the length cuts them.
         length_logits: (B, M), of position n being within the clip.
+        loss_sums: (B, 2), of each text, for `mean_loss`; no gradient.
     """
 
     loss: torch.FloatTensor | None = None
@@ -42,6 +53,7 @@ class TextToSignOutput(ModelOutput):
     keypoint_loss: torch.FloatTensor | None = None
     latents: torch.FloatTensor | None = None
     length_logits: torch.FloatTensor | None = None
+    loss_sums: torch.FloatTensor | None = None
 
 
 @dataclass
@@ -147,13 +159,15 @@ class TextToSign(UniGloRPreTrainedModel):
 
     # --- Training -----------------------------------------------------------------------------------------------------------------
 
-    def forward(self, input_ids, attention_mask=None, latents=None, latent_mask=None):
+    def forward(self, input_ids, attention_mask=None, latents=None, latent_mask=None, num_items_in_batch=None):
         """Latents of every position and the length's logits, and the losses where there are targets.
 
         Args:
             input_ids: (B, L), and attention_mask (B, L), 1 where a token is real; by default everywhere.
             latents: (B, S, D) standardised latents of segments laid end to end, as `SignMAE.encode_sequence` gives them with a stride of
                 its window size, and latent_mask (B, S); by default all are real.
+            num_items_in_batch: where these texts are a part of a batch, what `count_items` counts in all of it; `loss` is then their
+                share in the batch's, while its three terms stay those of these texts.
 
         Returns:
             `TextToSignOutput`.
@@ -163,30 +177,46 @@ class TextToSign(UniGloRPreTrainedModel):
         predicted = self.predict_latents(memory, memory_mask)  # (B, M, D)
         if latents is None:
             return TextToSignOutput(latents=predicted, length_logits=length_logits)
+        self._check_targets(latents, len(input_ids))
         if latent_mask is None:
             latent_mask = torch.ones(latents.shape[:2], dtype=torch.long, device=latents.device)
-        self._check_targets(latents)
-        real = latent_mask.bool()
-        predicted_real, real_latents = predicted[:, : latents.shape[1]][real], latents[real]  # (N, D) of all real segments
-        latent_loss = F.mse_loss(predicted_real.float(), real_latents.float())
-        within = F.pad(latent_mask, (0, self.config.max_segments - latent_mask.shape[1])).to(torch.float32)  # (B, M)
-        length_loss = F.binary_cross_entropy_with_logits(length_logits.float(), within)
-        loss = self.config.latent_loss_weight * latent_loss + self.config.length_loss_weight * length_loss
-        keypoint_loss = None
+        check_padding("latent_mask", latent_mask, latents.shape[:2])
+        real = latent_mask != 0
+        predicted_clip = predicted[:, : latents.shape[1]]  # (B, S, D)
+        difference = torch.where(real[..., None], exact(predicted_clip) - latents.to(exact(predicted_clip).dtype), 0)
+        latent_sums = difference.square().mean(-1).sum(1)  # (B,)
+        within = F.pad(real, (0, self.config.max_segments - real.shape[1]))  # (B, M)
+        logits = exact(length_logits)
+        length_sums = F.binary_cross_entropy_with_logits(logits, within.to(logits.dtype), reduction="none").mean(1)  # (B,)
+        segment_sums, keypoint_loss = self.config.latent_loss_weight * latent_sums, None
+        counts = self.count_items(latents, latent_mask)  # (B, 2)
+        num_segments, num_texts = counts.sum(0).clamp_min(1)
         if self.config.keypoint_loss_weight:
-            keypoint_loss = self._keypoint_loss(predicted_real, real_latents)
-            loss = loss + self.config.keypoint_loss_weight * keypoint_loss
-        return TextToSignOutput(loss, latent_loss, length_loss, keypoint_loss, predicted, length_logits)
+            keypoint_sums = self._keypoint_losses(predicted_clip, latents, real)
+            segment_sums = segment_sums + self.config.keypoint_loss_weight * keypoint_sums
+            keypoint_loss = keypoint_sums.sum() / num_segments
+        sums = torch.stack([segment_sums, self.config.length_loss_weight * length_sums], dim=1)
+        loss = mean_loss(sums, counts, num_items_in_batch)
+        latent_loss, length_loss = latent_sums.sum() / num_segments, length_sums.sum() / num_texts
+        return TextToSignOutput(loss, latent_loss, length_loss, keypoint_loss, predicted, length_logits, sums.detach())
+
+    def count_items(self, latents, latent_mask=None, **inputs):
+        """What the loss's terms are means over: (B, 2) int64, the real segments of each text's clip, and 1. Others are not read."""
+        if latent_mask is None:
+            latent_mask = torch.ones(latents.shape[:2], dtype=torch.long, device=latents.device)
+        num_segments = (latent_mask != 0).sum(1)
+        return torch.stack([num_segments, torch.ones_like(num_segments)], dim=1)
 
     def encode_text(self, input_ids, attention_mask=None):
         """The text's one vector (B, D'), its tokens without the head token (B, L', D'), and their mask (B, L')."""
+        check_ids("input_ids", input_ids, ("texts", "tokens"), self.config.text_config.vocab_size)
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
+        check_padding("attention_mask", attention_mask, input_ids.shape, only_after=False)
         longest = self.max_tokens
         if longest is not None and input_ids.shape[1] > longest:
             raise ValueError(f"Found a text of {input_ids.shape[1]} tokens, but the text model reads {longest}. Cut the text in two.")
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_text_model):
-            hidden = self.text_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # (B, L, D')
+        hidden = self.text_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # (B, L, D')
         if self.config.head == "token":
             return hidden[:, 0], hidden[:, 1:], attention_mask[:, 1:]
         weights = attention_mask[..., None].to(hidden.dtype)
@@ -202,18 +232,19 @@ class TextToSign(UniGloRPreTrainedModel):
             hidden = layer(hidden, memory, memory_mask=hidden_tokens[:, None, None])
         return self.latent_projection(self.norm(hidden))
 
-    def _keypoint_loss(self, predicted, latents):
-        """Squared error of decoded latents against decoded targets, over the points that SignMAE learned: (N, D) twice -> ()."""
+    def _keypoint_losses(self, predicted, latents, real):
+        """Squared error of decoded latents against decoded targets, over the points that SignMAE learned: (B, S, D) twice -> (B,)."""
         with torch.no_grad():
-            target = self.sign_mae.decode(latents)  # (N, W, K, C)
-        error = (self.sign_mae.decode(predicted).float() - target.float()).square().mean((0, 1, 3))  # (K,)
+            target = self.sign_mae.decode(latents[real])  # (N, W, K, C) of all real segments
+        error = (exact(self.sign_mae.decode(predicted[real])) - exact(target)).square().mean((1, 3))  # (N, K)
         presence = self.sign_mae.keypoint_presence
-        return (error * presence).sum() / presence.sum().clamp_min(1)
+        by_segment = (error * presence).sum(1) / presence.sum().clamp_min(1)
+        return by_segment.new_zeros(real.shape).masked_scatter(real, by_segment).sum(1)
 
-    def _check_targets(self, latents):
-        expected = self.config.sign_mae_config.hidden_size
-        if latents.ndim != 3 or latents.shape[2] != expected:
-            raise ValueError(f"Found latents of shape {tuple(latents.shape)}, expected (texts, segments, {expected}).")
+    def _check_targets(self, latents, num_texts):
+        check_numbers("latents", latents, ("texts", "segments", self.config.sign_mae_config.hidden_size))
+        if len(latents) != num_texts:
+            raise ValueError(f"Found latents of {len(latents)} clips for {num_texts} texts, expected one clip for each text.")
         if latents.shape[1] > self.config.max_segments:
             raise ValueError(
                 f"Found a clip of {latents.shape[1]} segments, but the model has max_segments={self.config.max_segments}. Leave the clip "
@@ -257,8 +288,10 @@ class TextToSign(UniGloRPreTrainedModel):
         Returns:
             keypoints (B, T, K, C) in shoulder lengths, 0 after a clip's last frame; num_frames (B,) int64.
         """
+        check_numbers("latents", latents, ("clips", "segments", self.config.sign_mae_config.hidden_size))
         if latent_mask is None:
             latent_mask = torch.ones(latents.shape[:2], dtype=torch.long, device=latents.device)
+        check_padding("latent_mask", latent_mask, latents.shape[:2])
         real = latent_mask.bool()
         decoded = torch.cat([self.sign_mae.decode(some) for some in latents[real].split(DECODED_TOGETHER)])  # (N, W, K, C)
         # What SignMAE never learned stands where `KeypointProcessor` puts what was never seen: a judge reads both alike.
@@ -305,7 +338,10 @@ class TextToSign(UniGloRPreTrainedModel):
             )
 
     def _checked_num_segments(self, num_segments, num_texts):
-        given = torch.as_tensor(num_segments)
+        try:
+            given = torch.as_tensor(num_segments)
+        except (TypeError, ValueError, RuntimeError):
+            given = torch.tensor(0.5)  # refused below
         whole = not (given.is_floating_point() or given.is_complex() or given.dtype == torch.bool)
         if not whole or given.shape not in ((), (num_texts,)) or (given < 1).any() or (given > self.config.max_segments).any():
             raise ValueError(
@@ -316,15 +352,8 @@ class TextToSign(UniGloRPreTrainedModel):
 
     # --- What is trained ----------------------------------------------------------------------------------------------------------
 
-    def train(self, mode=True):
-        super().train(mode)
-        self._freeze()  # here, since from_pretrained makes parameters anew and ends with eval()
-        return self
-
-    def _freeze(self):
-        self.sign_mae.requires_grad_(False).eval()
-        if self.config.freeze_text_model:
-            self.text_model.requires_grad_(False).eval()
+    def _frozen_parts(self):
+        return [self.sign_mae, self.text_model] if self.config.freeze_text_model else [self.sign_mae]
 
 
 def text_encoder(text_model):
@@ -352,9 +381,9 @@ def mend_seams(segments, latent_mask, seam_frames):
         (B, S, W, K, C).
     """
     window_size = segments.shape[2]
-    if not 0 <= seam_frames <= window_size // 2:
+    if not isinstance(seam_frames, int) or not 0 <= seam_frames <= window_size // 2:
         raise ValueError(
-            f"Found seam_frames={seam_frames}, expected 0 to {window_size // 2}, half of the {window_size} frames of a segment."
+            f"Found seam_frames={seam_frames!r}, expected 0 to {window_size // 2}, half of the {window_size} frames of a segment."
         )
     if not seam_frames:
         return segments

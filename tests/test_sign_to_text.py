@@ -199,7 +199,7 @@ def test_the_contrastive_loss_pulls_two_dropout_states_together(tiny_sign_to_tex
     near = cosine(hidden[0, 0], hidden[0, 0], dim=0) / 0.1
     far = torch.stack([cosine(hidden[0, 0], embeddings[token], dim=0) / 0.1 for token in (6, 7)])  # 5 is in the sentence
     expected = -(near - torch.cat([near[None], far]).logsumexp(0))
-    torch.testing.assert_close(model._contrastive_loss(hidden, hidden, labels, negatives), expected)
+    torch.testing.assert_close(model._contrastive_losses(hidden, hidden, labels, negatives), expected[None])
     inputs, labels = batch()
     assert model.train()(**inputs, labels=labels).loss > tiny_sign_to_text().model(**inputs, labels=labels).loss
 

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from transformers import Seq2SeqTrainer, Trainer, TrainerCallback
 from transformers.trainer_utils import speed_metrics
 
+from modeling_unigloR.modeling_layers_uniglor import mean_loss
 from train.clips import ClipSampler
 from train.metrics import reconstruction
 from train.metrics.recognition import recognition_scores
@@ -50,6 +51,49 @@ def is_out_of_memory(error):
     return isinstance(error, MemoryError) or should_reduce_batch_size(error) or "not enough memory" in str(error)
 
 
+class LossOfTheWhole:
+    """For a Trainer: a loss is a mean over all that a step or an evaluation counts, however that is cut into batches and processes.
+
+    In-batch terms, such as negatives that one draw gives to a batch, depend on the cut all the same.
+    """
+
+    def _get_num_items_in_batch(self, batch_samples, device):
+        """(terms,) what the losses of one optimiser step are means over, in all its batches and processes."""
+        if not batch_samples:
+            return None
+        count_items = self.accelerator.unwrap_model(self.model).count_items
+        items = sum(count_items(**batch).sum(0) for batch in batch_samples).to(device)  # (terms,)
+        if not self.args.average_tokens_across_devices:
+            items = items / self.args.n_gpu
+        elif self.args.world_size > 1:
+            items = self.accelerator.gather(items[None]).sum(0)
+        return items if self.args.n_gpu <= 1 else items.expand(self.args.n_gpu, -1)  # a row for each replica of DataParallel
+
+    def prediction_step(self, model, inputs, *args, **kwargs):
+        def counted(**inputs):
+            output = model(**inputs)
+            self.count_in_evaluation(output, inputs)
+            return output
+
+        return super().prediction_step(counted, inputs, *args, **kwargs)
+
+    def count_in_evaluation(self, output, inputs):
+        """Adds a batch's losses, of each clip once, to those of the evaluation."""
+        if output.loss_sums is None:
+            return
+        counts = self.accelerator.unwrap_model(self.model).count_items(**inputs)
+        sums, counts = self.accelerator.gather_for_metrics((output.loss_sums.contiguous(), counts.contiguous()))
+        self._evaluated.append((sums.double().sum(0).cpu(), counts.sum(0).cpu()))
+
+    def evaluation_loop(self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"):
+        self._evaluated = []
+        result = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        if self._evaluated:  # the base class's mean is over batches
+            sums, counts = (torch.stack(values) for values in zip(*self._evaluated))
+            result.metrics[f"{metric_key_prefix}_loss"] = mean_loss(sums, counts).item()
+        return result
+
+
 class WithoutPickles:
     """For a Trainer: its folders hold no pickle and no path of this machine."""
 
@@ -64,7 +108,7 @@ class WithoutPickles:
         (folder / "training_args.json").write_text(json.dumps(kept, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8")
 
 
-class SegmentTrainer(BatchesThatFit, WithoutPickles, Trainer):
+class SegmentTrainer(BatchesThatFit, LossOfTheWhole, WithoutPickles, Trainer):
     """Pretrains a `SignMAE` on a `SegmentDataset` or `SegmentStream`.
 
     `eval_dataset` is (keypoints, keypoint_mask, follows) as `segments.consecutive_segments` gives it; evaluation reconstructs
@@ -149,7 +193,7 @@ class _EpochOfSampler(TrainerCallback):
             self.trainer.epoch_sampler.set_epoch(int(state.epoch or 0))
 
 
-class TranslationTrainer(BatchesThatFit, WithoutPickles, Seq2SeqTrainer):
+class TranslationTrainer(BatchesThatFit, LossOfTheWhole, WithoutPickles, Seq2SeqTrainer):
     """Trains a `SignToText`; evaluation translates and scores every clip once, whatever the number of processes.
 
     Args:
@@ -203,6 +247,7 @@ class TextToSignTrainer(TranslationTrainer):
         whole = self.accelerator.unwrap_model(model)
         with self.compute_loss_context_manager():
             output = model(**inputs)
+        self.count_in_evaluation(output, inputs)
         target, mask = inputs["latents"], inputs["latent_mask"][..., None]
         predicted = output.latents[:, : target.shape[1]].float()
         values = (predicted - target).square(), predicted, predicted.square(), target, target.square()
@@ -240,7 +285,7 @@ class TextToSignTrainer(TranslationTrainer):
         return found
 
 
-class RecognitionTrainer(BatchesThatFit, WithoutPickles, Trainer):
+class RecognitionTrainer(BatchesThatFit, LossOfTheWhole, WithoutPickles, Trainer):
     """Trains a `SignRecognition`; evaluation counts how often the true label is among the first k."""
 
     def __init__(self, *args, **kwargs):
