@@ -24,7 +24,17 @@ from .keypoints_uniglor import (
     source_table,
 )
 from .keypoints_uniglor import layout_hash as hash_of_layout
-from .limits_uniglor import MAX_BATCH_COORDINATES, MAX_CLIP_FRAMES, MAX_COORDINATE, check_fps, check_image, check_length, is_number, short
+from .limits_uniglor import (
+    MAX_BATCH_COORDINATES,
+    MAX_CLIP_FRAMES,
+    MAX_COORDINATE,
+    brief,
+    check_fps,
+    check_image,
+    check_length,
+    is_number,
+    short,
+)
 
 logger = logging.get_logger(__name__)
 
@@ -247,11 +257,11 @@ class KeypointProcessor(FeatureExtractionMixin):
         num_points = clips[0].keypoints.shape[1]
         if len({clip.keypoints.shape[1:] for clip in clips} | {(num_points, self.num_channels)}) > 1:
             shapes = sorted({clip.keypoints.shape[1:] for clip in clips})
-            raise ValueError(f"Found clips of keypoints and channels {shapes}, expected the same of all, with {self.num_channels} channels.")
+            raise ValueError(f"Found clips of (points, channels) {shapes}, expected the same of all, with {self.num_channels} channels.")
         if len(clips) * longest * num_points * self.num_channels > MAX_BATCH_COORDINATES:
             raise ValueError(
-                f"{len(clips)} clips, the longest of {longest:,} frames, are padded to more than {MAX_BATCH_COORDINATES:,} coordinates. Give "
-                "fewer or shorter clips at once."
+                f"{len(clips)} clips, the longest of {longest:,} frames, are padded to more than {MAX_BATCH_COORDINATES:,} coordinates. "
+                "Give fewer or shorter clips at once."
             )
         keypoints = np.full((len(clips), longest, num_points, self.num_channels), self.padding_value, np.float32)
         attention_mask = np.zeros((len(clips), longest), np.int64)
@@ -540,7 +550,7 @@ def _array(values, what, name):
     try:
         return np.asarray(values)
     except Exception as error:  # ragged lists, and whatever a stranger's object raises
-        raise ValueError(f"{name}: found {what} that are not one array: {short(values)} ({short(str(error))}).") from error
+        raise ValueError(f"{name}: found {what} that are not one array: {short(values)} ({brief(error)}).") from error
 
 
 def _what(values):

@@ -73,8 +73,8 @@ def check_length(num_frames, coordinates, name="clip"):
         raise ValueError(f"{name}: {num_frames:,} frames, expected at most {MAX_CLIP_FRAMES:,} in one clip. Cut it into shorter ones.")
     if coordinates > MAX_CLIP_COORDINATES:
         raise ValueError(
-            f"{name}: {num_frames:,} frames with {coordinates:,} coordinates in all, expected at most {MAX_CLIP_COORDINATES:,} in one clip. "
-            "Cut it into shorter ones."
+            f"{name}: {num_frames:,} frames with {coordinates:,} coordinates in all, expected at most {MAX_CLIP_COORDINATES:,} in one "
+            "clip. Cut it into shorter ones."
         )
 
 
@@ -84,3 +84,9 @@ def short(value):
         return reprlib.repr(value)
     except Exception:  # the repr of a stranger's object, or of an integer of too many digits
         return f"a {type(value).__name__}"
+
+
+def brief(error):
+    """What an error says, without what it quotes of a stranger's file at length."""
+    text = str(error)
+    return text if len(text) <= 300 else text[:300] + "..."
