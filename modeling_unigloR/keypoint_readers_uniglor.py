@@ -730,7 +730,7 @@ def _read_numpy(path, several, **given):
 
 def _plain_array(file, size, start, path):
     """The array of an open .npy file, after its header was checked: it may ask for any amount of memory."""
-    if start[:1] == b"\x80":
+    if start and not b"\x93NUMPY".startswith(start[:6]):  # what NumPy, too, takes for a pickle
         raise ValueError(_PICKLED.format(path))
     num_bytes = _array_bytes(file, path)
     if num_bytes > size - file.tell():
