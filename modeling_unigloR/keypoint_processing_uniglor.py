@@ -7,6 +7,7 @@ Everything is vectorised over frames and points; the loop over frames that judge
 Shapes: B clips, T frames of a clip, P points of a source layout, K keypoints of the model's layout, C channels (x, y or x, y, z).
 """
 
+import functools
 import json
 import numbers
 from typing import NamedTuple
@@ -428,7 +429,7 @@ class KeypointProcessor(FeatureExtractionMixin):
         return bool(get_source_layout(layout or self.layout).image and len(body) > 0 and np.median(np.abs(body)) <= RELATIVE_LIMIT)
 
     def _calibrate(self, points, present, name):
-        layout, index = get_layout(self.layout), point_index(self.layout)
+        layout, index = get_layout(self.layout), _point_index(self.layout)
         shoulders = [index[point] for point in layout.scale]
         both = present[:, shoulders].all(1)
         if not both.any():
@@ -450,7 +451,7 @@ class KeypointProcessor(FeatureExtractionMixin):
     def _center_and_scale(self, points, calibration):
         if self.normalize == "clip":
             return np.asarray(calibration.center), np.asarray(calibration.scale)
-        layout, index = get_layout(self.layout), point_index(self.layout)
+        layout, index = get_layout(self.layout), _point_index(self.layout)
         a, b = (index[point] for point in layout.scale)
         lengths = np.linalg.norm(points[:, a] - points[:, b], axis=-1)
         return points[:, index[layout.center]], np.maximum(lengths, 0.1 * calibration.scale)  # a turned body has no width
@@ -519,17 +520,13 @@ def _gather_points(keypoints, confidence, layout, target, missing, min_confidenc
     missing = missing or source.missing
     _check_choice("missing", missing, ("nan", "zero", "confidence"))
     confidence = None if confidence is None else _checked_confidence(confidence, keypoints, name)
-    table = source_table(layout, num_points, target)
-    # One gather takes every source point that is wanted; most of ours are one of them, a few are a mean.
-    first = np.array([indices[0] if indices else 0 for indices in table])
-    exists = np.array([bool(indices) for indices in table])
+    first, several, exists = _gather_table(layout, num_points, target)
     points = keypoints[:, first].astype(np.float64)
     present = _present(points, None if confidence is None else confidence[:, first], missing, min_confidence)
-    for index, indices in enumerate(table):
-        if len(indices) > 1:
-            several = keypoints[:, indices].astype(np.float64)
-            seen = _present(several, None if confidence is None else confidence[:, indices], missing, min_confidence)
-            points[:, index], present[:, index] = several.mean(1), seen.all(1)
+    for index, indices in several:
+        of_them = keypoints[:, indices].astype(np.float64)
+        seen = _present(of_them, None if confidence is None else confidence[:, indices], missing, min_confidence)
+        points[:, index], present[:, index] = of_them.mean(1), seen.all(1)
     present &= exists
     if not present.any():
         raise ValueError(
@@ -544,6 +541,22 @@ def _gather_points(keypoints, confidence, layout, target, missing, min_confidenc
             f"Expected finite coordinates, or 'not seen' as layout {layout!r} spells it ({missing!r}; `missing=` overrides)."
         )
     return points, present
+
+
+@functools.cache
+def _gather_table(layout, num_points, target):
+    """How one gather takes every source point that is wanted: most of ours are one of them, a few are a mean.
+
+    Returns:
+        (K,) indices of the source; [(our index, indices of the source)] of the means; (K,) bool, whether the source has the point.
+    """
+    table = source_table(layout, num_points, target)
+    first = np.array([indices[0] if indices else 0 for indices in table])
+    several = [(index, indices) for index, indices in enumerate(table) if len(indices) > 1]
+    return first, several, np.array([bool(indices) for indices in table])
+
+
+_point_index = functools.cache(point_index)  # not to be written to
 
 
 def _array(values, what, name):
@@ -592,7 +605,7 @@ def _relative_to_pixels(width, height, aspect, num_channels, noisy_frame_unit, n
 
 def _hand_indices(layout_name):
     """[(21 points, root, wrist) for left and right]: a hand is what hangs on a wrist."""
-    layout, index = get_layout(layout_name), point_index(layout_name)
+    layout, index = get_layout(layout_name), _point_index(layout_name)
     hands = []
     for part in ("left_hand", "right_hand"):
         names = [name for name in layout.names[layout.parts[part]] if name not in layout.copies]
@@ -602,7 +615,7 @@ def _hand_indices(layout_name):
 
 def _median_scale(points, present, layout_name):
     """Median distance of the layout's two scale points, over the frames that show both apart; 0 where none does."""
-    a, b = (point_index(layout_name)[name] for name in get_layout(layout_name).scale)
+    a, b = (_point_index(layout_name)[name] for name in get_layout(layout_name).scale)
     both = present[:, a] & present[:, b]
     lengths = np.linalg.norm(points[both, a] - points[both, b], axis=-1)
     return np.median(lengths[lengths > 0]) if (lengths > 0).any() else np.float64(0)
@@ -728,7 +741,7 @@ def _fill(points, present, times, max_gap, layout_name, center):
 
 def _place_on_anchors(points, unplaced, layout_name, center):
     """In place: what is still missing goes to its anchor, from the centre outward."""
-    layout, index = get_layout(layout_name), point_index(layout_name)
+    layout, index = get_layout(layout_name), _point_index(layout_name)
     root = index[layout.center]
     points[unplaced[:, root], root] = center
     placed, waiting = {layout.center}, dict(layout.anchors)
