@@ -30,8 +30,27 @@ import numpy as np
 
 from modeling_unigloR import keypoint_processing_uniglor, keypoint_readers_uniglor, keypoints_uniglor
 from modeling_unigloR.keypoint_processing_uniglor import RELATIVE_LIMIT, map_layout
-from modeling_unigloR.keypoint_readers_uniglor import VIDEO_SUFFIXES, KeypointClip, clip_from_array, read_keypoints
+from modeling_unigloR.keypoint_readers_uniglor import (
+    VIDEO_SUFFIXES,
+    KeypointClip,
+    clip_from_skels,
+    file_bytes,
+    open_regular,
+    read_keypoints,
+)
 from modeling_unigloR.keypoints_uniglor import get_layout, get_source_layout
+from modeling_unigloR.limits_uniglor import (
+    MAX_CLIP_SECONDS,
+    MAX_SPLIT_BYTES,
+    MAX_TABLE_BYTES,
+    MAX_TEXT_BYTES,
+    MAX_TEXT_VALUES,
+    brief,
+    check_fps,
+    check_image,
+    is_number,
+    short,
+)
 
 from . import schema
 from .schema import check_row, features
@@ -93,24 +112,42 @@ class Listing:
     labels: list | None = None
 
     def leave_out(self, split, id, reason):
-        self.left_out.append({"split": split, "id": id, "reason": reason})
+        self.left_out.append({"split": printable(split), "id": printable(id), "reason": printable(reason)})
 
     def doubt(self, split, id, reason):
-        self.doubtful.append({"split": split, "id": id, "reason": reason})
+        self.doubtful.append({"split": printable(split), "id": printable(id), "reason": printable(reason)})
+
+
+def printable(text):
+    """A text that can be written as UTF-8: a file's name may hold bytes that cannot."""
+    return str(text).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def read_clip(source):
     """`KeypointClip` of a `ClipSource`.
 
     Raises:
-        ValueError, OSError: as `read_keypoints` does; or the clip's times lie beyond its file.
+        ValueError, OSError: as `read_keypoints` does; or the clip's times are none, or lie beyond its file.
     """
+    check_times(source)
     given = dict(layout=source.layout, width=source.width, height=source.height, fps=source.fps)
     if source.offset is not None:
         return _read_skels_line(source)
     if source.start is None:
         return read_keypoints(source.path, **given)
     return _cut(_read_whole(source.path, **given), source)
+
+
+def check_times(source):
+    """Raises `ValueError` where `start` and `end` are no span of seconds."""
+    for key in ("start", "end"):
+        value = getattr(source, key)
+        if value is not None and not is_number(value, 0, MAX_CLIP_SECONDS):
+            raise ValueError(f"{source.id}: {key}={short(value)} must be seconds from 0 to {MAX_CLIP_SECONDS:,.0f}, or None.")
+    if source.end is not None and source.start is None:
+        raise ValueError(f"{source.id}: it ends at {source.end} s, but has no start. Expected both, or a start alone.")
+    if source.end is not None and source.end <= source.start:
+        raise ValueError(f"{source.id}: it would last from {source.start} to {source.end} s, expected an end after the start.")
 
 
 @functools.lru_cache(maxsize=1)  # the sentences of a video follow each other
@@ -122,8 +159,6 @@ def _cut(clip, source):
     """The part of a clip from `start` to `end`."""
     if clip.fps is None:
         raise ValueError(f"{source.id}: cutting {source.path} by seconds needs its frame rate. Pass fps (--fps).")
-    if source.end is not None and source.end <= source.start:
-        raise ValueError(f"{source.id}: it would last from {source.start} to {source.end} s, expected an end after the start.")
     num_frames = len(clip.keypoints)
     first = round(source.start * clip.fps)
     last = num_frames if source.end is None else round(source.end * clip.fps)
@@ -136,13 +171,11 @@ def _cut(clip, source):
 
 
 def _read_skels_line(source):
-    with open(source.path, "rb") as file:
+    descriptor, _ = open_regular(source.path)
+    with os.fdopen(descriptor, "rb") as file:
         file.seek(source.offset)
-        line = file.readline()
-    values = np.array(line.split(), np.float32)
-    if len(values) == 0 or len(values) % 151:
-        raise ValueError(f"{source.id}: found {len(values)} numbers in {source.path}, expected 151 for each frame: 50 x 3 and a counter.")
-    return clip_from_array(values.reshape(-1, 151), layout="skels50", fps=source.fps, name=source.id)
+        line = file.readline(MAX_TEXT_BYTES + 1)
+    return clip_from_skels(line, source.fps, f"{source.id} in {source.path}")
 
 
 def skels_sources(path, ids):
@@ -151,11 +184,14 @@ def skels_sources(path, ids):
     Raises:
         ValueError: another number of lines than of ids.
     """
-    offsets, start = [], 0
-    with open(path, "rb") as file:
-        for line in file:
-            offsets.append(start)
+    offsets, start, within = [], 0, False
+    descriptor, _ = open_regular(path)
+    with os.fdopen(descriptor, "rb") as file:
+        while line := file.readline(MAX_TEXT_BYTES):  # a longer line comes in parts
+            if not within:
+                offsets.append(start)
             start += len(line)
+            within = not line.endswith(b"\n")
     if len(offsets) != len(ids):
         raise ValueError(f"{path}: found {len(offsets)} lines for {len(ids)} names in its .files, expected one for each.")
     return dict(zip(ids, offsets))
@@ -169,10 +205,10 @@ def read_lines(path):
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not UTF-8.
+        ValueError: not UTF-8, no regular file, or more than `MAX_TABLE_BYTES`.
     """
     try:
-        return Path(path).read_text(encoding="utf-8-sig").splitlines()
+        return file_bytes(path, MAX_TABLE_BYTES).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path}: not UTF-8: byte {error.object[error.start]:#04x} at {error.start}. Convert it, for instance by: "
@@ -192,20 +228,19 @@ def read_table(path, delimiter=None, columns=()):
         list of dict.
 
     Raises:
-        ValueError: not UTF-8, no rows, a row of another length, or a column that is missing.
+        ValueError: not UTF-8, no rows, a row of another length, a column that is missing, or more than the limits of a table.
     """
     path = Path(path)
     if path.suffix == ".parquet":
-        import pyarrow.parquet
-
-        rows = pyarrow.parquet.read_table(path).to_pylist()
+        rows = _read_parquet(path)
     elif path.suffix in (".jsonl", ".ndjson"):
-        rows = []
-        for number, line in enumerate(read_lines(path), 1):
+        rows, lines = [], read_lines(path)
+        _check_cells(sum(line.count(sign) for line in lines for sign in ",{["), path)
+        for number, line in enumerate(lines, 1):
             try:
                 row = json.loads(line) if line.strip() else None
-            except ValueError as error:
-                raise ValueError(f"{path}, line {number}: not JSON ({error}).") from error
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{path}, line {number}: not JSON ({brief(error)}).") from error
             if row is not None and not isinstance(row, dict):
                 raise ValueError(f"{path}, line {number}: found a {type(row).__name__}, expected an object.")
             rows += [row] if row is not None else []
@@ -213,20 +248,50 @@ def read_table(path, delimiter=None, columns=()):
         rows = _read_delimited(path, delimiter)
     if not rows:
         raise ValueError(f"{path}: no rows, expected one for each clip.")
+    _check_cells(len(rows) * len(rows[0]), path)
+    rows = [row if row.keys() >= rows[0].keys() else dict.fromkeys(rows[0]) | row for row in rows]  # JSON may leave out what is null
     missing = [column for column in columns if column not in rows[0]]
     if missing:
         raise ValueError(f"{path}: found the columns {sorted(rows[0])}, expected {', '.join(missing)} too.")
     return rows
 
 
+def _read_parquet(path):
+    import pyarrow
+    import pyarrow.parquet
+
+    descriptor, size = open_regular(path)
+    with os.fdopen(descriptor, "rb") as file:
+        if size > MAX_TABLE_BYTES:
+            raise ValueError(f"{path}: {size >> 20:,} MB, expected at most {MAX_TABLE_BYTES >> 20:,} MB in a table. Split it.")
+        rows, num_bytes = [], 0
+        try:
+            for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=1024):
+                num_bytes += batch.nbytes  # as unpacked: a few bytes of the file can stand for many
+                if num_bytes > MAX_TABLE_BYTES:
+                    raise ValueError(f"more than {MAX_TABLE_BYTES >> 20:,} MB when unpacked, the most that is read of a table. Split it")
+                rows += batch.to_pylist()
+                _check_cells(len(rows) * batch.num_columns, path)
+        except (pyarrow.ArrowException, ValueError, OSError) as error:
+            raise ValueError(f"{path}: not a whole Parquet file ({brief(error)}).") from error
+    return rows
+
+
+def _check_cells(count, path):
+    if count > MAX_TEXT_VALUES:
+        raise ValueError(f"{path}: {count:,} cells, expected at most {MAX_TEXT_VALUES:,} in a table. Split it.")
+
+
 def _read_delimited(path, delimiter):
     lines = read_lines(path)
+    sign = delimiter or ("\t" if path.suffix == ".tsv" else ",")
+    _check_cells(sum(line.count(sign) for line in lines) + len(lines), path)
     if delimiter is None:
-        table = csv.reader((f"{line}\n" for line in lines), delimiter="\t" if path.suffix == ".tsv" else ",")
+        table = csv.reader((f"{line}\n" for line in lines), delimiter=sign)
     else:
-        table = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+        table = csv.reader(lines, delimiter=sign, quoting=csv.QUOTE_NONE)
     header, rows = None, []
-    for cells in table:
+    for cells in _checked_cells(table, path):
         if not cells:
             continue
         if header is None:
@@ -236,6 +301,13 @@ def _read_delimited(path, delimiter):
             raise ValueError(f"{path}, line {table.line_num}: found {len(cells)} cells, expected {len(header)}: {', '.join(header)}.")
         rows.append(dict(zip(header, map(_unquote, cells) if delimiter else cells)))
     return rows
+
+
+def _checked_cells(table, path):
+    try:
+        yield from table
+    except csv.Error as error:  # a cell of more than 131,072 letters: a quote that is never closed
+        raise ValueError(f"{path}, line {table.line_num}: {error}. Is a quote not closed?") from error
 
 
 def _unquote(cell):
@@ -259,6 +331,23 @@ def first_existing(candidates, what, data_dir):
     raise FileNotFoundError(f"No {what} here. Looked for: {looked}.")
 
 
+def walk(data_dir):
+    """`os.walk` that follows links, and comes to each folder once: a loop of links multiplies nothing.
+
+    A folder that is there by a name of its own is found under that one, not under a link's.
+    """
+    seen, waiting = set(), [os.fspath(data_dir)]
+    while waiting:
+        for folder, folders, files in os.walk(waiting.pop(0)):
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in seen:
+                folders.clear()
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            yield folder, folders, files
+            waiting += [path for name in folders if os.path.islink(path := os.path.join(folder, name))]
+
+
 def find_clips(data_dir):
     """{way from `data_dir` without its suffix: path} of all clips below a folder, in alphabetical order.
 
@@ -271,7 +360,7 @@ def find_clips(data_dir):
     if not data_dir.is_dir():
         raise FileNotFoundError(f"{data_dir} is not a folder. Pass the one that holds the clips.")
     with_video = 0
-    for folder, folders, files in os.walk(data_dir, followlinks=True):
+    for folder, folders, files in walk(data_dir):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         here = Path(folder)
         if here != data_dir and any(name.endswith(OPENPOSE_SUFFIX) for name in files):
@@ -301,8 +390,11 @@ def split_of(name, where):
     """A split's name as `datasets` takes it: "dev" and "val" are "validation"."""
     name = str(name).strip()
     split = SPLITS.get(name.lower(), name)
-    if not re.fullmatch(r"\w+", split):
-        raise ValueError(f"{where}: split {name!r}, expected train, validation, test, or another name of letters, digits and _.")
+    if not re.fullmatch(r"\w+", split) or len(split.encode()) > MAX_SPLIT_BYTES:
+        raise ValueError(
+            f"{where}: split {short(name)}, expected train, validation, test, or another name of letters, digits and _, of at most "
+            f"{MAX_SPLIT_BYTES} bytes."
+        )
     return split
 
 
@@ -356,6 +448,8 @@ def list_corpus(corpus, data_dir, language=None, source_layout=None, width=None,
         raise ValueError(f"{corpus.name} knows no option {', '.join(sorted(unknown))}. Expected {', '.join(corpus.options) or 'none'}.")
     if source_layout is not None:
         get_source_layout(source_layout)
+    check_fps(fps, corpus.name)
+    check_image(corpus.name, width=width, height=height)
     listing = corpus.list_clips(data_dir, **options)
     given = dict(language=language, layout=source_layout, width=width, height=height, fps=fps)
     given = {key: value for key, value in given.items() if value is not None}
@@ -366,6 +460,7 @@ def list_corpus(corpus, data_dir, language=None, source_layout=None, width=None,
         else:
             sources[source.id] = dataclasses.replace(source, **{"language": source.language or corpus.language} | given)
     listing.sources = list(sources.values())
+    listing.labels = None if listing.labels is None else [printable(label) for label in listing.labels]
     if not listing.sources:
         reasons = "; ".join(f"{entry['id']}: {entry['reason']}" for entry in listing.left_out[:3])
         raise ValueError(f"{corpus.name}: no clip with its annotation in {data_dir}. {reasons}")
@@ -377,11 +472,20 @@ def row_of(corpus, source, layout=None):
 
     Args:
         layout: the model's layout to map it to; None keeps the source's.
+
+    Raises:
+        ValueError, OSError: the clip or its annotations cannot be used.
+        ImportError: a package that reads it is not installed.
     """
-    clip = corpus.read(source)
-    if layout is not None:
-        clip = to_layout(clip, layout, source.id)
-    return check_row(clip.row(source.id, source.language, source.text, source.gloss, source.label, source.signer))
+    try:
+        clip = corpus.read(source)
+        if layout is not None:
+            clip = to_layout(clip, layout, source.id)
+        return check_row(clip.row(source.id, source.language, source.text, source.gloss, source.label, source.signer))
+    except (ValueError, OSError, ImportError):
+        raise
+    except Exception as error:  # one clip that nobody foresaw must not end the build of all others
+        raise ValueError(f"{source.id}: cannot be read ({type(error).__name__}: {brief(error)}).") from error
 
 
 def to_layout(clip, layout, name="clip"):
@@ -440,7 +544,7 @@ def read_rows(corpus, sources, shape, layout=None):
             if found != shape:
                 raise ValueError(f"{source.id}: found layout, points and channels {found}, expected {shape} as most clips have.")
         except (ValueError, OSError) as error:
-            yield source, None, str(error)
+            yield source, None, printable(error)
         else:
             yield source, row, None
 

@@ -47,7 +47,9 @@ from modeling_unigloR.keypoints_uniglor import (
     point_index,
     source_table,
 )
+from modeling_unigloR.limits_uniglor import is_number, short
 
+from .corpus import read_lines
 from .schema import FEATURES, check_row
 
 LAYOUT = "uniglor73"
@@ -63,6 +65,7 @@ LANGUAGES = {  # sign language -> the spoken language whose letters it spells, b
 }  # fmt: skip
 SPLITS = ("train", "validation", "test")
 UNITS = ("word", "letter")
+MAX_LETTERS = 1000  # of one clip
 
 # Trimming, in shoulder lengths a second and frames at 25 fps; chosen by looking at the speed of the hand in all 600 clips.
 STILL_SPEED = 1.5  # the hand has arrived, or not yet left
@@ -90,6 +93,8 @@ _ELBOWS = {side: _POINTS[f"{side}_elbow"] for side in SIDES}
 
 def normalize_text(text, language=None):
     """Composed (NFC) and lower-case; Turkish I and İ by their own rule; a final sigma is a sigma."""
+    if not isinstance(text, str):
+        raise ValueError(f"Found a text that is a {type(text).__name__}, {short(text)}. Expected a str.")
     text = unicodedata.normalize("NFC", text)
     if language == "tsm":
         text = text.replace("I", "ı").replace("İ", "i")
@@ -125,7 +130,7 @@ def split_of_word(word):
 
     The same in every language and for every seed and number of words, so that splits stay disjoint whatever is generated.
     """
-    share = int.from_bytes(hashlib.sha256(normalize_text(word).encode()).digest()[:4], "big") / 2**32
+    share = int.from_bytes(hashlib.sha256(normalize_text(word).encode("utf-8", "surrogatepass")).digest()[:4], "big") / 2**32
     return "train" if share < 0.8 else "validation" if share < 0.9 else "test"
 
 
@@ -144,6 +149,8 @@ def generate_words(num_words, language, seed=0, min_letters=3, max_letters=8, sp
         raise ValueError(f"min_letters={min_letters} and max_letters={max_letters} must satisfy 1 <= min_letters <= max_letters.")
     if split not in (None, *SPLITS):
         raise ValueError(f"Unknown split {split!r}. Expected one of {SPLITS}, or None.")
+    if not is_number(num_words, 0, 10_000_000):
+        raise ValueError(f"Found num_words={short(num_words)}. Expected how many words to generate.")
     rng = _rng(seed, "words", language)
     alphabet_letters, deck, words, misses = list(_letter_paths(language)), [], {}, 0
     while len(words) < num_words:
@@ -462,7 +469,10 @@ def spell(text, language, augmentation=None, rng=None):
     if augmentation is not None and rng is None:
         raise ValueError("An augmentation draws from rng, found None. Expected a np.random.Generator, such as np.random.default_rng(seed).")
     paths = _letter_paths(language)
-    letters = [_read_letter(paths[letter]) for letter in split_letters(text, language)]
+    spelled = split_letters(text, language)
+    if len(spelled) > MAX_LETTERS:
+        raise ValueError(f"Found a text of {len(spelled):,} letters. Expected at most {MAX_LETTERS:,} in one clip.")
+    letters = [_read_letter(paths[letter]) for letter in spelled]
     pieces = [(letter.keypoints, letter.confidence) for letter in letters]
     pieces[-1] = tuple(np.concatenate(parts) for parts in zip(pieces[-1], (letters[-1].held_keypoints, letters[-1].held_confidence)))
     speed = 1.0
@@ -580,7 +590,7 @@ def _texts(language, split, num_words, seed, words, unit):
 
 
 def _rng(seed, *names):
-    return np.random.default_rng([seed, zlib.crc32("/".join(names).encode())])
+    return np.random.default_rng([seed, zlib.crc32("/".join(names).encode("utf-8", "surrogatepass"))])
 
 
 # --- Data set ---------------------------------------------------------------------------------------------------------------------
@@ -679,7 +689,7 @@ def main(argv=None):
     arguments = vars(parse(argv))
     folder = Path(arguments.pop("output_dir")) / "data"
     if arguments["words"] is not None:
-        arguments["words"] = Path(arguments["words"]).read_text(encoding="utf-8").split()
+        arguments["words"] = "\n".join(read_lines(arguments["words"])).split()
     corpus = build(**arguments)
     paths = {folder / f"{split}-00000-of-00001.parquet": split_rows for split, split_rows in corpus.items()}
     stale = set(folder.glob("*.parquet")) - set(paths)

@@ -13,6 +13,8 @@ import math
 import os
 from pathlib import Path
 
+from modeling_unigloR.limits_uniglor import MAX_LABELS, short
+
 from .corpus import CLIP_SUFFIXES, SPLITS, ClipSource, Corpus, CorpusBuilder, Listing, find_clips, read_table, split_of
 
 COLUMNS = {  # option -> the column that is taken where it is not given; all but id may be absent then
@@ -90,14 +92,24 @@ def _add(listing, row, split, clips, by_name, used, path):
     if name is None and len(by_name.get(named, ())) == 1:
         name = by_name[named][0]
     clip_id = str(row["id"]) if row.get("id") else named
-    split = split_of(row["split"], path) if row.get("split") else split or _split_by_folder(name or "")
+    default = split or _split_by_folder(name or "")
+    try:
+        split = split_of(row["split"], path) if row.get("split") else default
+    except ValueError as error:
+        used.update([name] if name else [])
+        listing.leave_out(default, clip_id, str(error))
+        return
     if name is None:
         several = len(by_name.get(named, ()))
         reason = f"{several} clips have this name: give the way to one" if several else f"in {path.name}, but there is no clip of it"
         listing.leave_out(split, clip_id, reason)
         return
     used.add(name)
-    times = {key: _number(row.get(key), key, clip_id, path) for key in ("fps", "start", "end")}
+    try:
+        times = {key: _number(row.get(key), key, clip_id, path) for key in ("fps", "start", "end")}
+    except ValueError as error:
+        listing.leave_out(split, clip_id, str(error))
+        return
     if row.get("text") is None and "text" in row:
         listing.doubt(split, clip_id, f"its text is empty in {path.name}")
     strings = {key: str(row[key]).strip() for key in ("text", "gloss", "signer", "language") if row.get(key) is not None}
@@ -116,15 +128,25 @@ def _name(value):
 
 def _number(value, key, clip_id, path):
     try:
+        if isinstance(value, bool):
+            raise TypeError("a bool")
         return None if value is None else float(value)
-    except ValueError as error:
-        raise ValueError(f"{path}: {clip_id} has {key} {value!r}, expected a number.") from error
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"{path}: {clip_id} has {key} {short(value)}, expected a number.") from error
 
 
 def _number_labels(listing):
     """Labels that are whole numbers stay; words become their place in the alphabet, and the gloss where there is none."""
+    kept, numbered = [], all(str(source.label).isdecimal() for source in listing.sources if source.label is not None)
+    for source in listing.sources:
+        if numbered and source.label is not None and (len(str(source.label)) > 1000 or int(source.label) >= MAX_LABELS):
+            reason = f"its label is {short(str(source.label))}, expected a number below {MAX_LABELS:,}, or a word"
+            listing.leave_out(source.split, source.id, reason)
+        else:
+            kept.append(source)
+    listing.sources = kept
     values = {str(source.label) for source in listing.sources if source.label is not None}
-    if all(value.isdecimal() for value in values):
+    if numbered:
         labels = {value: int(value) for value in values}
     else:
         listing.labels = sorted(values)

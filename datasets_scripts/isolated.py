@@ -18,6 +18,9 @@ import json
 import re
 from pathlib import Path
 
+from modeling_unigloR.keypoint_readers_uniglor import file_bytes
+from modeling_unigloR.limits_uniglor import MAX_TEXT_BYTES, brief
+
 from .corpus import SPLITS, ClipSource, Corpus, CorpusBuilder, Listing, find_clips, split_of
 
 WLASL_JSON = "WLASL_v0.3.json"
@@ -51,10 +54,10 @@ def list_wlasl(data_dir):
     if not path.exists():
         return list_clips(data_dir)
     try:
-        words = [(entry["gloss"], entry["instances"]) for entry in json.loads(path.read_bytes())]
-        instances = {str(item["video_id"]): (number, item) for number, (_, items) in enumerate(words) for item in items}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: {type(error).__name__}: {error}. Expected a list of words with gloss and instances.") from error
+        words = [(entry["gloss"], entry["instances"]) for entry in json.loads(file_bytes(path, MAX_TEXT_BYTES))]
+        instances = {str(item["video_id"]): (number, dict(item)) for number, (_, items) in enumerate(words) for item in items}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path}: {type(error).__name__}: {brief(error)}. Expected a list of words with gloss and instances.") from error
     clips, shadowed = find_clips(data_dir)
     listing = Listing(labels=[word for word, _ in words])
     for name, reason in shadowed:
@@ -66,12 +69,24 @@ def list_wlasl(data_dir):
                 listing.leave_out("train", name, f"a clip, but not in {WLASL_JSON}")
             continue
         number, item = instances.pop(video)
-        split, signer = split_of(item.get("split", "train"), path), item.get("signer_id")
+        split, problem = _split_in(item, path)
+        if problem:
+            listing.leave_out(split, video, problem)
+            continue
+        signer = item.get("signer_id")
         signer = None if signer is None else str(signer)
         listing.sources.append(ClipSource(video, split, str(clip), gloss=words[number][0], label=number, signer=signer))
     for video, (_, item) in instances.items():
-        listing.leave_out(split_of(item.get("split", "train"), path), video, f"in {WLASL_JSON}, but there is no clip of it")
+        listing.leave_out(_split_in(item, path)[0], video, f"in {WLASL_JSON}, but there is no clip of it")
     return listing
+
+
+def _split_in(item, path):
+    """The split that an entry names and None, or "train" and what is wrong with the name."""
+    try:
+        return split_of(item.get("split", "train"), path), None
+    except ValueError as error:
+        return "train", str(error)
 
 
 ISOLATED = Corpus(

@@ -23,13 +23,15 @@ Training, Validation or Test, numbered or not, is the split; --validation_signer
 """
 
 import json
-import os
 import re
 from pathlib import Path
 
 import numpy as np
 
-from .corpus import OPENPOSE_SUFFIX, SPLITS, ClipSource, Corpus, CorpusBuilder, Listing, read_table
+from modeling_unigloR.keypoint_readers_uniglor import check_numbers, file_bytes
+from modeling_unigloR.limits_uniglor import MAX_TABLE_BYTES, MAX_TEXT_BYTES, brief
+
+from .corpus import OPENPOSE_SUFFIX, SPLITS, ClipSource, Corpus, CorpusBuilder, Listing, read_table, walk
 from .readers import clip_from_array
 
 FPS, WIDTH, HEIGHT = 30.0, 1920, 1080
@@ -78,7 +80,7 @@ def find_files(data_dir):
     if not Path(data_dir).is_dir():
         raise FileNotFoundError(f"{data_dir} is not a folder. Pass the corpus' own with data_dir (--data_dir).")
     clips, morphemes = [], []
-    for folder, folders, files in os.walk(data_dir, followlinks=True):
+    for folder, folders, files in walk(data_dir):
         named = [name for name in folders if NAME.fullmatch(name)]
         folders[:] = sorted(set(folders) - set(named))  # what is in them is read with the clip
         clips += [Path(folder) / name for name in named]
@@ -96,11 +98,11 @@ def morpheme_words(paths):
         if match is None or match.group(1) in words:
             continue
         try:
-            content = json.loads(path.read_bytes())
+            content = json.loads(file_bytes(path, MAX_TABLE_BYTES))
             words[match.group(1)] = content["data"][0]["attributes"][0]["name"].strip()
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
-                f"{path}: not a morpheme file ({type(error).__name__}: {error}). Expected data[0].attributes[0].name to be the word."
+                f"{path}: not a morpheme file ({type(error).__name__}: {brief(error)}). Expected data[0].attributes[0].name to be the word."
             ) from error
     return words
 
@@ -130,6 +132,7 @@ def read_clip(source):
     first, last = min(numbers), max(numbers)
     if last - first > 20 * len(numbers):
         raise ValueError(f"{source.path}: {len(numbers)} files are numbered {first} to {last}. Are they frames of one clip?")
+    check_numbers(sorted(numbers), source.path, f"from {first} to {last}")
     frames = np.full((last - first + 1, 137, 3), np.nan, np.float32)
     for number, path in numbers.items():
         frames[number - first] = _frame(path)
@@ -141,13 +144,13 @@ def read_clip(source):
 
 def _frame(path):
     try:
-        person = json.loads(path.read_bytes())["people"]
+        person = json.loads(file_bytes(path, MAX_TEXT_BYTES))["people"]
         if isinstance(person, list):
             person = person[0] if person else {part: [0.0] * size for part, size in PARTS.items()}
         parts = [np.array(person[part], np.float32).reshape(size // 3, 3) for part, size in PARTS.items()]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
         sizes = ", ".join(f"{part} ({size})" for part, size in PARTS.items())
-        raise ValueError(f"{path}: {type(error).__name__}: {error}. Expected an object with people: {sizes}.") from error
+        raise ValueError(f"{path}: {type(error).__name__}: {brief(error)}. Expected an object with people: {sizes}.") from error
     return np.concatenate(parts)
 
 

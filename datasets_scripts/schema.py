@@ -8,7 +8,6 @@ confidence is above 0.
 Shapes: T frames of a clip, K keypoints of its layout, C channels (x, y or x, y, z).
 """
 
-import math
 import numbers
 import re
 
@@ -16,6 +15,16 @@ import datasets
 import numpy as np
 
 from modeling_unigloR.keypoints_uniglor import get_source_layout
+from modeling_unigloR.limits_uniglor import (
+    MAX_CLIP_COORDINATES,
+    MAX_CLIP_FRAMES,
+    MAX_FPS,
+    MAX_IMAGE_SIDE,
+    MAX_LABELS,
+    MIN_FPS,
+    is_number,
+    short,
+)
 
 STRINGS = ("text", "gloss", "signer")  # or None
 COUNTS = ("width", "height")  # ints above 0, or None
@@ -51,29 +60,57 @@ def check_row(row):
         if not truth:
             raise ValueError(f"Row {row.get('id')!r}: found {found}, expected {expected}.")
 
-    expect(set(row) == set(FEATURES), f"columns {sorted(row)}", f"{sorted(FEATURES)}")
+    if not isinstance(row, dict):
+        raise ValueError(f"Found {short(row)}, expected a row: a dict with the columns {sorted(FEATURES)}.")
+    expect(set(row) == set(FEATURES), f"columns {sorted(map(str, row))}", f"{sorted(FEATURES)}")
     for key in ("id", "layout", "language"):
-        expect(isinstance(row[key], str) and row[key], f"{key}={row[key]!r}", "a string that is not empty")
+        expect(isinstance(row[key], str) and row[key], f"{key}={short(row[key])}", "a string that is not empty")
+    for key in ("id", *STRINGS):
+        expect(row[key] is None or isinstance(row[key], str), f"{key}={short(row[key])}", "a string, or None")
+        expect(
+            row[key] is None or _is_text(row[key]), f"{key}={short(row[key])}", "letters that UTF-8 can hold: no half of a surrogate pair"
+        )
     expect(re.fullmatch("[a-z]{3}", row["language"]), f"language={row['language']!r}", "an ISO 639-3 code: three letters, lower-case")
     sizes = sorted(get_source_layout(row["layout"]).blocks)
 
-    keypoints, confidence = np.asarray(row["keypoints"]), np.asarray(row["confidence"])
+    try:
+        keypoints, confidence = np.asarray(row["keypoints"]), np.asarray(row["confidence"])
+    except Exception as error:  # ragged lists, and whatever a stranger's object raises
+        raise ValueError(f"Row {row['id']!r}: keypoints and confidence must be arrays ({error}).") from error
     shape = keypoints.shape
     expect(
         len(shape) == 3 and shape[0] > 0 and shape[1] in sizes and shape[2] in (2, 3),
         f"keypoints of shape {shape}",
         f"(T, K, C) with T > 0, K of {' or '.join(map(str, sizes))} ({row['layout']}) and C of 2 or 3",
     )
+    kinds = keypoints.dtype.kind + confidence.dtype.kind
+    expect(set(kinds) <= set("fiub"), f"arrays of {keypoints.dtype} and {confidence.dtype}", "numbers")
+    expect(
+        shape[0] <= MAX_CLIP_FRAMES and keypoints.size <= MAX_CLIP_COORDINATES,
+        f"{shape[0]:,} frames with {keypoints.size:,} coordinates",
+        f"at most {MAX_CLIP_FRAMES:,} and {MAX_CLIP_COORDINATES:,}",
+    )
     expect(confidence.shape == shape[:2], f"confidence of shape {confidence.shape}", f"{shape[:2]}, as the keypoints have")
     expect((confidence >= 0).all() and np.isfinite(confidence).all(), "a confidence that is negative or not finite", "0 or above")
-    expect(np.isfinite(keypoints[confidence > 0]).all(), "a present keypoint that is not finite", "numbers where confidence is above 0")
+    with np.errstate(over="ignore"):  # rows are float32
+        finite = np.isfinite(keypoints[confidence > 0].astype(np.float32, copy=False)).all()
+    expect(finite, "a present keypoint that is not finite", "numbers where confidence is above 0")
 
     fps = row["fps"]
-    expect(fps is None or (isinstance(fps, numbers.Real) and math.isfinite(fps) and fps > 0), f"fps={fps!r}", "a number above 0, or None")
+    expected = f"a number above 0, from {MIN_FPS:g} to {MAX_FPS:g} frames a second, or None"
+    expect(fps is None or is_number(fps, MIN_FPS, MAX_FPS), f"fps={short(fps)}", expected)
     for key in COUNTS:
-        positive = isinstance(row[key], numbers.Integral) and row[key] > 0
-        expect(positive or row[key] is None, f"{key}={row[key]!r}", "an int above 0, or None")
-    for key in STRINGS:
-        expect(row[key] is None or isinstance(row[key], str), f"{key}={row[key]!r}", "a string, or None")
-    expect(row["label"] is None or isinstance(row["label"], numbers.Integral), f"label={row['label']!r}", "an int, or None")
+        positive = isinstance(row[key], numbers.Integral) and is_number(row[key], 1, MAX_IMAGE_SIDE)
+        expect(positive or row[key] is None, f"{key}={short(row[key])}", f"an int above 0, at most {MAX_IMAGE_SIDE:,}, or None")
+    label = row["label"]
+    numbered = isinstance(label, numbers.Integral) and is_number(label, 0, MAX_LABELS - 1)
+    expect(numbered or label is None, f"label={short(label)}", f"an int, from 0 to {MAX_LABELS - 1:,}, or None")
     return row
+
+
+def _is_text(value):
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -7,6 +7,9 @@ Everything is vectorised over frames and points; the loop over frames that judge
 Shapes: B clips, T frames of a clip, P points of a source layout, K keypoints of the model's layout, C channels (x, y or x, y, z).
 """
 
+import functools
+import json
+import numbers
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +25,17 @@ from .keypoints_uniglor import (
     source_table,
 )
 from .keypoints_uniglor import layout_hash as hash_of_layout
+from .limits_uniglor import (
+    MAX_BATCH_COORDINATES,
+    MAX_CLIP_FRAMES,
+    MAX_COORDINATE,
+    brief,
+    check_fps,
+    check_image,
+    check_length,
+    is_number,
+    short,
+)
 
 logger = logging.get_logger(__name__)
 
@@ -72,11 +86,18 @@ def map_layout(keypoints, confidence=None, layout="uniglor73", target="uniglor73
 
     Returns:
         keypoints (T, K, C) float32, 0 where not seen; present (T, K) bool.
+
+    Raises:
+        ValueError: no clip of that layout, or a present point that is not finite.
     """
-    mapped, present = _gather_points(keypoints, confidence, layout, target, missing, min_confidence, name)
-    scale = _median_scale(mapped, present, target)
-    mapped, present = _settle_hands(mapped, present, target, _hands_swapped(mapped, present, target, scale), scale)
-    return mapped.astype(np.float32), present
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite in the end is refused in words
+        mapped, present = _gather_points(keypoints, confidence, layout, target, missing, min_confidence, name)
+        scale = _median_scale(mapped, present, target)
+        mapped, present = _settle_hands(mapped, present, target, _hands_swapped(mapped, present, target, scale), scale)
+        mapped = mapped.astype(np.float32)
+    if not np.isfinite(mapped).all():
+        raise ValueError(f"{name}: found coordinates beyond {np.finfo(np.float32).max:.3g}, expected some in pixels or shoulder lengths.")
+    return mapped, present
 
 
 class KeypointProcessor(FeatureExtractionMixin):
@@ -115,12 +136,23 @@ class KeypointProcessor(FeatureExtractionMixin):
         layout_hash=None,
         **kwargs,
     ):
+        if methods := [key for key in kwargs if callable(getattr(type(self), key, None))]:
+            raise ValueError(f"Found the settings {', '.join(methods)}, which are methods of KeypointProcessor. Expected its arguments.")
         super().__init__(**kwargs)
         _check_choice("noisy_frame_unit", noisy_frame_unit, ("shoulder", "pixels"))
         _check_choice("normalize", normalize, ("clip", "frame"))
-        _check_choice("num_channels", num_channels, (2, 3))
-        if fps is not None and not fps > 0:
-            raise ValueError(f"fps={fps} must be above 0, or None to leave every clip at its own rate.")
+        _check_choice("num_channels", num_channels if isinstance(num_channels, numbers.Integral) else None, (2, 3))
+        check_fps(fps, "KeypointProcessor")
+        for setting, value, most in (
+            ("noisy_frame_threshold", noisy_frame_threshold, 1e9), ("max_dropped_frames", max_dropped_frames, MAX_CLIP_FRAMES),
+            ("max_gap", max_gap, MAX_CLIP_FRAMES), ("calibration_frames", calibration_frames, MAX_CLIP_FRAMES),
+            ("min_confidence", min_confidence, 1e6), ("padding_value", padding_value, 1e6),
+        ):  # fmt: skip
+            whole = setting == "calibration_frames"
+            least = -most if setting in ("min_confidence", "padding_value") else int(whole)
+            optional = value is None and setting in ("noisy_frame_threshold", "max_gap")
+            if not (optional or (is_number(value, least, most) and (not whole or isinstance(value, numbers.Integral)))):
+                raise ValueError(f"{setting}={short(value)} must be {'an int' if whole else 'a number'} from {least:,} to {most:,.0f}.")
         expected_hash = hash_of_layout(layout)
         if layout_hash not in (None, expected_hash):
             raise ValueError(
@@ -140,6 +172,29 @@ class KeypointProcessor(FeatureExtractionMixin):
         self.calibration_frames = calibration_frames
         self.padding_value = padding_value
         self.padding_side = "right"
+
+    @classmethod
+    def get_feature_extractor_dict(cls, pretrained_model_name_or_path, **kwargs):
+        """The settings in a checkpoint's `preprocessor_config.json`. Raises `ValueError` where it holds something else."""
+        try:
+            settings, kwargs = super().get_feature_extractor_dict(pretrained_model_name_or_path, **kwargs)
+        except (UnicodeDecodeError, TypeError, RecursionError, OSError) as error:
+            if isinstance(error, OSError) and not isinstance(error.__context__, json.JSONDecodeError):
+                raise  # not there, or not readable
+            raise ValueError(f"{pretrained_model_name_or_path}: preprocessor_config.json is not whole JSON ({error}).") from error
+        if not isinstance(settings, dict):
+            raise ValueError(
+                f"{pretrained_model_name_or_path}: preprocessor_config.json holds a {type(settings).__name__}, expected an object with the "
+                "settings of a KeypointProcessor."
+            )
+        return settings, kwargs
+
+    @classmethod
+    def from_dict(cls, feature_extractor_dict, **kwargs):
+        try:
+            return super().from_dict(feature_extractor_dict, **kwargs)
+        except (TypeError, AttributeError) as error:  # keys that are no names of settings
+            raise ValueError(f"preprocessor_config.json: {error}. Expected the settings of a KeypointProcessor.") from error
 
     # --- Batches ------------------------------------------------------------------------------------------------------------------
 
@@ -197,8 +252,18 @@ class KeypointProcessor(FeatureExtractionMixin):
 
     def pad(self, clips, return_tensors=None):
         """Pads a list of `ProcessedClip` into the batch that `__call__` returns."""
+        if not (isinstance(clips, (list, tuple)) and clips and all(isinstance(clip, ProcessedClip) for clip in clips)):
+            raise ValueError(f"Found {short(clips)}, expected a list of at least one ProcessedClip, as `process` gives it.")
         longest = max(len(clip.keypoints) for clip in clips)
         num_points = clips[0].keypoints.shape[1]
+        if len({clip.keypoints.shape[1:] for clip in clips} | {(num_points, self.num_channels)}) > 1:
+            shapes = sorted({clip.keypoints.shape[1:] for clip in clips})
+            raise ValueError(f"Found clips of (points, channels) {shapes}, expected the same of all, with {self.num_channels} channels.")
+        if len(clips) * longest * num_points * self.num_channels > MAX_BATCH_COORDINATES:
+            raise ValueError(
+                f"{len(clips)} clips, the longest of {longest:,} frames, are padded to more than {MAX_BATCH_COORDINATES:,} coordinates. "
+                "Give fewer or shorter clips at once."
+            )
         keypoints = np.full((len(clips), longest, num_points, self.num_channels), self.padding_value, np.float32)
         attention_mask = np.zeros((len(clips), longest), np.int64)
         keypoint_mask = np.zeros((len(clips), longest, num_points), np.int64)
@@ -252,14 +317,20 @@ class KeypointProcessor(FeatureExtractionMixin):
 
         Raises:
             ValueError: wrong rank, points, channels or layout; no frames; nothing seen; shoulders never seen or of length 0;
-                a present point that is not finite; relative coordinates without the image's aspect.
+                a present point that is not finite, or is more than `MAX_COORDINATE` shoulder lengths from the neck; relative
+                coordinates without the image's aspect; more than the limits of `limits_uniglor`. What is returned is finite.
         """
-        if fps is not None and not (np.isfinite(fps) and fps > 0):
-            raise ValueError(f"{name}: fps={fps} must be above 0, or None where the rate is unknown.")
+        check_fps(fps, name)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what is not finite in the end is refused in words
+            return self._process(keypoints, confidence, layout, fps, width, height, aspect, missing, relative, causal, calibration, name)
+
+    def _process(self, keypoints, confidence, layout, fps, width, height, aspect, missing, relative, causal, calibration, name):
         points, present = self._read(keypoints, confidence, layout, width, height, aspect, missing, relative, name)
         if calibration is None:
             known = slice(self.calibration_frames) if causal else slice(None)
             calibration = self._calibrate(points[known], present[known], name)
+        else:
+            _check_calibration(calibration, self.num_channels, name)
         points, present = _settle_hands(points, present, self.layout, calibration.hands_swapped, calibration.scale)
         kept = np.arange(len(points))
         if self.noisy_frame_threshold is not None and not causal:
@@ -270,30 +341,49 @@ class KeypointProcessor(FeatureExtractionMixin):
         points = _fill(points, present, kept, None if causal else self.max_gap, self.layout, calibration.center)
         center, scale = self._center_and_scale(points, calibration)
         points = (points - center[..., None, :]) / scale[..., None, None]
-        points, present, times, center, scale = self._resample(points, present, kept, fps, causal, center, scale)
+        self._check_range(points, scale, kept, name)
+        points, present, times, center, scale = self._resample(points, present, kept, fps, causal, center, scale, name)
         return ProcessedClip(points.astype(np.float32, copy=False), present, kept, times, center, scale, calibration.hands_swapped)
 
     def process_row(self, row, **kwargs):
         """`process` for a row of the canonical schema (id, keypoints, confidence, layout, fps, width, height)."""
+        if not hasattr(row, "get"):
+            raise ValueError(f"Found {short(row)}, expected a row: a dict with keypoints (T, P, C) and layout.")
         fields = {key: row.get(key) for key in ("confidence", "layout", "fps", "width", "height")}
         for key in ("fps", "width", "height"):  # a null that came through numpy is a NaN
-            fields[key] = None if fields[key] is None or np.isnan(fields[key]) else float(fields[key])
-        return self.process(row["keypoints"], name=str(row.get("id")), **fields, **kwargs)
+            if isinstance(fields[key], numbers.Real):
+                fields[key] = None if fields[key] != fields[key] else float(fields[key])
+        return self.process(row.get("keypoints"), name=str(row.get("id")), **fields, **kwargs)
 
     def calibrate(
         self, keypoints, confidence=None, layout=None, width=None, height=None, aspect=None, missing=None, relative=None, name="clip"
     ):
         """`Calibration` of these frames (T, P, C), for a stream that goes on with them (`process(..., causal=True)`)."""
-        return self._calibrate(*self._read(keypoints, confidence, layout, width, height, aspect, missing, relative, name), name)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._calibrate(*self._read(keypoints, confidence, layout, width, height, aspect, missing, relative, name), name)
 
     def denormalize(self, keypoints, center, scale):
         """Undoes centring and scaling: (..., T, K, C) in shoulder lengths -> source units.
 
         Args:
             center: (C,) or (T, C), and scale: () or (T,), as `process` returned them.
+
+        Raises:
+            ValueError: arrays that do not fit each other, or of which something is not finite.
         """
-        center, scale = np.asarray(center), np.asarray(scale)
-        return (np.asarray(keypoints) * scale[..., None, None] + center[..., None, :]).astype(np.float32)
+        try:
+            keypoints, center, scale = np.asarray(keypoints), np.asarray(center), np.asarray(scale)
+            with np.errstate(over="ignore", invalid="ignore"):
+                pixels = (keypoints * scale[..., None, None] + center[..., None, :]).astype(np.float32)
+        except (TypeError, ValueError, IndexError, RuntimeError) as error:
+            raise ValueError(f"{error}. Expected keypoints (..., T, K, C), center (C,) or (T, C), and scale () or (T,).") from error
+        if pixels.shape != keypoints.shape or not np.isfinite(pixels).all():
+            raise ValueError(
+                f"Found keypoints of shape {keypoints.shape}, center of {center.shape} and scale of {scale.shape}, of which the result has "
+                f"shape {pixels.shape} and {int((~np.isfinite(pixels)).sum())} numbers that are not finite. Expected finite keypoints "
+                "(..., T, K, C), with center and scale as `process` returned them."
+            )
+        return pixels
 
     def mirror(self, keypoints, keypoint_mask=None):
         """The same signing by the other hand, for left-handed signers: x changes its sign, left and right points change places.
@@ -306,6 +396,11 @@ class KeypointProcessor(FeatureExtractionMixin):
             keypoints, or (keypoints, keypoint_mask) where a mask is given.
         """
         permutation = mirror_permutation(self.layout)
+        sizes = [(len(permutation), num_channels) for num_channels in (2, 3)]
+        if not (hasattr(keypoints, "shape") and tuple(keypoints.shape[-2:]) in sizes):
+            raise ValueError(f"Found {_what(keypoints)}, expected an array (..., {len(permutation)}, 2 or 3) of layout {self.layout!r}.")
+        if keypoint_mask is not None and not (hasattr(keypoint_mask, "shape") and keypoint_mask.shape == keypoints.shape[:-1]):
+            raise ValueError(f"Found a keypoint_mask of {_what(keypoint_mask)}, expected {tuple(keypoints.shape[:-1])} like the keypoints.")
         flip = np.array([-1.0] + [1.0] * (keypoints.shape[-1] - 1), np.float32)
         flip = flip if isinstance(keypoints, np.ndarray) else keypoints.new_tensor(flip)
         mirrored = keypoints[..., permutation, :] * flip
@@ -316,6 +411,7 @@ class KeypointProcessor(FeatureExtractionMixin):
     def _read(self, keypoints, confidence, layout, width, height, aspect, missing, relative, name):
         """-> points (T, K, C) float64 in one unit for x and y, present (T, K); hands still in their slots."""
         layout = layout or self.layout
+        check_image(name, width=width, height=height, aspect=aspect)
         points, present = _gather_points(keypoints, confidence, layout, self.layout, missing, self.min_confidence, name)
         if points.shape[-1] < self.num_channels:
             raise ValueError(f"{name}: found {points.shape[-1]} channels, expected {self.num_channels} (num_channels of this processor).")
@@ -333,7 +429,7 @@ class KeypointProcessor(FeatureExtractionMixin):
         return bool(get_source_layout(layout or self.layout).image and len(body) > 0 and np.median(np.abs(body)) <= RELATIVE_LIMIT)
 
     def _calibrate(self, points, present, name):
-        layout, index = get_layout(self.layout), point_index(self.layout)
+        layout, index = get_layout(self.layout), _point_index(self.layout)
         shoulders = [index[point] for point in layout.scale]
         both = present[:, shoulders].all(1)
         if not both.any():
@@ -342,10 +438,11 @@ class KeypointProcessor(FeatureExtractionMixin):
                 f"({int(present.any(1).sum())} of {len(points)} frames show anything). Clips without shoulders cannot be normalised."
             )
         scale = _median_scale(points, present, self.layout)
-        if not scale > 0:
+        if not 0 < scale < np.inf:
+            where = "lie on one place in every frame" if scale == 0 else f"are {scale} apart"
             raise ValueError(
-                f"{name}: {layout.scale[0]} and {layout.scale[1]} lie on one place in every frame, expected a length above 0 "
-                "to scale by: are the coordinates right?"
+                f"{name}: {layout.scale[0]} and {layout.scale[1]} {where}, expected a finite length above 0 to scale by: are the "
+                "coordinates right?"
             )
         center_seen = present[:, index[layout.center]]
         center = points[center_seen, index[layout.center]] if center_seen.any() else points[both][:, shoulders].mean(1)
@@ -354,18 +451,29 @@ class KeypointProcessor(FeatureExtractionMixin):
     def _center_and_scale(self, points, calibration):
         if self.normalize == "clip":
             return np.asarray(calibration.center), np.asarray(calibration.scale)
-        layout, index = get_layout(self.layout), point_index(self.layout)
+        layout, index = get_layout(self.layout), _point_index(self.layout)
         a, b = (index[point] for point in layout.scale)
         lengths = np.linalg.norm(points[:, a] - points[:, b], axis=-1)
         return points[:, index[layout.center]], np.maximum(lengths, 0.1 * calibration.scale)  # a turned body has no width
 
-    def _resample(self, points, present, kept, fps, causal, center, scale):
+    def _check_range(self, points, scale, kept, name):
+        if points.max() <= MAX_COORDINATE and points.min() >= -MAX_COORDINATE and np.isfinite(scale).all():  # False for NaN too
+            return
+        far = np.nan_to_num(np.abs(points).max(-1), nan=np.inf, posinf=np.inf)
+        frame, point = np.unravel_index(far.argmax(), far.shape)
+        raise ValueError(
+            f"{name}: {get_layout(self.layout).names[point]} in frame {kept[frame]} is {far[frame, point]:.3g} shoulder lengths from the "
+            f"neck, where shoulders are {np.max(scale):.3g} apart. Expected at most {MAX_COORDINATE:,.0f}: are the coordinates right?"
+        )
+
+    def _resample(self, points, present, kept, fps, causal, center, scale, name):
         if fps is None:
             return points, present, kept.astype(float), center, scale
         times = kept / fps
         if self.fps is None or abs(fps - self.fps) < 1e-3 * self.fps:
             return points, present, times, center, scale
         num_frames = int(np.floor((times[-1] - times[0]) * self.fps + 1e-6)) + 1
+        check_length(num_frames, num_frames * points[0].size, f"{name}, at {self.fps:g} instead of {fps:g} frames a second")
         new_times = times[0] + np.arange(num_frames) / self.fps
         after = (
             np.searchsorted(times, new_times + 1e-9, side="right").clip(1, max(len(times) - 1, 1))
@@ -397,7 +505,7 @@ KeypointProcessor.register_for_auto_class("AutoFeatureExtractor")
 
 def _gather_points(keypoints, confidence, layout, target, missing, min_confidence, name):
     """Checks one clip at the door and takes the target's points from it, in the source's hand slots."""
-    keypoints = np.asarray(keypoints)
+    keypoints = _array(keypoints, "keypoints", name)
     source = get_source_layout(layout)
     if keypoints.ndim != 3 or keypoints.shape[-1] not in (2, 3):
         raise ValueError(f"{name}: found keypoints of shape {keypoints.shape}, expected (frames, keypoints, 2 or 3).")
@@ -408,21 +516,17 @@ def _gather_points(keypoints, confidence, layout, target, missing, min_confidenc
         raise ValueError(f"{name}: found {num_points} keypoints, but layout {layout!r} has {' or '.join(map(str, source.blocks))}.")
     if keypoints.dtype.kind not in "fiu":
         raise ValueError(f"{name}: found keypoints of type {keypoints.dtype}, expected numbers.")
+    check_length(num_frames, keypoints.size, name)
     missing = missing or source.missing
     _check_choice("missing", missing, ("nan", "zero", "confidence"))
-    table = source_table(layout, num_points, target)
-    # One gather takes every source point that is wanted; most of ours are one of them, a few are a mean.
-    first = np.array([indices[0] if indices else 0 for indices in table])
-    exists = np.array([bool(indices) for indices in table])
+    confidence = None if confidence is None else _checked_confidence(confidence, keypoints, name)
+    first, several, exists = _gather_table(layout, num_points, target)
     points = keypoints[:, first].astype(np.float64)
-    present = _present(
-        points, None if confidence is None else _checked_confidence(confidence, keypoints, name)[:, first], missing, min_confidence
-    )
-    for index, indices in enumerate(table):
-        if len(indices) > 1:
-            several = keypoints[:, indices].astype(np.float64)
-            seen = _present(several, None if confidence is None else np.asarray(confidence)[:, indices], missing, min_confidence)
-            points[:, index], present[:, index] = several.mean(1), seen.all(1)
+    present = _present(points, None if confidence is None else confidence[:, first], missing, min_confidence)
+    for index, indices in several:
+        of_them = keypoints[:, indices].astype(np.float64)
+        seen = _present(of_them, None if confidence is None else confidence[:, indices], missing, min_confidence)
+        points[:, index], present[:, index] = of_them.mean(1), seen.all(1)
     present &= exists
     if not present.any():
         raise ValueError(
@@ -439,8 +543,37 @@ def _gather_points(keypoints, confidence, layout, target, missing, min_confidenc
     return points, present
 
 
+@functools.cache
+def _gather_table(layout, num_points, target):
+    """How one gather takes every source point that is wanted: most of ours are one of them, a few are a mean.
+
+    Returns:
+        (K,) indices of the source; [(our index, indices of the source)] of the means; (K,) bool, whether the source has the point.
+    """
+    table = source_table(layout, num_points, target)
+    first = np.array([indices[0] if indices else 0 for indices in table])
+    several = [(index, indices) for index, indices in enumerate(table) if len(indices) > 1]
+    return first, several, np.array([bool(indices) for indices in table])
+
+
+_point_index = functools.cache(point_index)  # not to be written to
+
+
+def _array(values, what, name):
+    try:
+        return np.asarray(values)
+    except Exception as error:  # ragged lists, and whatever a stranger's object raises
+        raise ValueError(f"{name}: found {what} that are not one array: {short(values)} ({brief(error)}).") from error
+
+
+def _what(values):
+    return f"shape {tuple(values.shape)}" if hasattr(values, "shape") else short(values)
+
+
 def _checked_confidence(confidence, keypoints, name):
-    confidence = np.asarray(confidence)
+    confidence = _array(confidence, "confidence", name)
+    if confidence.dtype.kind not in "fiub":
+        raise ValueError(f"{name}: found confidence of type {confidence.dtype}, expected numbers.")
     if confidence.shape != keypoints.shape[:2]:
         raise ValueError(f"{name}: found confidence of shape {confidence.shape}, expected {keypoints.shape[:2]} like the keypoints.")
     return confidence
@@ -472,7 +605,7 @@ def _relative_to_pixels(width, height, aspect, num_channels, noisy_frame_unit, n
 
 def _hand_indices(layout_name):
     """[(21 points, root, wrist) for left and right]: a hand is what hangs on a wrist."""
-    layout, index = get_layout(layout_name), point_index(layout_name)
+    layout, index = get_layout(layout_name), _point_index(layout_name)
     hands = []
     for part in ("left_hand", "right_hand"):
         names = [name for name in layout.names[layout.parts[part]] if name not in layout.copies]
@@ -482,7 +615,7 @@ def _hand_indices(layout_name):
 
 def _median_scale(points, present, layout_name):
     """Median distance of the layout's two scale points, over the frames that show both apart; 0 where none does."""
-    a, b = (point_index(layout_name)[name] for name in get_layout(layout_name).scale)
+    a, b = (_point_index(layout_name)[name] for name in get_layout(layout_name).scale)
     both = present[:, a] & present[:, b]
     lengths = np.linalg.norm(points[both, a] - points[both, b], axis=-1)
     return np.median(lengths[lengths > 0]) if (lengths > 0).any() else np.float64(0)
@@ -561,8 +694,8 @@ def _kept_frames(points, present, threshold, max_dropped):
         while frame < num_frames and dropped < max_dropped and displacement(last, frame) > threshold:
             kept[frame] = False
             frame, dropped = frame + 1, dropped + 1
-        later = jumps[jumps > frame]
-        frame = later[0] if len(later) else num_frames
+        later = np.searchsorted(jumps, frame, side="right")
+        frame = jumps[later] if later < len(jumps) else num_frames
     return np.flatnonzero(kept)
 
 
@@ -608,7 +741,7 @@ def _fill(points, present, times, max_gap, layout_name, center):
 
 def _place_on_anchors(points, unplaced, layout_name, center):
     """In place: what is still missing goes to its anchor, from the centre outward."""
-    layout, index = get_layout(layout_name), point_index(layout_name)
+    layout, index = get_layout(layout_name), _point_index(layout_name)
     root = index[layout.center]
     points[unplaced[:, root], root] = center
     placed, waiting = {layout.center}, dict(layout.anchors)
@@ -631,6 +764,20 @@ def _one_per_clip(key, value, num_clips, single):
     return list(value)
 
 
+def _check_calibration(calibration, num_channels, name):
+    try:
+        center, scale, _ = calibration
+        good = np.shape(center) == (num_channels,) and np.isfinite(center).all()
+        good &= is_number(scale, 0, np.finfo(np.float32).max) and bool(scale > 0)
+    except (TypeError, ValueError):
+        good = False
+    if not good:
+        raise ValueError(
+            f"{name}: found calibration={short(calibration)}, expected a Calibration of `calibrate`: a finite center of {num_channels} "
+            "numbers and a scale above 0."
+        )
+
+
 def _check_choice(name, value, choices):
-    if value not in choices:
-        raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, choices))}.")
+    if not isinstance(value, (str, numbers.Integral)) or value not in choices:
+        raise ValueError(f"{name}={short(value)} must be one of {', '.join(map(repr, choices))}.")

@@ -5,13 +5,18 @@ What a clip holds is what the file says, in the file's units; putting it into a 
     clip = read_keypoints("clip.pose")
     processed = KeypointProcessor().process(**vars(clip))
 
-Nothing here unpickles: arrays that hide a pickle are refused.
+Nothing here unpickles: arrays that hide a pickle are refused. Only regular files are read, and no more of them than `limits_uniglor` says.
 
 Shapes: T frames, K keypoints of the source layout, C channels (x, y or x, y, z), N people over all frames.
 """
 
+import errno
 import json
 import os
+import re
+import stat
+import struct
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +24,25 @@ import numpy as np
 
 from .keypoint_processing_uniglor import RELATIVE_LIMIT
 from .keypoints_uniglor import LAYOUTS, POSE178_MESH, SOURCE_LAYOUTS, get_source_layout
+from .limits_uniglor import (
+    MAX_ARCHIVE_BYTES,
+    MAX_ARCHIVE_MEMBERS,
+    MAX_CLIP_COORDINATES,
+    MAX_CLIP_SECONDS,
+    MAX_FILE_BYTES,
+    MAX_MISSING_FRAMES,
+    MAX_PEOPLE,
+    MAX_TEXT_BYTES,
+    MAX_TEXT_VALUES,
+    MAX_TRACKS,
+    brief,
+    check_fps,
+    check_image,
+    check_length,
+    short,
+)
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".webm", ".mkv")
-MAX_MISSING_FRAMES = 10_000  # between two numbered files; a wider gap is a numbering of another kind
 
 # Layouts of estimators that work in the image plane: where their arrays have a third channel, it is the confidence.
 SCORED_LAYOUTS = ("openpose137", "openpose18", "openpose67", "wholebody133")
@@ -71,16 +92,53 @@ def read_keypoints(path, layout=None, width=None, height=None, fps=None):
 
     Raises:
         FileNotFoundError: nothing at that path.
-        ValueError: another kind of file, a broken or empty one, nobody seen in it, an ambiguous or other layout, or coordinates
-            relative to an image of unknown size.
+        ValueError: another kind of file, a broken or empty one, nobody seen in it, an ambiguous or other layout, coordinates
+            relative to an image of unknown size, or more than the limits of `limits_uniglor`; it names the file. Nothing in a
+            file leads to another exception.
+        OSError: the machine cannot read the file just now, such as PermissionError or a disk that fails.
+        ImportError: a package that reads this kind of file is not installed.
     """
-    path = Path(path)
+    try:
+        path = Path(path)
+    except TypeError as error:
+        raise ValueError(f"Found path={short(path)}, expected a str or a path.") from error
+    try:
+        return _read(path, layout=layout, width=width, height=height, fps=fps)
+    except (FileNotFoundError, ImportError):
+        raise
+    except OSError as error:
+        if error.errno not in _PATH_ERRORS:
+            raise
+        raise ValueError(f"{path}: {error.strerror}. Expected a file of keypoints, or the folder of a clip.") from error
+    except MemoryError as error:
+        raise ValueError(f"{path}: does not fit into memory ({_size_of(path):,} bytes in the file). Cut the clip.") from error
+    except ValueError as error:
+        if type(error) is ValueError and str(path) in str(error):
+            raise
+        raise ValueError(f"{path}: {error}") from error
+    except Exception as error:  # a reader's own checks missed it: the file must not end what reads many of them
+        raise ValueError(
+            f"{path}: cannot be read ({type(error).__name__}: {brief(error)}). Expected a whole file, as its tool writes it."
+        ) from error
+
+
+# What is wrong with the path itself: a folder where a file was expected, a loop of links, a socket, a name that is too long.
+_PATH_ERRORS = {errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG, errno.EINVAL, errno.ENODEV}
+
+
+def _size_of(path):
+    return sum(entry.stat().st_size for entry in os.scandir(path)) if path.is_dir() else path.stat().st_size
+
+
+def _read(path, **given):
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist.")
-    given = dict(layout=layout, width=width, height=height, fps=fps)
+    check_fps(given["fps"], path)
+    check_image(path, width=given["width"], height=given["height"])
     suffix = path.suffix.lower()
     if path.is_dir():
         return _read_openpose_dir(path, **given)
+    _check_regular(os.stat(path), path)  # before anything opens it: a FIFO would wait, a device may act
     if suffix in VIDEO_SUFFIXES:
         from .video_extraction_uniglor import extract_video
 
@@ -97,45 +155,114 @@ def read_keypoints(path, layout=None, width=None, height=None, fps=None):
     )
 
 
+# --- Files ------------------------------------------------------------------------------------------------------------------------------
+
+# Without O_NONBLOCK, opening a FIFO that took the file's place meanwhile would wait for ever; O_BINARY is of Windows.
+_READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+
+
+def open_regular(path):
+    """A descriptor of a regular file, and its size in bytes.
+
+    Raises:
+        ValueError: a folder, FIFO, socket or device.
+    """
+    descriptor = os.open(path, _READ_ONLY)
+    try:
+        status = os.fstat(descriptor)
+        _check_regular(status, path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor, status.st_size
+
+
+def _check_regular(status, path):
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{path}: found {_KINDS.get(stat.S_IFMT(status.st_mode), 'something else')}, expected a regular file.")
+
+
+def file_bytes(path, most=MAX_FILE_BYTES):
+    """All of a regular file.
+
+    Raises:
+        ValueError: no regular file, or one of more than `most` bytes.
+    """
+    descriptor, size = open_regular(path)
+    if size > most:
+        os.close(descriptor)
+        raise ValueError(_TOO_LONG.format(path, most >> 20))
+    return _content(descriptor, path, most)
+
+
+def _content(descriptor, path, most):
+    """What open(path, "rb").read() gives, in half its time: of thousands of small files that is a fifth of all. Closes the descriptor."""
+    try:
+        content = os.read(descriptor, 1 << 16)
+        if len(content) == 1 << 16:
+            parts, size = [content], len(content)
+            while size <= most and (more := os.read(descriptor, 1 << 20)):
+                parts.append(more)
+                size += len(more)
+            content = b"".join(parts)
+    finally:
+        os.close(descriptor)
+    if len(content) > most:
+        raise ValueError(_TOO_LONG.format(path, most >> 20))
+    return content
+
+
+_TOO_LONG = "{}: more than {:,} MB, which is the most that is read of such a file. Cut the clip."
+
+
 # --- OpenPose and other JSON ------------------------------------------------------------------------------------------------------------
 
 _OPENPOSE_PARTS = {"pose_keypoints": 75, "face_keypoints": 210, "hand_left_keypoints": 63, "hand_right_keypoints": 63}  # x, y, confidence
 _OPENPOSE_NAMES = [f"{part}_2d" for part in _OPENPOSE_PARTS]  # since version 1.3
 _OPENPOSE_BYTES = 8 * sum(_OPENPOSE_PARTS.values())
 _BODY, _OLD_BODY = 75, 54  # numbers of the bodies of 25 and of 18 points
-_READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0)  # Windows
 _OPENPOSE_SUFFIX = "_keypoints.json"
+_DETECTIONS_HELD = 4096  # as doubles, before they become floats: 13 MB
 
 
 def _read_openpose_dir(path, **given):
     numbers = {}
-    for name in os.listdir(path):
+    for entry in os.scandir(path):
+        name = entry.name
         stem = name.removesuffix(_OPENPOSE_SUFFIX)
         digits = stem[len(stem.rstrip("0123456789")) :]
         if stem is name or not digits or name[0] == ".":  # a leading dot: what other systems leave beside a file
             continue
         number = int(digits)
         if number in numbers:
-            raise ValueError(f"{path}: {numbers[number]} and {name} are both frame {number}. Expected one clip in a folder.")
-        numbers[number] = name
+            raise ValueError(f"{path}: {numbers[number].name} and {name} are both frame {number}. Expected one clip in a folder.")
+        if not entry.is_file():  # known from the listing, where it is no link
+            _check_regular(os.stat(entry.path), entry.path)
+        numbers[number] = entry
     if not numbers:
         inside = sorted(os.listdir(path))
         found = f"{len(inside)} other entries, such as {inside[0]!r}" if inside else "nothing"
         raise ValueError(f"{path}: no <number>_keypoints.json of OpenPose in this folder, found {found}. Expected the folder of one clip.")
     frames = sorted(numbers)
-    for before, after in zip(frames, frames[1:]):
-        if after - before > MAX_MISSING_FRAMES:
-            raise ValueError(
-                f"{path}: between {numbers[before]} and {numbers[after]} lie {after - before - 1} frames without a file, expected at most "
-                f"{MAX_MISSING_FRAMES}. Are they frames of one clip?"
-            )
-    folder = str(path)
-    files = [f"{folder}{os.sep}{numbers[number]}" for number in frames]
+    check_numbers(frames, path, f"from {numbers[frames[0]].name} to {numbers[frames[-1]].name}")
+    files = [numbers[number].path for number in frames]
     return _openpose_clip(files, frames, path, **given)
 
 
+def check_numbers(numbers, name, where):
+    """Checks the ascending frame numbers of a clip before the frames that are not there get their place."""
+    num_frames = numbers[-1] - numbers[0] + 1
+    if num_frames - len(numbers) > MAX_MISSING_FRAMES:
+        raise ValueError(
+            f"{name}: {where} there are {num_frames - len(numbers):,} frames without a file, expected at most {MAX_MISSING_FRAMES:,} in a "
+            "clip. Are they frames of one clip?"
+        )
+    check_length(num_frames, 0, name)
+
+
 def _read_json(path, **given):
-    content = _parse_json(path.read_bytes(), path)
+    content = _parse_json(file_bytes(path, MAX_TEXT_BYTES), path)
     if isinstance(content, dict) and "people" in content:
         return _openpose_clip([path], [0], path, **given)
     frames = content.get("instance_info") if isinstance(content, dict) else content
@@ -150,10 +277,14 @@ def _read_json(path, **given):
 
 
 def _parse_json(content, path):
+    if len(content) > MAX_TEXT_VALUES:  # else it cannot hold so many
+        num_values = sum(content.count(sign) for sign in b",[{")
+        if num_values > MAX_TEXT_VALUES:
+            raise ValueError(f"{path}: {num_values:,} values, expected at most {MAX_TEXT_VALUES:,} in a JSON file. Cut the clip.")
     try:
         return json.loads(content)
-    except ValueError as error:
-        raise ValueError(f"{path}: not a whole JSON file ({error}).") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not a whole JSON file ({brief(error)}).") from error
 
 
 def _openpose_clip(files, numbers, name, layout, width, height, fps):
@@ -164,25 +295,41 @@ def _openpose_clip(files, numbers, name, layout, width, height, fps):
         parser = Parser()
     except ImportError:
         parser = None
-    detections, owner, body_sizes = [], [], set()
+    detections, arrays, owner, body_sizes, num_bytes = [], [], [], set(), 0
     for place, path in enumerate(files):
-        content, people = _file_bytes(path), None
+        content, people = _content(os.open(path, _READ_ONLY), path, MAX_TEXT_BYTES), None
+        num_bytes += len(content)
         if parser is not None:
             people = _usual_people(parser, content)
         if people is None:
             people = _any_people(content, path, body_sizes)
         elif people:
             body_sizes.add(_BODY)
+        if len(people) > MAX_PEOPLE:
+            people = [people[index] for index in surest(_as_floats(people)[..., 2])]
         detections += people
         owner += [place] * len(people)
+        if len(detections) >= _DETECTIONS_HELD:
+            arrays.append(_as_floats(detections))
+            detections = []
+            check_length(place + 1, len(owner) * 137 * 2, f"{name}, {len(owner):,} people in all")
+            if num_bytes > MAX_FILE_BYTES:
+                raise ValueError(f"{name}: more than {MAX_FILE_BYTES >> 20:,} MB, which is the most that is read of a clip. Cut it.")
     if len(body_sizes) > 1:
         raise ValueError(f"{name}: bodies of {' and '.join(str(size // 3) for size in sorted(body_sizes))} points, expected one kind.")
-    people = np.frombuffer(b"".join(detections), np.float64).astype(np.float32).reshape(-1, 137, 3)  # (N, 137, 3)
+    arrays.append(_as_floats(detections))
+    people = np.concatenate(arrays) if len(arrays) > 1 else arrays[0]  # (N, 137, 3)
     found = "openpose137"
     if body_sizes == {_OLD_BODY}:
         people, found = np.delete(people, np.s_[18:25], axis=1), "openpose18"
     keypoints, confidence = detections_over_time(numbers, owner, people[..., :2], people[..., 2], width)
     return _clip(keypoints, confidence, found, layout, fps, width, height, name)
+
+
+def _as_floats(people):
+    """People of an OpenPose file, each as bytes of doubles -> (N, 137, 3) float32."""
+    with np.errstate(over="ignore"):
+        return np.frombuffer(b"".join(people), np.float64).astype(np.float32).reshape(-1, 137, 3)
 
 
 def _usual_people(parser, content):
@@ -196,21 +343,9 @@ def _usual_people(parser, content):
             people.append(b"".join([person[name].as_buffer(of_type="d") for name in _OPENPOSE_NAMES]))
             if len(people[-1]) != _OPENPOSE_BYTES:  # only all parts together have so many
                 return None
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except Exception:  # the parser's own, too: what is wrong is said by the slower way, if anything is
         return None
     return people
-
-
-def _file_bytes(path):
-    """What open(path, "rb").read() gives, in half its time: of thousands of small files that is a fifth of all."""
-    file = os.open(path, _READ_ONLY)
-    try:
-        content = os.read(file, 1 << 16)
-        while len(content) % (1 << 16) == 0 and (more := os.read(file, 1 << 16)):
-            content += more
-    finally:
-        os.close(file)
-    return content
 
 
 def _any_people(content, path, body_sizes):
@@ -225,6 +360,8 @@ def _any_people(content, path, body_sizes):
         numbers = []
         for part, size in _OPENPOSE_PARTS.items():
             values = person.get(f"{part}_2d") or person.get(part) or []
+            if not isinstance(values, list):
+                raise ValueError(f"{path}: {part} is a {type(values).__name__}, expected a list of {size} numbers.")
             if part == "pose_keypoints" and values:
                 body_sizes.add(len(values))
                 values = values + [0.0] * (size - _OLD_BODY) if len(values) == _OLD_BODY else values
@@ -233,26 +370,35 @@ def _any_people(content, path, body_sizes):
             numbers += values or [0.0] * size
         try:
             people.append(np.array(numbers, np.float64).tobytes())
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}: keypoints that are not numbers ({error}).") from error
+        except (ValueError, TypeError, OverflowError) as error:
+            raise ValueError(f"{path}: keypoints that are not numbers ({brief(error)}).") from error
     return people
 
 
 def _mmpose_clip(frames, path, layout, width, height, fps):
     """MMPose's predictions of a video: frames with `frame_id` and `instances` of keypoints and keypoint_scores."""
+    for frame in frames:
+        number, instances = frame.get("frame_id", 0), frame["instances"]
+        if not isinstance(number, int) or abs(number) > 2**53:
+            raise ValueError(f"{path}: found frame_id={short(number)}, expected a whole number.")
+        if not isinstance(instances, list) or not all(isinstance(person, dict) for person in instances):
+            raise ValueError(f"{path}: frame {number} has instances={short(instances)}, expected a list of objects.")
     frames = sorted(frames, key=lambda frame: frame.get("frame_id", 0))
     numbers = [frame.get("frame_id", 0) for frame in frames]
-    if len(set(numbers)) < len(numbers) or numbers[-1] - numbers[0] > MAX_MISSING_FRAMES + len(numbers):
+    if len(set(numbers)) < len(numbers):
         raise ValueError(f"{path}: frame_id goes from {numbers[0]} to {numbers[-1]} in {len(numbers)} frames, expected each number once.")
+    check_numbers(numbers, path, f"from frame_id {numbers[0]} to {numbers[-1]}")
     owner = [place for place, frame in enumerate(frames) for _ in frame["instances"]]
     people = [person for frame in frames for person in frame["instances"]]
     if not people:
         raise ValueError(f"{path}: nobody in any of {len(frames)} frames.")
     try:
-        points = np.array([person["keypoints"] for person in people], np.float32)  # (N, K, 2)
-        scores = np.array([person["keypoint_scores"] for person in people], np.float32)  # (N, K)
-    except (KeyError, ValueError, TypeError) as error:
-        raise ValueError(f"{path}: an instance without whole keypoints and keypoint_scores ({type(error).__name__}: {error}).") from error
+        with np.errstate(over="ignore"):
+            points = np.array([person["keypoints"] for person in people], np.float32)  # (N, K, 2)
+            scores = np.array([person["keypoint_scores"] for person in people], np.float32)  # (N, K)
+    except (KeyError, ValueError, TypeError, OverflowError) as error:
+        problem = f"{type(error).__name__}: {brief(error)}"
+        raise ValueError(f"{path}: an instance without whole keypoints and keypoint_scores ({problem}).") from error
     points, _, found = _points_of(points, scores, layout, str(path))
     return _clip(*detections_over_time(numbers, owner, points, scores, width), found, layout, fps, width, height, path)
 
@@ -271,12 +417,16 @@ def follow_person(frames, points, confidence, width=None):
     Returns:
         (M,) indices of detections, at most one for each frame.
     """
-    frames, points = np.asarray(frames, int), np.asarray(points)[..., :2]
+    frames, points, confidence = np.asarray(frames, int), np.asarray(points)[..., :2], np.asarray(confidence)
     if (np.diff(frames) > 0).all():  # nobody else
         return np.arange(len(frames))
+    bounds = np.append(np.flatnonzero(np.diff(frames, prepend=frames[0] - 1)), len(frames))  # where each frame starts
+    if np.diff(bounds).max() > MAX_PEOPLE:
+        kept = np.concatenate([start + surest(confidence[start:stop]) for start, stop in zip(bounds, bounds[1:])])
+        return kept[follow_person(frames[kept], points[kept], confidence[kept], width)]
     seen = (confidence > 0) & np.isfinite(points).all(-1)
-    low = np.where(seen[..., None], points, np.inf).min(1)  # (N, 2), the box of each detection
-    high = np.where(seen[..., None], points, -np.inf).max(1)
+    low = np.where(seen[..., None], points, np.inf).min(1).astype(float)  # (N, 2), the box of each detection
+    high = np.where(seen[..., None], points, -np.inf).max(1).astype(float)
     there = seen.any(1)
     if not there.any():
         return np.unique(frames, return_index=True)[1]
@@ -286,32 +436,59 @@ def follow_person(frames, points, confidence, width=None):
         middle = width / 2 if right > RELATIVE_LIMIT else 0.5
     reach = max(right - middle, middle - left) or 1.0
     central = 1 - np.abs((np.where(there, low[:, 0], middle) + np.where(there, high[:, 0], middle)) / 2 - middle) / reach
-    worth = np.where(there, np.where(seen, confidence, 0).mean(1) * central, 0)
+    worth = np.where(there, np.where(seen, confidence, 0).mean(1, dtype=float) * central, 0)
 
-    tracks = []  # lists of detections, the latest last
-    for frame in np.unique(frames[there]):
-        new = [int(index) for index in np.flatnonzero((frames == frame) & there)]
-        overlaps = [(_overlap(low, high, track[-1], index), track, index) for track in tracks for index in new]
-        taken = set()
-        for overlap, track, index in sorted(overlaps, key=lambda entry: -entry[0]):
-            if overlap > 0 and index not in taken and frames[track[-1]] < frame:
-                track.append(index)
-                taken.add(index)
-        tracks += [[index] for index in new if index not in taken]
-    return np.array(max(tracks, key=lambda track: worth[track].sum()))
+    indices = np.flatnonzero(there)
+    tracks = _tracks(frames[indices], low[indices], high[indices])
+    return indices[tracks == np.bincount(tracks, worth[indices]).argmax()]
 
 
-def _overlap(low, high, a, b):
-    """Intersection over union of two boxes."""
-    shared = np.maximum(np.minimum(high[a], high[b]) - np.maximum(low[a], low[b]), 0).prod()
-    return shared / max((high[a] - low[a]).prod() + (high[b] - low[b]).prod() - shared, 1e-9)
+def surest(confidence):
+    """(P, K) of the people in a frame -> indices of the `MAX_PEOPLE` whose points are surest, ascending."""
+    sums = np.nan_to_num(confidence.sum(1, dtype=float), nan=-np.inf)
+    return np.sort(np.argsort(-sums, kind="stable")[:MAX_PEOPLE])
+
+
+def _tracks(frames, low, high):
+    """(N,) which person each detection is: boxes that overlap most go together first, and one that overlaps none is somebody new.
+
+    Args:
+        frames: (N,) ascending. low, high: (N, 2), the corners of each detection's box.
+    """
+    tracks, num_tracks = np.zeros(len(frames), int), 0
+    latest = np.zeros(0, int)  # of each track that may go on, its last detection; older tracks first
+    area = (high - low).prod(1)
+    bounds = np.append(np.flatnonzero(np.diff(frames, prepend=frames[0] - 1)), len(frames)).tolist()
+    for start, stop in zip(bounds, bounds[1:]):
+        shared = np.minimum(high[latest, None], high[None, start:stop]) - np.maximum(low[latest, None], low[None, start:stop])
+        shared = np.maximum(shared, 0).prod(-1)  # (tracks, people)
+        overlap = shared / np.maximum(area[latest, None] + area[None, start:stop] - shared, 1e-9)
+        rows, columns = np.nonzero(overlap > 0)
+        order = np.argsort(-overlap[rows, columns], kind="stable")
+        new, taken = set(range(stop - start)), set()
+        for row, column in zip(rows[order].tolist(), columns[order].tolist()):
+            if column in new and row not in taken:
+                tracks[start + column] = tracks[latest[row]]
+                new.remove(column)
+                taken.add(row)
+                latest[row] = start + column
+                if not new:
+                    break
+        for column in sorted(new):
+            tracks[start + column] = num_tracks
+            num_tracks += 1
+        latest = np.append(latest, [start + column for column in sorted(new)]).astype(int)
+        if len(latest) > MAX_TRACKS:  # those who were away longest do not come back
+            latest = latest[np.sort(np.argsort(-latest, kind="stable")[:MAX_TRACKS])]
+    return tracks
 
 
 def detections_over_time(numbers, owner, points, confidence, width=None):
     """Detections (N, K, C), (N, K) of the frames `numbers` -> (T, K, C), (T, K): NaN where a frame has no file or nobody."""
     owner = np.asarray(owner, int)
-    chosen = follow_person(owner, points, confidence, width)
     num_frames = numbers[-1] - numbers[0] + 1
+    check_length(num_frames, num_frames * points[0].size if len(points) else 0)
+    chosen = follow_person(owner, points, confidence, width)
     if len(chosen) == num_frames:
         return points[chosen], confidence[chosen]
     keypoints = np.full((num_frames, *points.shape[1:]), np.nan, np.float32)
@@ -360,10 +537,15 @@ _TO_WHOLEBODY = {
 }
 
 
+_MAX_POSE_BYTES = 6 * MAX_CLIP_COORDINATES  # float32, and a confidence for each two or three of them
+_MAX_HEADER_BYTES = 1 << 20  # names of points; a thousand of them take a hundredth
+
+
 def _read_pose(path, layout, width, height, fps):
     try:
-        from pose_format import Pose
         from pose_format.numpy import NumPyPoseBody
+        from pose_format.pose_header import PoseHeader
+        from pose_format.utils.reader import BufferReader
     except ImportError as error:
         raise ImportError(f"{path}: .pose files are read by pose-format: pip install pose-format") from error
 
@@ -373,11 +555,13 @@ def _read_pose(path, layout, width, height, fps):
         def __init__(self, fps, data, confidence):
             self.fps, self.data, self.confidence = fps, data, confidence
 
+    content = file_bytes(path, _MAX_POSE_BYTES)
     try:
-        pose = Pose.read(path.read_bytes(), PlainBody)
+        start = BufferReader(content[:_MAX_HEADER_BYTES])
+        header = PoseHeader.read(start)
     except Exception as error:  # pose-format raises whatever its struct and array calls raise
-        raise ValueError(f"{path}: not a whole .pose file ({type(error).__name__}: {error}).") from error
-    components = {component.name: component for component in pose.header.components}
+        raise ValueError(f"{path}: not a whole .pose file ({type(error).__name__}: {brief(error)}).") from error
+    components = {component.name: component for component in header.components}
     family = next((names for names in _POSE_FILES if names[0] in components), None)
     sizes = tuple(len(components[name].points) if name in components else 0 for name in family or ())
     found = _POSE_FILES[family].get(sizes) if family else None
@@ -389,10 +573,24 @@ def _read_pose(path, layout, width, height, fps):
             f"{path}: unknown points: {have}. Expected MediaPipe Holistic (whole, reduced to 178, or without the face), OpenPose, "
             "AlphaPose or COCO-WholeBody, as pose-format writes them, or what to_pose wrote."
         )
-    data, confidence = (np.ma.getdata(values) for values in (pose.body.data, pose.body.confidence))  # (T, people, K, ...)
+    if header.num_dims() not in (2, 3):
+        raise ValueError(f"{path}: points of {header.num_dims()} dimensions, expected x, y and maybe z.")
+    try:
+        if header.version == 0:  # the format's first version: its frames are read one by one
+            num_frames = struct.unpack_from("<HH", content, start.read_offset)[1]
+            check_length(num_frames, 8 * num_frames * header.total_points() * header.num_dims(), path)
+        whole = BufferReader(content)
+        whole.read_offset = start.read_offset
+        body = PlainBody.read(header, whole)
+    except ValueError as error:
+        raise ValueError(f"{path}: not a whole .pose file ({brief(error)}).") from error
+    except Exception as error:
+        raise ValueError(f"{path}: not a whole .pose file ({type(error).__name__}: {brief(error)}).") from error
+    data, confidence = (np.ma.getdata(values) for values in (body.data, body.confidence))  # (T, people, K, ...)
     order = _pose_file_order(components, family)
     data, confidence = data[:, :, order], confidence[:, :, order]
     num_frames, num_people = confidence.shape[:2]
+    check_length(num_frames, data.size, path)
     if num_frames == 0 or num_people == 0:
         raise ValueError(f"{path}: found {num_frames} frames of {num_people} people, expected at least one of each.")
     if num_people == 1:
@@ -400,11 +598,11 @@ def _read_pose(path, layout, width, height, fps):
     else:
         frames, people = np.nonzero((confidence > 0).any(-1))
         keypoints, confidence = detections_over_time(
-            range(num_frames), frames, data[frames, people], confidence[frames, people], pose.header.dimensions.width
+            range(num_frames), frames, data[frames, people], confidence[frames, people], header.dimensions.width
         )
-    size = pose.header.dimensions
+    size = header.dimensions
     width, height = (given or int(own) or None for given, own in ((width, size.width), (height, size.height)))
-    return _clip(keypoints[..., :3], confidence, found, layout, fps or float(pose.body.fps) or None, width, height, path)
+    return _clip(keypoints[..., :3], confidence, found, layout, fps or float(body.fps) or None, width, height, path)
 
 
 def _pose_file_order(components, family):
@@ -439,6 +637,8 @@ def clip_from_array(values, confidence=None, layout=None, width=None, height=Non
     """
     if layout is not None:
         get_source_layout(layout)
+    check_fps(fps, name)
+    check_image(name, width=width, height=height)
     if _has_people(values):
         return _clip_of_people(values, confidence, layout, width, height, fps, name)
     values = _numbers(values, "keypoints", name)
@@ -450,16 +650,23 @@ def clip_from_array(values, confidence=None, layout=None, width=None, height=Non
 def _has_people(values):
     try:
         return len(values) > 0 and np.ndim(values[0]) == 3
-    except (TypeError, ValueError, KeyError):  # no sequence, or ragged: what is wrong is said where it is read
+    except Exception:  # no sequence, or ragged: what is wrong is said where it is read
         return False
 
 
 def _clip_of_people(values, confidence, layout, width, height, fps, name):
+    check_length(len(values), 0, name)
     frames = [_numbers(frame, "keypoints", name) for frame in values]
+    if {frame.ndim for frame in frames} != {3}:
+        raise ValueError(f"{name}: frames of shapes {short([frame.shape for frame in frames])}, expected (people, keypoints, 2 or 3).")
+    check_length(len(frames), sum(frame.size for frame in frames), name)
     owner = [number for number, frame in enumerate(frames) for _ in frame]
     if confidence is not None:
-        confidence = [_numbers(frame, "confidence", name) for frame in confidence]
-        if [frame.shape[0] for frame in confidence] != [frame.shape[0] for frame in frames]:
+        try:
+            confidence = [_numbers(frame, "confidence", name) for frame in confidence]
+        except TypeError as error:
+            raise ValueError(f"{name}: found confidence {short(confidence)}, expected (people, keypoints) for each frame.") from error
+        if [frame.shape[:1] for frame in confidence] != [frame.shape[:1] for frame in frames]:
             raise ValueError(f"{name}: keypoints and confidence differ in frames or in people, expected one confidence for each point.")
     try:
         people = np.concatenate(frames)
@@ -474,66 +681,145 @@ def _clip_of_people(values, confidence, layout, width, height, fps, name):
 
 def clip_from_arrays(arrays, layout=None, width=None, height=None, fps=None, name="arrays"):
     """A clip from a mapping that holds keypoints, and maybe confidence, fps, width, height and layout (an .npz file, a dict)."""
-    keypoints = next((key for key in KEYPOINT_KEYS if key in arrays), None)
-    if keypoints is None and len(arrays) == 1:
-        keypoints = next(iter(arrays))
-    if keypoints is None:
-        raise ValueError(f"{name}: found {sorted(arrays)}, expected keypoints under one of the names {', '.join(KEYPOINT_KEYS)}.")
-    scores = next((key for key in CONFIDENCE_KEYS if key in arrays), None)
-    own = {key: arrays[key] for key in ("width", "height", "fps") if key in arrays}
-    own = {key: None if value is None else float(np.ravel(value)[0]) for key, value in own.items()}
+    if not hasattr(arrays, "keys"):
+        raise ValueError(f"{name}: found {short(arrays)}, expected a mapping with keypoints.")
+    keypoints, scores = _keypoints_and_scores(list(arrays), name)
+    own = {key: _one_number(arrays[key], key, name) for key in ("width", "height", "fps") if key in arrays}
+    check_image(name, **{key: own.get(key) or None for key in ("width", "height")})
     sizes = [given or (int(own[key]) if own.get(key) else None) for key, given in (("width", width), ("height", height))]
     layout = layout or (str(arrays["layout"]) if "layout" in arrays else None)
     return clip_from_array(arrays[keypoints], arrays[scores] if scores else None, layout, *sizes, fps or own.get("fps"), name)
 
 
+def _keypoints_and_scores(names, name):
+    """Under which names keypoints and confidence (or None) stand."""
+    keypoints = next((key for key in KEYPOINT_KEYS if key in names), None)
+    if keypoints is None and len(names) == 1:
+        keypoints = names[0]
+    if keypoints is None:
+        inside = sorted(map(str, names))
+        more = f" and {len(inside) - 10} more" if len(inside) > 10 else ""
+        raise ValueError(f"{name}: found {inside[:10]}{more}, expected keypoints under one of the names {', '.join(KEYPOINT_KEYS)}.")
+    return keypoints, next((key for key in CONFIDENCE_KEYS if key in names), None)
+
+
+def _one_number(value, key, name):
+    """A number that stands alone or in an array, None where it is null."""
+    try:
+        return None if value is None else float(np.ravel(value)[0])
+    except (ValueError, TypeError, IndexError, OverflowError) as error:
+        raise ValueError(f"{name}: found {key}={short(value)}, expected a number.") from error
+
+
 def _read_npy(path, **given):
-    loaded = _load_numpy(path)
-    if not isinstance(loaded, np.ndarray):
-        raise ValueError(f"{path}: a .npz file by another name, expected one array.")
-    return clip_from_array(loaded, name=str(path), **given)
+    return _read_numpy(path, False, **given)
 
 
 def _read_npz(path, **given):
-    loaded = _load_numpy(path)
-    if isinstance(loaded, np.ndarray):
-        return clip_from_array(loaded, name=str(path), **given)
-    with loaded:
+    return _read_numpy(path, True, **given)
+
+
+def _read_numpy(path, several, **given):
+    descriptor, size = open_regular(path)
+    with os.fdopen(descriptor, "rb") as file:
+        start = file.read(4)
+        file.seek(0)
         try:
-            arrays = {key: loaded[key] for key in loaded.files}
-        except Exception as error:
-            raise ValueError(_numpy_problem(path, error)) from error
-    return clip_from_arrays(arrays, name=str(path), **given)
+            if not start.startswith(b"PK"):
+                if start and not b"\x93NUMPY".startswith(start):  # what NumPy, too, takes for a pickle
+                    raise ValueError(_PICKLED.format(path))
+                loaded = _read_array(file, size, path)
+            elif several:
+                loaded = _archived_arrays(file, path)
+            else:
+                raise ValueError("a .npz file by another name, expected one array")
+        except Exception as error:  # what a broken file raises depends on where it broke
+            if str(path) in str(error):
+                raise
+            problem = brief(error) if type(error) is ValueError else f"{type(error).__name__}: {brief(error)}"
+            raise ValueError(f"{path}: not a whole NumPy file ({problem}).") from error
+    if isinstance(loaded, dict):
+        return clip_from_arrays(loaded, name=str(path), **given)
+    return clip_from_array(loaded, name=str(path), **given)
 
 
-def _load_numpy(path):
-    try:
-        return np.load(path, allow_pickle=False)
-    except Exception as error:  # what a broken file raises depends on where it broke
-        raise ValueError(_numpy_problem(path, error)) from error
+def _archived_arrays(file, path):
+    """Those of an open .npz file's arrays that make a clip; the others are not read."""
+    arrays, total = {}, 0
+    with zipfile.ZipFile(_BoundedReads(file)) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        if len(members) > MAX_ARCHIVE_MEMBERS:
+            raise ValueError(f"{path}: {len(members):,} arrays, expected at most {MAX_ARCHIVE_MEMBERS:,} in an .npz file.")
+        keypoints, scores = _keypoints_and_scores(list(members), path)
+        for key in {keypoints, scores, "width", "height", "fps", "layout"} & set(members):
+            info = members[key]
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError(f"{key} is packed by method {info.compress_type}, expected stored or deflated, as NumPy writes it")
+            total += info.file_size
+            if total > MAX_ARCHIVE_BYTES:
+                raise ValueError(f"{path}: {total >> 20:,} MB unpacked, expected at most {MAX_ARCHIVE_BYTES >> 20:,} MB. Cut the clip.")
+            with archive.open(info) as member:
+                arrays[key] = _read_array(member, info.file_size, path)
+    return arrays
 
 
-def _numpy_problem(path, error):
-    if "pickle" in str(error):
-        return (
-            f"{path}: not plain numbers but pickled objects, which are not loaded, since a pickle can run any code. "
-            "Save the keypoints as an array of numbers (T, K, 2 or 3)."
-        )
-    return f"{path}: not a whole NumPy file ({type(error).__name__}: {error})."
+class _BoundedReads:
+    """A file whose single reads are small: the table of a zip archive is read at once, however long it says that it is."""
+
+    def __init__(self, file):
+        self._file, self.seek, self.tell, self.seekable = file, file.seek, file.tell, file.seekable
+
+    def read(self, size=-1):
+        content = self._file.read(size if 0 <= size <= _MAX_READ_BYTES else _MAX_READ_BYTES + 1)
+        if len(content) > _MAX_READ_BYTES:
+            raise ValueError(f"its table of members is longer than {_MAX_READ_BYTES >> 20} MB")
+        return content
+
+
+def _read_array(file, size, path):
+    """The array of an open .npy file of so many bytes, after its header was checked: it may ask for any amount of memory."""
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"version {version} of the format, expected 1 or 2: a plain array")
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, by_columns, dtype = read_header(file, max_header_size=10_000)
+    if dtype.hasobject:
+        raise ValueError(_PICKLED.format(path))
+    count = 1
+    for side in shape:
+        count *= side
+    num_bytes, there = count * dtype.itemsize, size - file.tell()
+    if dtype.kind not in "fiub" and not (dtype.kind in "US" and num_bytes <= _MAX_STRING_BYTES):  # a layout's name is a string
+        raise ValueError(f"{path}: found an array of type {short(str(dtype))}, expected numbers.")
+    check_length(shape[0] if shape else 0, count * max(dtype.itemsize // 8, 1) if dtype.kind in "fiub" else 0, path)
+    if num_bytes > there:
+        raise ValueError(f"its header speaks of {num_bytes:,} bytes, {there:,} are there")
+    values = np.frombuffer(bytearray(file.read(num_bytes)), dtype, count) if num_bytes else np.zeros(count, dtype)
+    return values.reshape(shape[::-1]).T if by_columns else values.reshape(shape)
+
+
+_MAX_READ_BYTES = 4 << 20
+_MAX_STRING_BYTES = 1 << 20
+_PICKLED = (
+    "{}: not plain numbers but pickled objects, which are not loaded, since a pickle can run any code. "
+    "Save the keypoints as an array of numbers (T, K, 2 or 3)."
+)
 
 
 def _numbers(values, what, name):
     try:
         values = np.asarray(values)
-        if values.dtype.kind not in "fiu":
-            values = values.astype(np.float32)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{name}: {what} are not one array of numbers ({error}).") from error
-    return values.astype(np.float32, copy=False)
+        if values.dtype.kind in "cmMV":
+            raise TypeError(f"found the type {values.dtype}")
+        with np.errstate(over="ignore"):  # what float32 cannot hold is a point that is not seen
+            return values.astype(np.float32, copy=False)
+    except Exception as error:  # of a stranger's object, anything
+        raise ValueError(f"{name}: {what} are not one array of numbers ({brief(error)}).") from error
 
 
 def _points_of(values, confidence, layout, name):
     """-> keypoints (T, K, 2 or 3), confidence (T, K) or None, layout, from any of the shapes of `clip_from_array`."""
+    check_length(len(values) if values.ndim else 0, values.size, name)
     if confidence is not None and confidence.ndim == 3 and confidence.shape[2] == 1:
         confidence = confidence[..., 0]
     if values.ndim == 2:
@@ -608,27 +894,54 @@ def read_skels(path, fps=None):
     Returns:
         list of `KeypointClip` of layout `skels50`, in the file's order, which is that of its `.files`, `.text` and `.gloss`.
     """
-    clips = []
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            name = f"{path}, line {number}"
-            try:
-                values = np.array(line.split(), np.float32)
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}, expected numbers.") from error
-            if len(values) == 0 or len(values) % 151:
-                raise ValueError(f"{name}: found {len(values)} numbers, expected 151 for each frame: 50 x 3 and a counter.")
-            clips.append(clip_from_array(values.reshape(-1, 151), layout="skels50", fps=fps, name=name))
+    clips, total = [], 0
+    descriptor, _ = open_regular(path)
+    with os.fdopen(descriptor, "rb") as file:
+        while line := file.readline(MAX_TEXT_BYTES + 1):
+            clips.append(clip_from_skels(line, fps, f"{path}, line {len(clips) + 1}"))
+            total += clips[-1].keypoints.size
+            if total > 4 * MAX_CLIP_COORDINATES:
+                raise ValueError(f"{path}: more than {4 * MAX_CLIP_COORDINATES:,} coordinates. Read its lines one by one: clip_from_skels.")
     if not clips:
         raise ValueError(f"{path}: an empty file, expected a line for each clip.")
     return clips
 
 
+def clip_from_skels(line, fps=None, name="line"):
+    """A clip from one line of a `.skels` file, as bytes."""
+    if len(line) > MAX_TEXT_BYTES:
+        raise ValueError(f"{name}: more than {MAX_TEXT_BYTES >> 20:,} MB, which is the most that is read of a line. Cut the clip.")
+    parts, start = [], 0
+    try:
+        with np.errstate(over="ignore"):
+            while start < len(line):  # a part of it at a time: as Python's strings, the numbers take twenty times as much
+                gap = _SPACE.search(line, start + (1 << 20))
+                stop = gap.start() if gap else len(line)
+                parts.append(np.array(line[start:stop].split(), np.float32))
+                start = stop
+    except ValueError as error:
+        raise ValueError(f"{name}: {brief(error)}, expected numbers.") from error
+    values = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+    if len(values) == 0 or len(values) % 151:
+        raise ValueError(f"{name}: found {len(values)} numbers, expected 151 for each frame: 50 x 3 and a counter.")
+    return clip_from_array(values.reshape(-1, 151), layout="skels50", fps=fps, name=name)
+
+
+_SPACE = re.compile(rb"\s")
+
+
 def _read_one_skel(path, layout, width, height, fps):
-    clips = read_skels(path, fps)
-    if len(clips) > 1:
-        raise ValueError(f"{path}: {len(clips)} clips, one a line, expected one. read_skels(path) returns them all.")
-    return _with_given(clips[0], path, layout, width, height, fps)
+    descriptor, _ = open_regular(path)
+    with os.fdopen(descriptor, "rb") as file:
+        line = file.readline(MAX_TEXT_BYTES + 1)
+        more = 0
+        while len(line) <= MAX_TEXT_BYTES and (after := file.readline(1 << 20)):
+            more += after.endswith(b"\n") or len(after) < 1 << 20
+    if not line:
+        raise ValueError(f"{path}: an empty file, expected a line for each clip.")
+    if more:
+        raise ValueError(f"{path}: {more + 1} clips, one a line, expected one. read_skels(path) returns them all.")
+    return _with_given(clip_from_skels(line, fps, f"{path}, line 1"), path, layout, width, height, fps)
 
 
 _READERS = {".json": _read_json, ".pose": _read_pose, ".npy": _read_npy, ".npz": _read_npz, ".skels": _read_one_skel}
@@ -657,9 +970,14 @@ def _clip(keypoints, confidence, layout, wanted, fps, width, height, name):
         raise ValueError(f"{name}: its points are in layout {layout!r}, not in layout={wanted!r}.")
     if len(keypoints) == 0:
         raise ValueError(f"{name}: found 0 frames, expected at least 1.")
-    for key, value in (("fps", fps), ("width", width), ("height", height)):
-        if value is not None and not (np.isfinite(value) and value > 0):
-            raise ValueError(f"{name}: {key}={value} must be above 0, or None where it is not known.")
+    check_length(len(keypoints), keypoints.size, name)
+    check_fps(fps, name)
+    check_image(name, width=width, height=height)
+    if fps and len(keypoints) / fps > MAX_CLIP_SECONDS:
+        raise ValueError(
+            f"{name}: {len(keypoints):,} frames at {fps:g} a second last {len(keypoints) / fps / 3600:.1f} hours, expected at most "
+            f"{MAX_CLIP_SECONDS / 3600:g} in one clip. Cut it, or pass its frame rate."
+        )
     seen = _seen(keypoints, confidence, layout)
     if not seen.any():
         raise ValueError(f"{name}: nobody is seen in any of its {len(keypoints)} frames.")
@@ -668,7 +986,13 @@ def _clip(keypoints, confidence, layout, wanted, fps, width, height, name):
             f"{name}: its coordinates are relative to the image (0..1), so x and y have different units. Pass width and height of the "
             "image; where only their ratio is known, that (width=16, height=9)."
         )
-    confidence = seen.astype(np.float32) if confidence is None else np.fmax(confidence, 0, dtype=np.float32) * seen  # fmax: no NaN
+    if confidence is None:
+        confidence = seen.astype(np.float32)
+    else:
+        with np.errstate(invalid="ignore"):
+            confidence = np.fmax(confidence, 0, dtype=np.float32) * seen  # fmax: no NaN
+        if not confidence.max() < np.inf:
+            raise ValueError(f"{name}: found a confidence that is infinite, expected finite numbers.")
     return KeypointClip(keypoints.astype(np.float32, copy=False), confidence, layout, fps, width, height)
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .limits_uniglor import short
+
 FINGERS = ("thumb", "index", "middle", "ring", "pinky")
 HAND_POINTS = ("root",) + tuple(f"{finger}_{joint}" for finger in FINGERS for joint in (1, 2, 3, 4))  # 21, as every estimator orders them
 SIDES = ("left", "right")
@@ -249,15 +251,15 @@ SOURCE_LAYOUTS = {
 
 def get_layout(name):
     """The `Layout` of that name, or `ValueError` with the names there are."""
-    if name not in LAYOUTS:
-        raise ValueError(f"Unknown keypoint layout {name!r}. Expected one of {sorted(LAYOUTS)}.")
+    if not isinstance(name, str) or name not in LAYOUTS:
+        raise ValueError(f"Unknown keypoint layout {short(name)}. Expected one of {sorted(LAYOUTS)}.")
     return LAYOUTS[name]
 
 
 def get_source_layout(name):
     """The `SourceLayout` of that name, or `ValueError` with the names there are."""
-    if name not in SOURCE_LAYOUTS:
-        raise ValueError(f"Unknown keypoint layout {name!r}. Expected one of {sorted(SOURCE_LAYOUTS)}.")
+    if not isinstance(name, str) or name not in SOURCE_LAYOUTS:
+        raise ValueError(f"Unknown keypoint layout {short(name)}. Expected one of {sorted(SOURCE_LAYOUTS)}.")
     return SOURCE_LAYOUTS[name]
 
 

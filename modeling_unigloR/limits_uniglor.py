@@ -1,22 +1,37 @@
 """Limits on what a file, a row, a config or a call may ask for: every input below them is answered in bounded time and memory.
 
 They are far above what sign-language corpora hold, and stand here alone, so that `SECURITY.md` and all error messages say the same.
+Together they keep the memory for one clip under 2 GB.
 """
+
+import numbers
+import reprlib
 
 # Time
 MIN_FPS = 1.0  # frames a second
 MAX_FPS = 1000.0
 MAX_CLIP_FRAMES = 100_000  # of one clip, read or resampled: 66 minutes at 25 frames a second
 MAX_CLIP_SECONDS = 4 * 3600.0
+MAX_MISSING_FRAMES = 10_000  # of a clip of numbered frames, in all its gaps together
 
 # Files
-MAX_PEOPLE = 20  # in one frame; only one of them is followed
-MAX_FILE_BYTES = 2 << 30  # of one keypoint file
+MAX_PEOPLE = 20  # in one frame; of more, those whose points are surest are kept. Only one of them is followed
+MAX_TRACKS = 64  # people of earlier frames who may come back; of more, those who were away longest are given up
+MAX_FILE_BYTES = 1 << 30  # of one clip, in one file or in a folder of them
+MAX_TEXT_BYTES = 128 << 20  # of one JSON file, or of one line of .skels
+MAX_TEXT_VALUES = 10_000_000  # of a JSON file or a table: numbers, lists, objects, cells
+MAX_TABLE_BYTES = 256 << 20  # of a table of annotations
 MAX_ARCHIVE_BYTES = 1 << 30  # unpacked, of the members that are read
 MAX_ARCHIVE_MEMBERS = 10_000
 
 # Coordinates
 MAX_COORDINATE = 1e6  # in shoulder lengths from the neck
+MAX_CLIP_COORDINATES = 64_000_000  # frames x people x keypoints x channels of one clip: 26 minutes of MediaPipe Holistic
+MAX_BATCH_COORDINATES = 128_000_000  # of a padded batch
+MAX_IMAGE_SIDE = 1_000_000  # pixels; also of width / height
+
+# Names
+MAX_SPLIT_BYTES = 100  # of a split's name, which becomes part of a file's
 
 # Configs
 MAX_LAYERS = 256  # of one Transformer; the deepest text models have about a hundred
@@ -27,3 +42,56 @@ MAX_DILATIONS = 32
 MAX_SEGMENTS = 10_000  # of a generated clip
 MAX_VOCABULARY = 10_000_000  # tokens
 MAX_POSITIONS = 1_048_576  # of a text model
+
+
+def is_number(value, least, most):
+    """Whether it is one number, and between two limits; bools, strings, lists and NaN are not."""
+    if getattr(value, "ndim", None) == 0:  # of numpy or torch
+        value = value.item()
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and bool(least <= value <= most)
+
+
+def check_fps(fps, name="clip"):
+    if fps is not None and not is_number(fps, MIN_FPS, MAX_FPS):
+        raise ValueError(
+            f"{name}: fps={short(fps)} must be above 0, from {MIN_FPS:g} to {MAX_FPS:g} frames a second, or None where it is not known."
+        )
+
+
+def check_image(name="clip", **sides):
+    """Checks width, height or aspect."""
+    for side, value in sides.items():
+        if value is not None and not (is_number(value, 0, MAX_IMAGE_SIDE) and value > 0):
+            raise ValueError(
+                f"{name}: {side}={short(value)} must be above 0, a number up to {MAX_IMAGE_SIDE:,}, or None where it is not known."
+            )
+
+
+def check_length(num_frames, coordinates, name="clip"):
+    """Checks how large a clip is, before memory is taken for it.
+
+    Args:
+        num_frames: of the clip.
+        coordinates: numbers in all: frames x keypoints x channels.
+    """
+    if num_frames > MAX_CLIP_FRAMES:
+        raise ValueError(f"{name}: {num_frames:,} frames, expected at most {MAX_CLIP_FRAMES:,} in one clip. Cut it into shorter ones.")
+    if coordinates > MAX_CLIP_COORDINATES:
+        raise ValueError(
+            f"{name}: {num_frames:,} frames with {coordinates:,} coordinates in all, expected at most {MAX_CLIP_COORDINATES:,} in one "
+            "clip. Cut it into shorter ones."
+        )
+
+
+def short(value):
+    """What an error says of a value that may be anything, in a few letters."""
+    try:
+        return reprlib.repr(value)
+    except Exception:  # the repr of a stranger's object, or of an integer of too many digits
+        return f"a {type(value).__name__}"
+
+
+def brief(error):
+    """What an error says, without what it quotes of a stranger's file at length."""
+    text = str(error)
+    return text if len(text) <= 300 else text[:300] + "..."

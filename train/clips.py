@@ -16,6 +16,7 @@ from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 from transformers.utils import logging
 
+from modeling_unigloR.limits_uniglor import MAX_LABELS
 from train.segments import FrameStore, describe, load_rows
 
 logger = logging.get_logger(__name__)
@@ -105,6 +106,11 @@ class LabelledClips(Clips):
         if self.labels.min() < 0:
             raise ValueError(
                 f"{self._said}: clip {self.ids[self.labels.argmin()]!r} has the label {self.labels.min()}, expected at least 0."
+            )
+        if self.labels.max() >= MAX_LABELS:
+            raise ValueError(
+                f"{self._said}: clip {self.ids[self.labels.argmax()]!r} has the label {self.labels.max()}, expected one below "
+                f"{MAX_LABELS:,}: a model has an output for every number up to the largest label."
             )
         found = {}
         for name, label, called in zip(self.ids, self.labels.tolist(), self.names):
