@@ -238,9 +238,8 @@ def findings(report):
                 f"{name}: {facts['frames_dropped']:,} frames jump (the body moves by 2 shoulder lengths at once) and are left out, in "
                 f"{len(facts['jumping_clips']):,} clips"
             )
-        lacking = [name for name, count in (("text", facts["texts"]), ("label", facts["labels"])) if clips and not count]
-        if lacking:
-            found.append(f"{name}: no clip has a {' or a '.join(lacking)}")
+        if clips and not facts["texts"] and not facts["labels"]:
+            found.append(f"{name}: no clip has a text or a label")
         absent = [part.replace("_", " ") for part, value in facts["missing_points"].items() if value == 1]
         if absent:
             found.append(f"{name}: {', '.join(absent)} never seen")
