@@ -49,7 +49,7 @@ CORPORA = {  # name -> its module and object
 }
 CLIPS_PER_SHARD = 500
 CLIPS_PER_ROW_GROUP = 32  # what is held in memory while writing: about 10 MB of whole OpenPose clips
-READY, RESULTS = "ready", ("data", "audit.json", "dataset_card.md")
+READY, RESULTS = "ready", ("data", "audit.json", "dataset_card.md")  # moved in this order: alone, the audit would be read as rows
 ROWS, REPORT = "rows.parquet", "report.json"  # in the folder of a shard that waits
 
 
