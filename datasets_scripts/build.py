@@ -14,6 +14,7 @@ goes on from there. On a finished output it does nothing; an output of other arg
 import argparse
 import collections
 import concurrent.futures
+import contextlib
 import hashlib
 import importlib
 import json
@@ -35,6 +36,7 @@ from modeling_unigloR.configuration_uniglor import VERSION
 from .corpus import Corpus, list_corpus, read_rows, row_shape, sources_hash
 from .extract import write_json
 from .schema import features
+from .whole import SEAL, damage, discard, remove_unfinished, seal, sync_entry, whole_folder
 
 CORPORA = {  # name -> its module and object
     "phoenix14t": ("phoenix14t", "CORPUS"),
@@ -47,11 +49,12 @@ CORPORA = {  # name -> its module and object
 }
 CLIPS_PER_SHARD = 500
 CLIPS_PER_ROW_GROUP = 32  # what is held in memory while writing: about 10 MB of whole OpenPose clips
-RESULTS = ("data", "audit.json", "dataset_card.md")
+READY, RESULTS = "ready", ("data", "audit.json", "dataset_card.md")  # moved in this order: alone, the audit would be read as rows
+ROWS, REPORT = "rows.parquet", "report.json"  # in the folder of a shard that waits
 
 
 class Shard(NamedTuple):
-    """One file of a split: which clips, of what shape, and where it waits until all are there (None in a dry run)."""
+    """One file of a split: which clips, of what shape, and the folder where it waits until all are there (None in a dry run)."""
 
     corpus: Corpus
     sources: list
@@ -78,7 +81,7 @@ def build_shard(shard, advance=None):
         advance: called with the number of frames after each clip.
     """
     advance = advance or _advance
-    report = {"clips": 0, "frames": 0, "seconds": 0.0, "without_fps": 0, "without_text": 0, "kinds": {}, "left_out": []}
+    report = {"clips": 0, "frames": 0, "seconds": 0.0, "without_fps": 0, "without_text": 0, "without_label": 0, "left_out": []}
     kinds = collections.Counter()
 
     def rows():
@@ -95,6 +98,7 @@ def build_shard(shard, advance=None):
             report["seconds"] += num_frames / row["fps"] if row["fps"] else 0.0
             report["without_fps"] += not row["fps"]
             report["without_text"] += row["text"] is None
+            report["without_label"] += row["label"] is None
             kinds["folder of JSON" if os.path.isdir(source.path) else Path(source.path).suffix] += 1
             yield row
 
@@ -102,16 +106,15 @@ def build_shard(shard, advance=None):
         for _ in rows():
             pass
     else:
-        unfinished = shard.path.with_suffix(".unfinished")
-        with ParquetWriter(path=str(unfinished), features=features(*shard.shape[1:]), writer_batch_size=CLIPS_PER_ROW_GROUP) as writer:
-            for row in rows():
-                writer.write(row)
-            writer.finalize()
-        os.replace(unfinished, shard.path)
-    report["kinds"] = dict(sorted(kinds.items()))
-    if shard.path is not None:
-        write_json(report, shard.path.with_suffix(".json"))  # last: a shard with a report is whole
-    return report
+        with contextlib.suppress(FileExistsError), whole_folder(shard.path) as folder:  # a worker of a killed build was faster
+            path, columns = str(folder / ROWS), features(*shard.shape[1:])
+            with ParquetWriter(path=path, features=columns, writer_batch_size=CLIPS_PER_ROW_GROUP) as writer:
+                for row in rows():
+                    writer.write(row)
+                writer.finalize()
+            write_json(report | {"kinds": dict(sorted(kinds.items()))}, folder / REPORT)
+            seal(folder)
+    return report | {"kinds": dict(sorted(kinds.items()))}
 
 
 _counter = None  # of this worker: clips and frames so far, shared by all
@@ -173,9 +176,16 @@ def _show(bar, clips, frames, started):
 
 
 def _finished(shard):
-    if shard.path is None or not (shard.path.exists() and shard.path.with_suffix(".json").exists()):
+    """The report of a shard that was built before, or None."""
+    if shard.path is None or not (shard.path / ROWS).exists():  # they may have been moved before a build was killed
+        discard(shard.path) if shard.path else None
         return None
-    return json.loads(shard.path.with_suffix(".json").read_text(encoding="utf-8"))
+    wrong = damage(shard.path)
+    if wrong:
+        print(f"A finished shard was damaged while it waited ({wrong}): it is built again.", file=sys.stderr)
+        discard(shard.path)
+        return None
+    return json.loads((shard.path / REPORT).read_text(encoding="utf-8"))
 
 
 # --- Data sets ------------------------------------------------------------------------------------------------------------------------
@@ -216,12 +226,13 @@ def build(name, data_dir, output_dir, layout=None, num_proc=1, dry_run=False, st
     lock = output_dir / ".lock"
     with FileLock(lock):  # of two builds into one folder, the second waits and finds the work done
         staging.mkdir(exist_ok=True)
+        remove_unfinished(staging)
+        _drop_damaged(staging)
         _publish(staging, output_dir)  # what was interrupted between the last shard and here
         audit = _finished_audit(output_dir, facts["key"])
         if audit is None:
             shards = [
-                Shard(corpus, sources, shape, layout, strict, staging / f"{sources_hash(corpus, sources, layout, shape)}.parquet")
-                for sources in chunks
+                Shard(corpus, sources, shape, layout, strict, staging / sources_hash(corpus, sources, layout, shape)) for sources in chunks
             ]
             audit = _audit(corpus, facts, listing, shards, build_shards(shards, num_proc), data_dir)
             _check_strict(strict, audit["left_out"])
@@ -265,25 +276,39 @@ def _finished_audit(output_dir, key):
 
 def _make_ready(corpus, shards, audit, staging):
     """Gives the shards their names, and puts all results where they need only be moved."""
-    unready, ready = staging / "ready.unfinished", staging / "ready"
-    shutil.rmtree(unready, ignore_errors=True)
-    (unready / "data").mkdir(parents=True)
     by_split = {}
     for shard in shards:
-        if _finished(shard)["clips"]:  # a split without rows could not be read back
+        report = _finished(shard)
+        if report is None:
+            raise ValueError(f"{shard.path} was altered while the others were built. The same command builds it again, and goes on.")
+        if report["clips"]:  # a split without rows could not be read back
             by_split.setdefault(shard.sources[0].split, []).append(shard.path)
-    for split, paths in by_split.items():
-        for number, path in enumerate(paths):
-            os.replace(path, unready / "data" / f"{split}-{number:05d}-of-{len(paths):05d}.parquet")
-    write_json(audit, unready / "audit.json")
-    (unready / "dataset_card.md").write_text(card(corpus, audit), encoding="utf-8")
-    os.replace(unready, ready)
+    with whole_folder(staging / READY) as ready:
+        write_json(audit, ready / "audit.json")
+        (ready / "dataset_card.md").write_text(card(corpus, audit), encoding="utf-8")
+        (ready / "data").mkdir()
+        for split, paths in by_split.items():
+            for number, path in enumerate(paths):
+                os.replace(path / ROWS, ready / "data" / f"{split}-{number:05d}-of-{len(paths):05d}.parquet")
+        seal(ready)
+
+
+def _drop_damaged(staging):
+    """Empties the folder where results wait to be moved, if they were altered there."""
+    ready = staging / READY
+    if (ready / "data").exists() and (ready / SEAL).exists():  # earlier versions sealed nothing
+        wrong = damage(ready)
+        if wrong:
+            print(f"Finished results were damaged while they waited ({wrong}): all is built again.", file=sys.stderr)
+            discard(staging)
+            staging.mkdir()
 
 
 def _publish(staging, output_dir):
     for name in RESULTS:
-        if (staging / "ready" / name).exists():
-            os.replace(staging / "ready" / name, output_dir / name)
+        if (staging / READY / name).exists():
+            os.replace(staging / READY / name, output_dir / name)
+    sync_entry(output_dir)
 
 
 def _audit(corpus, facts, listing, shards, reports, data_dir):
@@ -294,7 +319,7 @@ def _audit(corpus, facts, listing, shards, reports, data_dir):
     for shard, report in zip(shards, reports):
         split = shard.sources[0].split
         counts = splits.setdefault(split, collections.Counter())
-        counts.update({key: report[key] for key in ("clips", "frames", "seconds", "without_fps", "without_text")})
+        counts.update({key: report[key] for key in ("clips", "frames", "seconds", "without_fps", "without_text", "without_label")})
         ids.setdefault(split, []).extend(source.id for source in shard.sources if source.id not in gone)
         kinds.update(report["kinds"])
     for split, counts in splits.items():
@@ -303,6 +328,7 @@ def _audit(corpus, facts, listing, shards, reports, data_dir):
             "published": corpus.published.get(split),
             "left_out": sum(entry["split"] == split for entry in left_out),
             "without_text": counts["without_text"],
+            "without_label": counts["without_label"],
             "frames": counts["frames"],
             "hours": round(counts["seconds"] / 3600, 3),
             "without_fps": counts["without_fps"],
@@ -312,6 +338,7 @@ def _audit(corpus, facts, listing, shards, reports, data_dir):
         "splits": splits,
         "kinds_of_files": dict(sorted(kinds.items())),
         "labels": listing.labels,
+        "columns_not_read": listing.columns_not_read,
         "left_out": _without_folders(left_out, listing.sources, data_dir),
         "doubtful": _without_folders(listing.doubtful, listing.sources, data_dir),
     }
@@ -341,6 +368,29 @@ def describe(audit):
         reasons = collections.Counter(_kind(entry) for entry in audit[title])
         lines += [f"{title.replace('_', ' ')}: {count:,} x {reason}" for reason, count in reasons.most_common(8)]
     return "\n".join(lines)
+
+
+def remarks(audit):
+    """What all or some clips lack, and where it may be found, as sentences."""
+    splits, table_columns = audit["splits"].values(), audit["columns_not_read"]
+    total, absent, sentences = sum(counts["clips"] for counts in splits), [], []
+    for field, name in (("text", "text"), ("label", "label"), ("fps", "frame rate")):
+        count = sum(counts[f"without_{field}"] for counts in splits)
+        if count == total:
+            absent.append(field)
+            sentences.append(f"No clip has a {name}.")
+        elif count:
+            sentences.append(f"{count:,} of {total:,} clips have no {name}.")
+    if "fps" in absent:
+        sentences.append("Without frame rates a second of signing may be 15 frames here and 60 there: give one with --fps.")
+    if absent and audit["corpus"] == "folder":
+        options = " or ".join(f"--{field}_column" for field in absent)
+        for table, columns in table_columns.items():
+            if columns:
+                sentences.append(f"Columns of {table} that were not read: {', '.join(columns)}. Name one with {options}.")
+        if not table_columns and absent != ["fps"]:
+            sentences.append("A table of texts or labels is given with --annotations.")
+    return sentences
 
 
 def _kind(entry):
@@ -472,8 +522,12 @@ def main(argv=None):
     print(describe(audit))
     if arguments["dry_run"]:
         print(json.dumps(audit, indent=1, ensure_ascii=False))
+        for sentence in remarks(audit):
+            print(sentence)
         return audit
     print(f"{output_dir}: load_dataset({str(output_dir)!r}); what was left out and why: {output_dir / 'audit.json'}")
+    for sentence in remarks(audit):
+        print(sentence)
     if repo_id:
         try:
             push_to_hub(output_dir, repo_id)

@@ -16,7 +16,6 @@ import csv
 import dataclasses
 import functools
 import hashlib
-import inspect
 import json
 import os
 import re
@@ -28,7 +27,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 
-from modeling_unigloR import keypoint_processing_uniglor, keypoint_readers_uniglor, keypoints_uniglor
+from modeling_unigloR.fingerprint_uniglor import code_hash, processing_hash
 from modeling_unigloR.keypoint_processing_uniglor import RELATIVE_LIMIT, map_layout
 from modeling_unigloR.keypoint_readers_uniglor import (
     VIDEO_SUFFIXES,
@@ -52,7 +51,6 @@ from modeling_unigloR.limits_uniglor import (
     short,
 )
 
-from . import schema
 from .schema import check_row, features
 
 CLIP_SUFFIXES = (".pose", ".npz", ".npy", ".skels", ".json")  # of two files of one name the first counts
@@ -104,12 +102,14 @@ class Listing:
         left_out: list of {split, id, reason}: clips without annotation, annotations without clip.
         doubtful: the same, of clips that are kept.
         labels: the words of the labels 0, 1, ..., for isolated signs.
+        columns_not_read: {name of a table: its columns that were not read}, where a user may name them.
     """
 
     sources: list = field(default_factory=list)
     left_out: list = field(default_factory=list)
     doubtful: list = field(default_factory=list)
     labels: list | None = None
+    columns_not_read: dict = field(default_factory=dict)
 
     def leave_out(self, split, id, reason):
         self.left_out.append({"split": printable(split), "id": printable(id), "reason": printable(reason)})
@@ -228,9 +228,13 @@ def read_table(path, delimiter=None, columns=()):
         list of dict.
 
     Raises:
-        ValueError: not UTF-8, no rows, a row of another length, a column that is missing, or more than the limits of a table.
+        FileNotFoundError: no such file.
+        ValueError: not UTF-8, no rows, a row of another length, another delimiter, a column that is missing, or more than the limits of
+            a table.
     """
     path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such table. Expected the path of a .csv, .tsv, .jsonl or .parquet file.")
     if path.suffix == ".parquet":
         rows = _read_parquet(path)
     elif path.suffix in (".jsonl", ".ndjson"):
@@ -287,6 +291,7 @@ def _read_delimited(path, delimiter):
     sign = delimiter or ("\t" if path.suffix == ".tsv" else ",")
     _check_cells(sum(line.count(sign) for line in lines) + len(lines), path)
     if delimiter is None:
+        _check_delimiter(lines[0] if lines else "", path)
         table = csv.reader((f"{line}\n" for line in lines), delimiter=sign)
     else:
         table = csv.reader(lines, delimiter=sign, quoting=csv.QUOTE_NONE)
@@ -308,6 +313,18 @@ def _checked_cells(table, path):
         yield from table
     except csv.Error as error:  # a cell of more than 131,072 letters: a quote that is never closed
         raise ValueError(f"{path}, line {table.line_num}: {error}. Is a quote not closed?") from error
+
+
+def _check_delimiter(header, path):
+    """Raises `ValueError` where a table has one column by its own delimiter, and several by another."""
+    expected, other = ("\t", ",") if path.suffix == ".tsv" else (",", "\t")
+    names = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
+    found = next((delimiter for delimiter in (";", other, "|") if delimiter in header), None)
+    if expected not in header and found:
+        raise ValueError(
+            f"{path}: found cells that are separated by {names[found]} ({header!r}), expected {names[expected]}. Save the table with "
+            "commas as .csv, or with tabs as .tsv."
+        )
 
 
 def _unquote(cell):
@@ -429,9 +446,7 @@ class Corpus:
 
     def code_hash(self):
         """Changes with the code that reads it."""
-        modules = (keypoint_processing_uniglor, keypoint_readers_uniglor, keypoints_uniglor, schema)
-        files = [__file__, inspect.getfile(self.list_clips), inspect.getfile(self.read), *(module.__file__ for module in modules)]
-        return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
+        return processing_hash() + code_hash(*(function.__module__ for function in (read_clip, self.list_clips, self.read)))
 
 
 def list_corpus(corpus, data_dir, language=None, source_layout=None, width=None, height=None, fps=None, **options):

@@ -11,9 +11,7 @@ videos that were skipped, with the reason. Both are written whole or not at all.
 import argparse
 import contextlib
 import json
-import os
 import sys
-import tempfile
 import uuid
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from modeling_unigloR.keypoint_readers_uniglor import VIDEO_SUFFIXES
 
 from .readers import HolisticExtractor, RTMPoseExtractor, extract_video
 from .schema import check_row, features
+from .whole import remove_unfinished, scratch_folder, whole_file, write_whole
 
 FILE = Path("data") / "train-00000-of-00001.parquet"
 
@@ -56,14 +55,13 @@ def extract(videos, extractor, language="und", progress=False):
 def write_parquet(rows, row_features, path):
     """Writes the rows of an iterable as one Parquet file, whole or not at all; returns their number."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unfinished-") as cache, _without_bars():
+    remove_unfinished(path.parent)
+    with whole_file(path) as unfinished, scratch_folder(path) as cache, _without_bars():
         # A fingerprint of its own: the rows are not a function of the arguments that could be hashed.
-        table = datasets.Dataset.from_generator(lambda: iter(rows), row_features, cache_dir=cache, fingerprint=uuid.uuid4().hex)
+        table = datasets.Dataset.from_generator(lambda: iter(rows), row_features, cache_dir=str(cache), fingerprint=uuid.uuid4().hex)
         num_rows = len(table)
         table.to_parquet(unfinished)
         del table  # it maps a file of the folder that goes
-    os.replace(unfinished, path)
     return num_rows
 
 
@@ -80,9 +78,7 @@ def _without_bars():
 
 
 def write_json(content, path):
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
+    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def parse(argv=None):

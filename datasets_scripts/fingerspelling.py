@@ -22,10 +22,8 @@ import dataclasses
 import functools
 import hashlib
 import importlib.util
-import inspect
 import json
 import math
-import os
 import re
 import unicodedata
 import zlib
@@ -36,13 +34,13 @@ from typing import NamedTuple
 import datasets
 import numpy as np
 
+from modeling_unigloR.fingerprint_uniglor import processing_hash
 from modeling_unigloR.keypoint_processing_uniglor import map_layout
 from modeling_unigloR.keypoints_uniglor import (
     HAND_POINTS,
     SIDES,
     copy_pairs,
     get_layout,
-    layout_hash,
     mirror_permutation,
     point_index,
     source_table,
@@ -51,6 +49,7 @@ from modeling_unigloR.limits_uniglor import is_number, short
 
 from .corpus import read_lines
 from .schema import FEATURES, check_row
+from .whole import whole_file
 
 LAYOUT = "uniglor73"
 SOURCE_LAYOUT = "mediapipe543"
@@ -661,9 +660,8 @@ def build(languages=("ase",), num_words=None, cache_dir=None, num_proc=None, **f
     """
     facts = [
         Path(__file__).read_bytes(),
-        Path(inspect.getfile(map_layout)).read_bytes(),
         (_lexicon_dir() / "index.csv").read_bytes(),
-        layout_hash(LAYOUT).encode(),
+        processing_hash().encode(),
     ]
     version = hashlib.sha256(b"".join(facts)).hexdigest()[:16]
     builder = Fingerspelling(cache_dir=cache_dir, hash=version, languages=languages, num_words=num_words, **fields)
@@ -698,9 +696,8 @@ def main(argv=None):
         raise ValueError(f"{folder} holds {names} of another corpus. Remove them, or choose another output_dir.")
     folder.mkdir(parents=True, exist_ok=True)
     for path, split_rows in paths.items():
-        unfinished = path.with_suffix(".unfinished")
-        split_rows.to_parquet(unfinished)
-        os.replace(unfinished, path)
+        with whole_file(path) as unfinished:
+            split_rows.to_parquet(unfinished)
         print(f"{path}: {len(split_rows)} rows")
 
 

@@ -48,6 +48,7 @@ def list_clips(data_dir, annotations=None, **columns):
         split, path = _split_and_path(annotation)
         rows = read_table(path)
         taken = _columns(rows[0], columns, path)
+        listing.columns_not_read[path.name] = [column for column in rows[0] if column not in taken.values()]
         for row in rows:
             _add(listing, {key: row[column] for key, column in taken.items()}, split, clips, by_name, used, path)
     for name in clips:

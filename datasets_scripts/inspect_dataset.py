@@ -25,6 +25,7 @@ from modeling_unigloR.keypoints_uniglor import get_layout, point_index
 from modeling_unigloR.rendering_uniglor import player_html
 
 from .extract import write_json
+from .whole import write_whole
 
 WORD = re.compile(r"\w+(?:['’\-]\w+)*")
 CLIPS_SHOWN = 3  # of each split
@@ -237,6 +238,8 @@ def findings(report):
                 f"{name}: {facts['frames_dropped']:,} frames jump (the body moves by 2 shoulder lengths at once) and are left out, in "
                 f"{len(facts['jumping_clips']):,} clips"
             )
+        if clips and not facts["texts"] and not facts["labels"]:
+            found.append(f"{name}: no clip has a text or a label")
         absent = [part.replace("_", " ") for part, value in facts["missing_points"].items() if value == 1]
         if absent:
             found.append(f"{name}: {', '.join(absent)} never seen")
@@ -415,7 +418,7 @@ def main(argv=None):
         raise ValueError(f"{arguments.dataset}: no rows in {', '.join(report['splits']) or 'any split'}.")
     output_dir.mkdir(parents=True, exist_ok=True)
     write_json(report, output_dir / "inspection.json")
-    (output_dir / REPORT).write_text(report_html(name, report, inspectors), encoding="utf-8")
+    write_whole(output_dir / REPORT, report_html(name, report, inspectors))
     print(summary(report))
     print(f"{output_dir / REPORT}")
     return report

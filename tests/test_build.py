@@ -15,6 +15,7 @@ import pytest
 from datasets.distributed import split_dataset_by_node
 
 from datasets_scripts import build as build_module
+from datasets_scripts import whole
 from datasets_scripts.build import build, describe, main, push_to_hub
 from datasets_scripts.corpus import row_of, to_layout
 from datasets_scripts.folder import CORPUS, Folder, list_clips
@@ -153,7 +154,7 @@ def test_a_killed_build_goes_on_where_it_stopped(tmp_path):
     process = subprocess.Popen(command, cwd=Path(__file__).parents[1], stderr=subprocess.DEVNULL)
     waiting = tmp_path / "out" / ".unfinished"
     deadline = time.monotonic() + 120
-    while len(list(waiting.glob("*.parquet"))) < 2 and process.poll() is None and time.monotonic() < deadline:
+    while len(list(waiting.glob("[!.]*/rows.parquet"))) < 2 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -173,6 +174,94 @@ def test_a_build_that_was_killed_while_its_results_moved_is_completed(clips, tmp
         if name not in moved:
             (tmp_path / "out" / name).rename(ready / name)
     assert build("folder", folder, tmp_path / "out", annotations=table) == audit and files_of(tmp_path / "out") == whole
+
+
+def killed_before_publishing(arguments, monkeypatch, name):
+    """Ends a build as a kill would, where its function of this name begins."""
+
+    class KilledError(BaseException):
+        pass
+
+    def kill(*_):
+        raise KilledError
+
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(build_module, name, kill)
+        build("folder", **arguments)
+
+
+def alter(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_shard_that_was_altered_while_it_waited_is_built_again(clips, tmp_path, monkeypatch, capsys):
+    """Its rows were published as they were."""
+    folder, table = clips
+    arguments = dict(data_dir=folder, output_dir=tmp_path / "out", annotations=table, clips_per_shard=2)
+    killed_before_publishing(arguments, monkeypatch, "_make_ready")
+    first, *_, last = sorted((tmp_path / "out" / ".unfinished").glob("*/rows.parquet"))
+    alter(first)
+    last.write_bytes(last.read_bytes()[:-9])
+    built, original = [], build_module.build_shard
+    monkeypatch.setattr(build_module, "build_shard", lambda shard, *rest: built.append(shard.path) or original(shard, *rest))
+    build("folder", **arguments)
+    said = capsys.readouterr().err
+    assert sorted(built) == [first.parent, last.parent]
+    assert f"the content of {first} was altered" in said and f"{last} has " in said
+    build("folder", **arguments | {"output_dir": tmp_path / "fresh"})
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "fresh")
+
+
+def test_a_shard_that_is_altered_while_others_are_built_is_not_published(clips, tmp_path, monkeypatch):
+    folder, table = clips
+    arguments = dict(data_dir=folder, output_dir=tmp_path / "out", annotations=table, clips_per_shard=2)
+    make_ready = build_module._make_ready
+
+    def altered(corpus, shards, *rest):
+        alter(shards[0].path / "rows.parquet")
+        make_ready(corpus, shards, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match="was altered while the others were built. The same command"):
+        patch.setattr(build_module, "_make_ready", altered)
+        build("folder", **arguments)
+    assert not (tmp_path / "out" / "data").exists()
+    build("folder", **arguments)
+    build("folder", **arguments | {"output_dir": tmp_path / "fresh"})
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("name", ["data/test-00000-of-00001.parquet", "audit.json"])
+def test_results_that_were_altered_while_they_waited_to_be_moved_are_built_again(clips, tmp_path, monkeypatch, capsys, name):
+    folder, table = clips
+    arguments = dict(data_dir=folder, output_dir=tmp_path / "out", annotations=table)
+    calls, publish = [], build_module._publish
+
+    def kill_the_second(*rest):
+        calls.append(rest)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        publish(*rest)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(build_module, "_publish", kill_the_second)
+        build("folder", **arguments)
+    alter(tmp_path / "out" / ".unfinished" / "ready" / name)
+    build("folder", **arguments)
+    assert "Finished results were damaged while they waited" in capsys.readouterr().err
+    build("folder", **arguments | {"output_dir": tmp_path / "fresh"})
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "fresh")
+
+
+def test_what_killed_processes_left_in_the_waiting_folder_is_removed(clips, tmp_path, monkeypatch):
+    folder, table = clips
+    arguments = dict(data_dir=folder, output_dir=tmp_path / "out", annotations=table, clips_per_shard=2)
+    killed_before_publishing(arguments, monkeypatch, "_make_ready")
+    left = tmp_path / "out" / ".unfinished" / f".shard-unfinished-{whole._host()}-{2**22 + 1}-x"  # beyond all numbers of processes
+    left.mkdir()
+    killed_before_publishing(arguments, monkeypatch, "_make_ready")
+    assert not left.exists() and len(list((tmp_path / "out" / ".unfinished").iterdir())) == 5
 
 
 def test_two_builds_into_one_folder_end_in_one_result(clips, tmp_path):
@@ -196,6 +285,54 @@ def test_a_dry_run_writes_nothing_and_audits_everything(clips, tmp_path, capsys)
     assert not (tmp_path / "out").exists() and audit["splits"]["train"]["clips"] == 5
     assert '"left_out"' in capsys.readouterr().out
     assert "clip_001" in audit["left_out"][0]["id"] and "not a whole NumPy file" in audit["left_out"][0]["reason"]
+
+
+def test_what_no_clip_has_is_said_last_with_the_columns_that_were_not_read(tmp_path, capsys):
+    """A table had its sentences in a column "german"; only a number within 40 lines of JSON told that all rows were without text."""
+    write_clips(tmp_path / "clips", 3, texts=False)
+    for number in range(3):
+        np.savez(tmp_path / "clips" / f"clip_{number:03d}.npz", keypoints=random_signing(20) * 100 + 300)
+    rows = [{"id": f"clip_{number:03d}", "gloss": "A", "german": "hallo", "start_ms": "7"} for number in range(3)]
+    table = write_table(tmp_path / "sentences.csv", rows)
+    arguments = ["folder", "--data_dir", str(tmp_path / "clips"), "--annotations", str(table), "--output_dir", str(tmp_path / "out")]
+    expected = [
+        "No clip has a text.", "No clip has a label.", "No clip has a frame rate.",
+        "Without frame rates a second of signing may be 15 frames here and 60 there: give one with --fps.",
+        "Columns of sentences.csv that were not read: german, start_ms. Name one with --text_column or --label_column or --fps_column.",
+    ]  # fmt: skip
+    for extra in (["--dry_run"], []):
+        main([*arguments, *extra])
+        assert capsys.readouterr().out.splitlines()[-5:] == expected
+    main([*arguments[:-1], str(tmp_path / "better"), "--text_column", "german", "--fps", "25"])
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "No clip has a label.",
+        "Columns of sentences.csv that were not read: start_ms. Name one with --label_column.",
+    ]
+    main([*arguments[:3], "--output_dir", str(tmp_path / "bare"), "--fps", "25"])
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "No clip has a text.", "No clip has a label.", "A table of texts or labels is given with --annotations.",
+    ]  # fmt: skip
+
+
+def test_what_only_some_clips_lack_is_counted(clips, tmp_path, capsys):
+    folder, table = clips
+    rows = [{"id": f"clip_{number:03d}", "text": "a" * (number > 3), "label": "x"} for number in range(10)]
+    main(["folder", "--data_dir", str(folder), "--annotations", str(write_table(table, rows)), "--output_dir", str(tmp_path / "out")])
+    assert capsys.readouterr().out.splitlines()[-1] == "4 of 10 clips have no text."
+
+
+@pytest.mark.parametrize("name, text, words", [
+    ("a.csv", "id;text\nclip_000;x\n", r"a.csv: found cells that are separated by semicolons \('id;text'\), expected commas"),
+    ("a.csv", "id\ttext\nclip_000\tx\n", "separated by tabs .* expected commas. Save the table with commas as .csv, or with tabs as .tsv"),
+    ("a.tsv", "id,text\nclip_000,x\n", "separated by commas .* expected tabs"),
+    ("a.csv", None, "a.csv: no such table. Expected the path of a .csv, .tsv, .jsonl or .parquet file"),
+    ("a.parquet", None, "a.parquet: no such table"),
+])  # fmt: skip
+def test_a_table_of_another_delimiter_or_that_is_not_there_is_named(clips, tmp_path, name, text, words):
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(SystemExit, match=words):
+        main(["folder", "--data_dir", str(clips[0]), "--annotations", str(tmp_path / name), "--output_dir", str(tmp_path / "out")])
 
 
 def test_broken_clips_are_rows_of_the_audit_and_errors_when_strict(clips, tmp_path):

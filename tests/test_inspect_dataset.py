@@ -43,6 +43,11 @@ def test_counts_of_texts_and_vocabulary_against_train():
     assert facts["texts_also_in_train"] == 0.5 and facts["signers_also_in_train"] == ["x"]
 
 
+def test_a_split_without_any_text_or_label_is_named():
+    report, _ = inspected(train=[row("a", 0), row("b", 1)], test=[row("c", 2, text="Hallo")], other=[row("d", 3, label=1)])
+    assert [sentence for sentence in findings(report) if "no clip" in sentence] == ["train: no clip has a text or a label"]
+
+
 def test_words_are_lower_case_and_without_punctuation():
     assert words_of("So, don't re-fry it!  Größe") == ["so", "don't", "re-fry", "it", "größe"]
 

@@ -3,20 +3,21 @@
 Shapes: B clips, T frames, S segments, K keypoints, C channels, D size of a latent, L text tokens.
 """
 
+import dataclasses
 import hashlib
-import os
-import shutil
-import tempfile
+import json
 from pathlib import Path
 
-import datasets
 import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
+from transformers import PreTrainedConfig
 from transformers.utils import logging
 
+from modeling_unigloR.fingerprint_uniglor import code_hash
 from modeling_unigloR.limits_uniglor import MAX_LABELS
+from train.cache import INDEX, cache_folder, keep, open_or_build
 from train.segments import FrameStore, describe, load_rows
 
 logger = logging.get_logger(__name__)
@@ -141,10 +142,15 @@ class LabelledClips(Clips):
 
 
 class LatentStore:
-    """Standardised latents of clips, end to end, memory-mapped from a folder: `store[index]` is (S, D) float32."""
+    """Standardised latents of clips, end to end, memory-mapped from a folder: `store[index]` is (S, D) float32.
+
+    Raises:
+        FileNotFoundError, DamagedError: see `cache.keep`.
+    """
 
     def __init__(self, folder):
-        index = np.load(Path(folder) / "index.npz")
+        keep(self, folder)
+        index = np.load(Path(folder) / INDEX)
         self.offsets = index["offsets"]
         shape = (int(self.offsets[-1]), int(index["size"]))
         self.latents = np.memmap(Path(folder) / "latents.f4", np.float32, "r", shape=shape)
@@ -161,7 +167,9 @@ class LatentStore:
 
     @classmethod
     def build(cls, clips, sign_mae, stride, cache_dir=None, description="latents", batch_size=16, hold_last=False):
-        """Encodes every window of every clip into a folder named by frames, weights and stride, or opens the one that is there.
+        """Encodes every window of every clip into a folder, or opens the one that is there.
+
+        The folder is named by the frames, the encoder's weights, config, type and code, and the stride.
 
         Args:
             clips: `Clips`.
@@ -171,21 +179,26 @@ class LatentStore:
             batch_size: clips that are encoded together.
             hold_last: whether a clip is held at its last frame until windows fill it; else frames that fill no window are left out.
         """
-        facts = [_weights_hash(sign_mae), f"{stride} held" if hold_last else str(stride), *(store.key for store in clips.stores)]
-        key = hashlib.sha256("\n".join(facts).encode())
-        folder = Path(cache_dir or datasets.config.HF_DATASETS_CACHE) / "uniglor_latents" / key.hexdigest()[:16]
-        if not folder.exists():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = Path(tempfile.mkdtemp(prefix=f"{folder.name}-unfinished-", dir=folder.parent))
-            try:
-                _write_latents(clips, sign_mae, stride, unfinished, description, batch_size, hold_last)
-                os.rename(unfinished, folder)  # whole or not at all
-            except OSError:
-                if not folder.exists():  # else another process was faster
-                    raise
-            finally:
-                shutil.rmtree(unfinished, ignore_errors=True)
-        return cls(folder)
+        weights = _weights_hash(sign_mae)
+        facts = [weights, _config_of(sign_mae), str(sign_mae.dtype), code_hash(of=sign_mae)]
+        facts += [f"{stride} held" if hold_last else str(stride), *(store.key for store in clips.stores)]
+        key = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
+
+        def write(folder):
+            _write_latents(clips, sign_mae, stride, folder, description, batch_size, hold_last)
+
+        said = dict(
+            data=", ".join(describe(spec) for spec in clips.specs),
+            sign_mae=f"{sign_mae.config.name_or_path} {weights[:8]}".strip(),
+            segments=f"stride {stride}",
+        )
+        return open_or_build(cls, cache_folder("latents", key, cache_dir), write, description, **said)
+
+
+def _config_of(model):
+    """The fields of a model's config that are its own: what transformers adds says where it was loaded from, and by which version."""
+    own = {field.name for field in dataclasses.fields(model.config)} - {field.name for field in dataclasses.fields(PreTrainedConfig)}
+    return json.dumps({name: getattr(model.config, name) for name in sorted(own)}, default=str)
 
 
 def _weights_hash(model):
@@ -206,16 +219,16 @@ def _write_latents(clips, sign_mae, stride, folder, description, batch_size, hol
     held = -(clips.num_frames - sign_mae.config.window_size) % stride if hold_last else np.zeros_like(clips.num_frames)  # frames added
     offsets = np.cumsum([0] + [sign_mae.num_segments(int(length), stride) for length in clips.num_frames + held])
     size = sign_mae.config.hidden_size
-    latents = np.memmap(folder / "latents.f4", np.float32, "w+", shape=(int(offsets[-1]), size))
-    for start in tqdm(range(0, len(order), batch_size), desc=f"Encoding {description}", unit=f" x {batch_size} clips"):
-        chosen = order[start : start + batch_size]
-        frames = [np.pad(clips.keypoints(index)[0], ((0, held[index]), (0, 0), (0, 0)), mode="edge") for index in chosen]
-        keypoints, attention_mask = pad([torch.from_numpy(clip) for clip in frames])
-        encoded, latent_mask = sign_mae.encode_sequence(keypoints.to(sign_mae.device), attention_mask.to(sign_mae.device), stride)
-        for index, values, count in zip(chosen, encoded.float().cpu().numpy(), latent_mask.sum(1).tolist()):
-            latents[offsets[index] : offsets[index + 1]] = values[:count]
-    latents.flush()
-    np.savez(folder / "index.npz", offsets=offsets, size=size)
+    with open(folder / "latents.f4", "wb") as latents:  # not through a memory map: a full disk would kill the process
+        for start in tqdm(range(0, len(order), batch_size), desc=f"Encoding {description}", unit=f" x {batch_size} clips"):
+            chosen = order[start : start + batch_size]
+            frames = [np.pad(clips.keypoints(index)[0], ((0, held[index]), (0, 0), (0, 0)), mode="edge") for index in chosen]
+            keypoints, attention_mask = pad([torch.from_numpy(clip) for clip in frames])
+            encoded, latent_mask = sign_mae.encode_sequence(keypoints.to(sign_mae.device), attention_mask.to(sign_mae.device), stride)
+            for index, values, count in zip(chosen, encoded.float().cpu().numpy(), latent_mask.sum(1).tolist()):
+                latents.seek(int(offsets[index]) * size * 4)
+                latents.write(np.ascontiguousarray(values[:count]).data)
+    np.savez(folder / INDEX, offsets=offsets, size=size)
     sign_mae.train(was_training)
 
 

@@ -13,9 +13,6 @@ import difflib
 import itertools
 import json
 import math
-import os
-import shutil
-import uuid
 from pathlib import Path
 
 import datasets
@@ -27,7 +24,9 @@ from transformers import AutoFeatureExtractor
 from transformers.utils import logging
 
 from datasets_scripts.extract import write_json, write_parquet
+from datasets_scripts.whole import remove_unfinished, whole_folder
 from modeling_unigloR import SignMAEEncoderModel
+from modeling_unigloR.fingerprint_uniglor import code_hash, processing_hash
 from modeling_unigloR.pipelines_uniglor import span_seconds
 from train.clips import _weights_hash
 from train.evaluate_checkpoint import specs
@@ -101,6 +100,7 @@ def embed(checkpoint, dataset, splits, output_dir, stride=None, batch_size=16, d
     facts = {
         "model": str(checkpoint),
         "weights": _weights_hash(model),
+        "code": {"processing": processing_hash(processor), "encoding": code_hash(of=model)},
         "dataset": describe(dataset),
         "window_size": model.config.window_size,
         "stride": stride,
@@ -108,8 +108,8 @@ def embed(checkpoint, dataset, splits, output_dir, stride=None, batch_size=16, d
         "splits": {},
     }
     output_dir.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = output_dir.with_name(f"{output_dir.name}-unfinished-{uuid.uuid4().hex[:8]}")
-    try:
+    remove_unfinished(output_dir.parent)
+    with whole_folder(output_dir) as unfinished:
         for split in splits:
             found = facts["splits"][split] = {"clips": 0, "segments": 0, "unusable_clips": 0, "clips_of_unknown_rate": 0}
             sums = np.zeros((2, model.config.hidden_size))
@@ -123,9 +123,6 @@ def embed(checkpoint, dataset, splits, output_dir, stride=None, batch_size=16, d
             # 0 and 1 on what the SignMAE was trained on; far from them, this signing is unlike it
             found |= {"mean_of_absolute_means": float(abs(mean).mean()), "mean_of_standard_deviations": float(std.mean())}
         write_json(facts, unfinished / FACTS)
-        os.rename(unfinished, output_dir)  # whole or not at all
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     for split, found in facts["splits"].items():
         print(f"{output_dir}, {split}: {found}")
     return facts

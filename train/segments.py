@@ -4,10 +4,6 @@ Shapes: M frames of all clips, N segments of a batch, W frames in a window, K ke
 """
 
 import hashlib
-import inspect
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import datasets
@@ -16,6 +12,9 @@ import torch
 from torch.utils.data import Dataset, IterableDataset, Sampler
 from tqdm import tqdm
 from transformers.utils import logging
+
+from modeling_unigloR.fingerprint_uniglor import processing_hash
+from train.cache import INDEX, cache_folder, keep, open_or_build
 
 logger = logging.get_logger(__name__)
 
@@ -27,12 +26,16 @@ class FrameStore:
         keypoints: (M, K, C) float32 and keypoint_mask (M, K) bool, memory-mapped.
         offsets: (clips + 1,) int64, where each clip starts.
         ids: (clips,) names of the clips.
-        key: names the folder by the rows, the processor and its code.
+        key: names the folder by the rows, the processor, and the tables and the code that it works by.
+
+    Raises:
+        FileNotFoundError, DamagedError: see `cache.keep`.
     """
 
     def __init__(self, folder):
+        keep(self, folder)
         self.key = Path(folder).name
-        index = np.load(Path(folder) / "index.npz")
+        index = np.load(Path(folder) / INDEX)
         self.offsets, self.ids = index["offsets"], index["ids"]
         shape = (int(self.offsets[-1]), *index["point_shape"])
         self.keypoints = np.memmap(Path(folder) / "keypoints.f4", np.float32, "r", shape=shape)
@@ -53,22 +56,15 @@ class FrameStore:
             processor: a `KeypointProcessor`.
             cache_dir: where the folder goes; by default beside the data sets' own cache.
         """
-        code = Path(inspect.getfile(type(processor))).read_text(encoding="utf-8")  # frames of another version of it are others
-        facts = [rows._fingerprint, processor.to_json_string(), code]
+        facts = [rows._fingerprint, processor.to_json_string(), processing_hash(processor)]
         key = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
-        folder = Path(cache_dir or datasets.config.HF_DATASETS_CACHE) / "uniglor_frames" / key
-        if not folder.exists():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = Path(tempfile.mkdtemp(prefix=f"{key}-unfinished-", dir=folder.parent))
-            try:
-                _write_frames(rows, processor, unfinished, description)
-                os.rename(unfinished, folder)  # whole or not at all
-            except OSError:
-                if not folder.exists():  # else another process was faster
-                    raise
-            finally:
-                shutil.rmtree(unfinished, ignore_errors=True)
-        return cls(folder)
+        rate = "own rate" if processor.fps is None else f"{processor.fps:g} frames/s"
+
+        def write(folder):
+            _write_frames(rows, processor, folder, description)
+
+        said = dict(data=description, processor=f"{processor.layout} at {rate}")
+        return open_or_build(cls, cache_folder("frames", key, cache_dir), write, description, **said)
 
 
 def _write_frames(rows, processor, folder, description):
@@ -80,8 +76,8 @@ def _write_frames(rows, processor, folder, description):
             except ValueError as error:
                 unusable.append(str(error))
                 continue
-            clip.keypoints.tofile(keypoints)
-            np.ascontiguousarray(clip.keypoint_mask).tofile(masks)
+            keypoints.write(np.ascontiguousarray(clip.keypoints).data)  # `tofile` would not say why it could not write
+            masks.write(np.ascontiguousarray(clip.keypoint_mask).data)
             lengths.append(len(clip.keypoints))
             ids.append(str(row["id"]))
             point_shape = clip.keypoints.shape[1:]
@@ -94,7 +90,7 @@ def _write_frames(rows, processor, folder, description):
         logger.warning(f"{description}: {len(unusable)} of {len(rows)} clips cannot be used, the first: " + "; ".join(unusable[:3]))
     if not lengths:
         raise ValueError(f"{description}: none of {len(rows)} clips can be used. " + "; ".join(unusable[:3]))
-    np.savez(folder / "index.npz", offsets=np.cumsum([0] + lengths), ids=np.array(ids), point_shape=np.array(point_shape))
+    np.savez(folder / INDEX, offsets=np.cumsum([0] + lengths), ids=np.array(ids), point_shape=np.array(point_shape))
 
 
 class SegmentDataset(Dataset):
