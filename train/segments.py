@@ -17,6 +17,8 @@ from torch.utils.data import Dataset, IterableDataset, Sampler
 from tqdm import tqdm
 from transformers.utils import logging
 
+from train.loading import check_path
+
 logger = logging.get_logger(__name__)
 
 
@@ -276,6 +278,7 @@ def load_rows(spec, split):
         return load_fingerspelling(spec, split)
     if spec:
         raise ValueError(f"Unknown keys {sorted(spec)} for data set {path!r}. Expected path, split, streaming, weight.")
+    path = check_path(path, "Data set")
     if path.endswith(".parquet"):
         return datasets.load_dataset("parquet", data_files={split: path}, split=split, streaming=streaming)
     try:
