@@ -187,10 +187,10 @@ def declared_fields(kind):
 def declared_types(kind):
     """{field: type} of the fields of `declared_fields`, as annotated, else that of the default; fields with neither are left out."""
     fields = declared_fields(kind)
-    if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-    elif "transformers" not in kind.__module__ and hasattr(kind, "model_type"):
+    if hasattr(kind, "model_type"):
         hints = {name: hint for cls in reversed(kind.__mro__) for name, hint in vars(cls).get("__annotations__", {}).items()}
+    elif dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
     else:
         hints = {p.name: p.annotation for p in inspect.signature(kind.__init__).parameters.values() if p.annotation is not p.empty}
     hints = {name: hint for name, hint in hints.items() if not isinstance(hint, str)}

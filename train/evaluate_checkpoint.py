@@ -99,8 +99,9 @@ def main(argv=None):
 
 def compare(arguments):
     """Prints two systems' scores on the same clips and the test of B - A; returns what the test found, and `names` of A and B."""
-    names = [f"{letter}: {name}" for letter, name in zip("AB", system_names(arguments.compare))]
-    said = f"B - A ({names[1]} minus {names[0]})"
+    plain = system_names(arguments.compare)
+    names = [f"{letter}: {name}" for letter, name in zip("AB", plain)]
+    said = f"B - A ({plain[1]} minus {plain[0]})"
     if arguments.task == "sign-recognition":
         pair = [[row["prediction"] == row["reference"] for row in rows.values()] for rows in read_pair(*arguments.compare)]
         test = paired_top1_test(*pair)

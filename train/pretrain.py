@@ -99,7 +99,7 @@ def main(argv=None):
         train_set, train_stores = training_segments(data, processor, model.config.window_size, args.seed)
         validation = validation_segments(data, processor, model.config.window_size)
     if train_stores:
-        check_amount(args, len(train_set), "segments, those of clips that are long enough", least=2)  # one has no spread
+        check_amount(args, len(train_set), "segments", least=2)  # one has no spread
     elif args.max_steps <= 0:
         raise ValueError("A streamed data set says no length, so an epoch has none. Give --max_steps, such as 100000.")
     if not data.init_from:
