@@ -230,11 +230,11 @@ def _checked(name, value, kind, words):
     if words is not None and len(words) == 1 and isinstance(value, (bool, int, float)) and not _fits(value, kind) and _fits(words[0], kind):
         return words[0]  # a text that YAML takes for something else, such as a folder that is called 2024
     if not _fits(value, kind):
-        names, examples = zip(*(KINDS[simple] for simple in _simple_kinds(kind)))
+        names, examples = zip(*_described(kind))
         given = f"{name}: {value!r} in the config file" if words is None else " ".join([f"--{name}", *words])
         raise ValueError(
-            f"{given}: found {_kind_of(value)}, expected {' or '.join(dict.fromkeys(names))}. Give for example --{name} {examples[0]}"
-            + (", quoted in the file." if words is None and str in _simple_kinds(kind) else ".")
+            f"{given}: found {_kind_of(value)}, expected {' or '.join(names)}. Give for example --{name} {examples[0]}"
+            + (", quoted in the file." if words is None and KINDS[str][0] in names else ".")
         )
     return value
 
@@ -260,17 +260,19 @@ def _fits(value, kind):
     return isinstance(value, tuple(KINDS)) if not isinstance(kind, type) else isinstance(value, kind)
 
 
-def _simple_kinds(kind):
-    """The keys of `KINDS` that a declared type stands for, the plainest first."""
+def _described(kind):
+    """What a message calls the values of a declared type, and an example of each: [(name, example), ...], null last."""
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        found = [simple for part in parts for simple in _simple_kinds(part)]
-        return sorted(dict.fromkeys(found), key=lambda simple: simple is type(None))
-    if origin in (list, tuple):
-        return [list]
+        found = dict.fromkeys(described for part in parts for described in _described(part))
+        return sorted(found, key=lambda described: described == KINDS[type(None)])
+    if origin in (list, tuple) and parts:
+        name, example = _described(parts[0])[0] if _described(parts[0]) else KINDS[str]
+        return [(f"a list, each {name}", f'"[{example}, {example}]"')]
     if origin is typing.Literal or (isinstance(kind, type) and issubclass(kind, (enum.Enum, Path))):
-        return [str]
-    return [dict if origin is dict else kind] if (dict if origin is dict else kind) in KINDS else []
+        return [KINDS[str]]
+    kind = origin or kind
+    return [KINDS[kind]] if kind in KINDS else []
 
 
 def _kind_of(value):

@@ -24,7 +24,7 @@ from modeling_unigloR import SignMAEEncoderModel
 from train.clips import Clips, LabelledClips, LatentStore
 from train.evaluate_recognition import evaluate_recognition
 from train.evaluate_text_to_sign import evaluate_text_to_sign, load_readers, load_sign_mae
-from train.loading import check_path, load_model, load_pipeline
+from train.loading import check_path, load_model, load_pipeline, read_model_type
 from train.metrics.recognition import draw_confusion, paired_top1_test
 from train.metrics.text import bootstrap_interval, compare_files, read_pair, text_scores
 from train.metrics.text_floors import (
@@ -79,6 +79,8 @@ def main(argv=None):
     arguments.checkpoint = check_path(arguments.checkpoint, "--checkpoint")
     if not arguments.output_dir and not Path(arguments.checkpoint).is_dir():
         raise ValueError(f"--checkpoint {arguments.checkpoint!r} is no folder here, so scores cannot stand in it. Give --output_dir DIR.")
+    if arguments.sign_mae:
+        read_model_type(arguments.sign_mae, "--sign_mae", ["sign_mae"])  # before clips are processed
     pipe = load_pipeline(arguments.task, arguments.checkpoint, arguments.device)
     read_clips = LabelledClips if arguments.task == "sign-recognition" else Clips
     clips = read_clips(specs(arguments.dataset), arguments.split, pipe.feature_extractor, arguments.frames_dir)

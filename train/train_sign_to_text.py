@@ -22,7 +22,7 @@ from train.arguments import TranslationTrainingArguments, distribute, print_help
 from train.augmentation import KeypointAugmentation
 from train.clips import Clips, LatentStore, TranslationCollator, TranslationDataset
 from train.data_arguments import DataArguments
-from train.loading import check_path, load_model, load_processor
+from train.loading import check_path, load_model, load_processor, read_model_type
 from train.runs import run
 from train.text_tokenizers import KINDS, share_unknown, train_tokenizer
 from train.trainers import TranslationTrainer, check_amount
@@ -132,6 +132,7 @@ def make_processor(sign_mae, fields, option="--sign_mae"):
     """The SignMAE's own processor, so that its latents mean here what they meant there; else one by `fields`."""
     if sign_mae is None:
         return KeypointProcessor(**fields)
+    read_model_type(sign_mae, option, ["sign_mae"])  # before anything takes time
     processor = load_processor(sign_mae, option)
     differing = {name: value for name, value in fields.items() if getattr(processor, name) != value}
     if differing:

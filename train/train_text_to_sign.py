@@ -20,7 +20,7 @@ from modeling_unigloR.pipelines_uniglor import TextToSignPipeline
 from train.arguments import TextToSignTrainingArguments, distribute, print_help, read_fields
 from train.clips import Clips, LatentStore, TextToSignCollator, TextToSignDataset
 from train.data_arguments import DataArguments
-from train.loading import check_path, load_model, load_processor
+from train.loading import check_path, load_model, load_processor, read_model_type
 from train.runs import run
 from train.text_tokenizers import KINDS, share_unknown, train_tokenizer
 from train.train_sign_to_text import load_tokenizer
@@ -80,6 +80,7 @@ def main(argv=None):
         return print_help(__doc__, OWNERS)
     data, model_fields, args = parse(argv)
     set_seed(args.seed)
+    read_model_type(data.sign_mae, "--sign_mae", ["sign_mae"])  # before anything takes time
     processor = load_processor(data.sign_mae, "--sign_mae")  # the SignMAE's own, so that latents mean what they meant there
     judge, judge_tokenizer = load_judge(data.judge, processor) if data.judge is not None else (None, None)
     with args.main_process_first(desc="processing clips"):
