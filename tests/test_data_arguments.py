@@ -1,14 +1,20 @@
 """Where validation clips come from: what is named, or the training data's own validation split; nothing else, and never a test split."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
+from modeling_unigloR import SignMAE
 from train import pretrain, train_recognition, train_sign_to_text
 from train.data_arguments import find_validation
-from train.trainers import check_amount
+from train.loading import load_model
+from train.trainers import TranslationTrainer, check_amount
 
+from . import test_pretrain
+from .test_segments import dataset_of
 from .test_train_sign_to_text import arguments
 
 
@@ -98,7 +104,7 @@ def test_data_without_validation_train_to_the_end(without_validation, sign_mae_d
 
 def test_the_config_files_own_data_keep_its_validation():
     data, *_ = train_recognition.parse(["paper_recognition.yaml", "--learning_rate", "1e-3"])
-    assert data.validation == ["data/ksl_guide"] and data.validation_source["from"] == "named"
+    assert data.validation == ["data/ksl_guide"]
 
 
 # --- How much data ----------------------------------------------------------------------------------------------------------------
@@ -147,3 +153,50 @@ def test_a_warm_up_that_is_longer_than_the_training_is_said(tmp_path, caplog):
     with caplog.at_level("WARNING"):
         check_amount(training_arguments(tmp_path, max_steps=50, warmup_steps=1000), 88)
     assert "The warm-up takes 1000 of 50 steps: the learning rate never reaches 0.0001." in caplog.text
+
+
+def test_one_clip_is_refused_before_a_model_of_nan_is_made(tmp_path):
+    """std(): degrees of freedom is <= 0, eval_mpjpe nan, and a latent_std of NaN in model.safetensors, rc 0."""
+    dataset_of([60]).to_parquet(tmp_path / "one.parquet")
+    one = (tmp_path / "one.parquet", tmp_path / "one.parquet")
+    with pytest.raises(ValueError, match="Found 1 segments to train on, expected at least 2. Add clips."):
+        pretrain.main(test_pretrain.arguments(one, tmp_path / "out", per_device_train_batch_size=1))
+    assert not list((tmp_path / "out").rglob("*.safetensors"))
+
+
+def test_two_clips_make_a_finite_model(tmp_path):
+    dataset_of([60, 60]).to_parquet(tmp_path / "two.parquet")
+    two = (tmp_path / "two.parquet", tmp_path / "two.parquet")
+    pretrain.main(test_pretrain.arguments(two, tmp_path / "out", per_device_train_batch_size=2, max_steps=2))
+    assert load_model(tmp_path / "out", SignMAE).latent_std.isfinite().all()
+
+
+def test_latents_that_are_not_finite_leave_no_statistics_and_no_model(tmp_path, monkeypatch):
+    dataset_of([60] * 4).to_parquet(tmp_path / "rows.parquet")
+    rows = (tmp_path / "rows.parquet", tmp_path / "rows.parquet")
+    monkeypatch.setattr(pretrain, "latents_of_training", lambda *args: torch.full((4, 16), float("nan")))
+    with pytest.raises(ValueError, match="The latents of 4 training segments have no finite mean and spread: no model is saved"):
+        pretrain.main(test_pretrain.arguments(rows, tmp_path / "out", max_steps=2))
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_a_stream_without_an_end_of_training_is_refused(tmp_path):
+    dataset_of([60] * 4).to_parquet(tmp_path / "rows.parquet")
+    rows = (json.dumps({"path": str(tmp_path / "rows.parquet"), "streaming": True}), "[]")
+    with pytest.raises(ValueError, match="A streamed data set says no length, so an epoch has none. Give --max_steps"):
+        pretrain.main(test_pretrain.arguments(rows, tmp_path / "out", max_steps=-1))
+
+
+def test_weights_that_are_not_finite_are_not_saved(corpus, sign_mae_dir, tmp_path, monkeypatch):
+    """The loss of a diverged training is NaN, and its weights were written with rc 0."""
+    real = TranslationTrainer.training_step
+
+    def diverge(self, model, *args, **kwargs):
+        loss = real(self, model, *args, **kwargs)
+        next(parameter for parameter in model.parameters() if parameter.requires_grad).data.fill_(float("nan"))
+        return loss
+
+    monkeypatch.setattr(TranslationTrainer, "training_step", diverge)
+    with pytest.raises(ValueError, match="The trained model has values that are not finite"):
+        train_sign_to_text.main(arguments(corpus, tmp_path / "out", "--sign_mae", sign_mae_dir, steps=2))
+    assert not (tmp_path / "out" / "model.safetensors").exists()

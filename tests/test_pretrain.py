@@ -150,10 +150,11 @@ def test_a_weighted_mix_trains_without_validation(corpus, tmp_path):
     assert "validation" not in pretrain.main(arguments(corpus, tmp_path, datasets=mix, validation="[]"))
 
 
-def test_going_on_from_a_checkpoint_keeps_its_config(corpus, tmp_path):
+def test_going_on_from_a_checkpoint_keeps_its_config_and_says_what_is_left_out(corpus, tmp_path, caplog):
     pretrain.main(arguments(corpus, tmp_path / "a", max_steps=2))
     pretrain.main(arguments(corpus, tmp_path / "b", max_steps=2, init_from=tmp_path / "a", hidden_size=32, num_attention_heads=4))
     assert AutoModel.from_pretrained(tmp_path / "b").config.hidden_size == 16
+    assert "is kept: " in caplog.text and "hidden_size 16 (not 32)" in caplog.text
 
 
 def test_the_decoder_knows_how_each_point_lies_to_its_parent(corpus, tmp_path):

@@ -8,9 +8,12 @@ import math
 from dataclasses import dataclass, field
 
 import datasets
+from transformers.utils import logging
 
 from train.loading import check_path
 from train.segments import describe, names
+
+logger = logging.get_logger(__name__)
 
 SPLIT = "validation"
 NOTHING_EVALUATED = "nothing is evaluated while training, and the last weights are kept."
@@ -23,20 +26,31 @@ class DataArguments:
     Attributes:
         datasets: entries of `segments.load_rows`.
         validation: the same, for evaluation; [] for none. By default the split `validation` of each data set that has one.
-        validation_source: what `find_validation` says of it; filled in by `find_data`.
+        validation_source: what `find_validation` says of it.
     """
 
     datasets: list | str | dict = field(default_factory=list)
     validation: list | str | dict | None = None
     validation_source: dict = field(default_factory=dict, init=False)
 
-    def find_data(self):
-        """Makes lists of both, and finds the validation data where none is named."""
+    def check_entries(self):
+        """Makes lists of both; nothing is opened."""
         self.datasets = data_entries(self.datasets, "--datasets")
         if not self.datasets:
             raise ValueError("No data set to train on. Give `datasets:` in the config or --datasets PATH ...")
-        given = None if self.validation is None else data_entries(self.validation, "--validation")
-        self.validation, self.validation_source = find_validation(self.datasets, given)
+        if self.validation is not None:
+            self.validation = data_entries(self.validation, "--validation")
+
+    def find_validation(self, args):
+        """Finds the validation data where none is named, says where they come from, and without any evaluates nothing.
+
+        Args:
+            args: training arguments.
+        """
+        self.validation, self.validation_source = find_validation(self.datasets, self.validation)
+        logger.warning(self.validation_source["why"])
+        if not self.validation:
+            args.eval_strategy, args.load_best_model_at_end = "no", False
 
 
 def data_entries(value, option):

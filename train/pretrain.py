@@ -78,8 +78,8 @@ def parse(argv, default_config="demo.yaml"):
         )
     shares = distribute(fields, OWNERS)
     data, training = PretrainArguments(**shares["data"]), shares["training"]
-    data.find_data()
-    if not data.validation:
+    data.check_entries()
+    if data.validation == []:
         training |= {"eval_strategy": "no", "load_best_model_at_end": False}
     if training.get("load_best_model_at_end"):
         training.setdefault("metric_for_best_model", "mpjpe")
@@ -93,8 +93,8 @@ def main(argv=None):
         return print_help(__doc__, OWNERS)
     data, model_fields, processor, args = parse(argv)
     set_seed(args.seed)
+    data.find_validation(args)
     model = start_from(data.init_from, model_fields) if data.init_from else SignMAE(SignMAEConfig(**model_fields))
-    logger.warning(data.validation_source["why"])
     with args.main_process_first(desc="processing clips"):
         train_set, train_stores = training_segments(data, processor, model.config.window_size, args.seed)
         validation = validation_segments(data, processor, model.config.window_size)

@@ -70,6 +70,7 @@ def parse(argv, default_config="paper_recognition.yaml"):
     """-> RecognitionArguments, fields of SignRecognitionConfig, fields of KeypointProcessor, RecognitionTrainingArguments."""
     shares = distribute(read_fields(argv, default_config), OWNERS)
     data = RecognitionArguments(**shares["data"])
+    data.check_entries()
     frames = shares["model"].get("sign_encoder") == "frames"
     if data.sign_mae is None and not frames:
         raise ValueError(
@@ -78,8 +79,7 @@ def parse(argv, default_config="paper_recognition.yaml"):
     frozen = shares["model"].get("freeze_sign_mae", True)
     if data.cache_latents and not frames and (data.augmentation is not None or not frozen):
         raise ValueError("An augmentation, or a SignMAE that is trained, changes the latents in every step: give --cache_latents false.")
-    data.find_data()
-    if not data.validation:
+    if data.validation == []:
         shares["training"] |= {"eval_strategy": "no", "load_best_model_at_end": False}
     return data, shares["model"], shares["processor"], RecognitionTrainingArguments(**shares["training"])
 
@@ -90,6 +90,7 @@ def main(argv=None):
         return print_help(__doc__, OWNERS)
     data, model_fields, processor_fields, args = parse(argv)
     set_seed(args.seed)
+    data.find_validation(args)
     sign_mae = load_model(data.sign_mae, SignMAEEncoderModel, "--sign_mae") if data.sign_mae is not None else None
     processor = make_processor(data.sign_mae, processor_fields)
     with args.main_process_first(desc="processing clips"):
@@ -100,7 +101,6 @@ def main(argv=None):
             if some is not None:
                 some.check_labels(model.config.id2label)
         train_set, validation_set = (make_dataset(some, data, model) for some in (clips, validation))
-    logger.warning(data.validation_source["why"])
     check_amount(args, len(clips))
     trainer = RecognitionTrainer(
         model=model,

@@ -79,6 +79,7 @@ def parse(argv, default_config="paper_sign_to_text.yaml"):
     """-> SignToTextArguments, fields of SignToTextConfig, fields of KeypointProcessor, TranslationTrainingArguments."""
     shares = distribute(read_fields(argv, default_config), OWNERS)
     data = SignToTextArguments(**shares["data"])
+    data.check_entries()
     frames = shares["model"].get("sign_encoder") == "frames"
     if data.sign_mae is None and not frames:
         raise ValueError(
@@ -87,8 +88,7 @@ def parse(argv, default_config="paper_sign_to_text.yaml"):
     frozen = shares["model"].get("freeze_sign_mae", True)
     if data.cache_latents and not frames and (data.augmentation is not None or not frozen):
         raise ValueError("An augmentation, or a SignMAE that is trained, changes the latents in every step: give --cache_latents false.")
-    data.find_data()
-    if not data.validation:
+    if data.validation == []:
         shares["training"] |= {"eval_strategy": "no", "load_best_model_at_end": False}
     return data, shares["model"], shares["processor"], TranslationTrainingArguments(**shares["training"])
 
@@ -100,6 +100,7 @@ def main(argv=None, latent_store=LatentStore):
         return print_help(__doc__, OWNERS)
     data, model_fields, processor_fields, args = parse(argv)
     set_seed(args.seed)
+    data.find_validation(args)
     processor = make_processor(data.sign_mae, processor_fields)
     with args.main_process_first(desc="processing clips"):
         clips = Clips(data.datasets, "train", processor, data.frames_dir)
@@ -112,7 +113,6 @@ def main(argv=None, latent_store=LatentStore):
     if validation is not None:
         unknown = share_unknown(tokenizer, validation.texts)
         logger.warning(f"{len(clips)} training clips, {len(validation)} for validation; {unknown:.1%} of its tokens are unknown.")
-    logger.warning(data.validation_source["why"])
     check_amount(args, len(clips))
     trainer = TranslationTrainer(
         model=model,

@@ -64,12 +64,12 @@ def parse(argv, default_config="paper_text_to_sign.yaml"):
     """-> TextToSignArguments, fields of TextToSignConfig, TextToSignTrainingArguments."""
     shares = distribute(read_fields(argv, default_config), OWNERS)
     data, training = TextToSignArguments(**shares["data"]), shares["training"]
+    data.check_entries()
     if data.sign_mae is None:
         raise ValueError("No SignMAE to sign with. Give --sign_mae DIR (train/pretrain.py makes one).")
     if data.judge is not None:
         training.setdefault("metric_for_best_model", "bleu4")
-    data.find_data()
-    if not data.validation:
+    if data.validation == []:
         training |= {"eval_strategy": "no", "load_best_model_at_end": False}
     return data, shares["model"], TextToSignTrainingArguments(**training)
 
@@ -80,6 +80,7 @@ def main(argv=None):
         return print_help(__doc__, OWNERS)
     data, model_fields, args = parse(argv)
     set_seed(args.seed)
+    data.find_validation(args)
     read_model_type(data.sign_mae, "--sign_mae", ["sign_mae"])  # before anything takes time
     processor = load_processor(data.sign_mae, "--sign_mae")  # the SignMAE's own, so that latents mean what they meant there
     judge, judge_tokenizer = load_judge(data.judge, processor) if data.judge is not None else (None, None)
@@ -94,7 +95,6 @@ def main(argv=None):
     if validation is not None:
         unknown = share_unknown(tokenizer, validation.texts)
         logger.warning(f"{len(clips)} training clips, {len(validation)} for validation; {unknown:.1%} of its tokens are unknown.")
-    logger.warning(data.validation_source["why"])
     check_amount(args, len(clips))
     trainer = TextToSignTrainer(
         model=model,
