@@ -159,7 +159,7 @@ def test_one_clip_is_refused_before_a_model_of_nan_is_made(tmp_path):
     """std(): degrees of freedom is <= 0, eval_mpjpe nan, and a latent_std of NaN in model.safetensors, rc 0."""
     dataset_of([60]).to_parquet(tmp_path / "one.parquet")
     one = (tmp_path / "one.parquet", tmp_path / "one.parquet")
-    with pytest.raises(ValueError, match="Found 1 segments to train on, expected at least 2. Add clips."):
+    with pytest.raises(ValueError, match="Found 1 segment to train on, expected at least 2. Add clips."):
         pretrain.main(test_pretrain.arguments(one, tmp_path / "out", per_device_train_batch_size=1))
     assert not list((tmp_path / "out").rglob("*.safetensors"))
 

@@ -53,6 +53,10 @@ def test_four_steps_leave_a_loadable_model_and_a_report(corpus, tmp_path):
     assert 0 < report["linear_codes"]["32"] < report["linear_codes"]["16"]
     assert {"eval_mpjpe", "eval_mpjpe_hands", "eval_motion_ratio", "eval_border_jump"} <= set(report["validation"])
     assert report["latents"]["effective_rank"] > 1 and report["datasets"] == [corpus[0].name]
+    assert report["selection"]["why"].startswith("Trained to step 4 of 4") and report["selection"]["kept_step"] == report["steps"] == 4
+    assert report["validation_data"] == {
+        "from": "named", "datasets": [corpus[1].name], "why": f"Validation: {corpus[1].name}, as named.",
+    }  # fmt: skip
     assert "sign-feature-extraction" in json.loads((tmp_path / "config.json").read_text())["custom_pipelines"]
     assert not list(tmp_path.rglob("*.bin")) and (tmp_path / "checkpoint-4" / "model.safetensors").exists()
 

@@ -71,6 +71,7 @@ def arguments(corpus, output_dir, *more, steps=4):
 def test_the_script_writes_a_folder_that_the_pipeline_loads(corpus, sign_mae, tmp_path, more):
     report = train_recognition.main(arguments(corpus, tmp_path / "out", "--sign_mae", sign_mae, *more))
     assert report["steps"] == 4 and report["num_labels"] == 3
+    assert report["selection"]["metric"] == "top1" and report["selection"]["tie_breakers"] == ["loss"]
     assert {"eval_top1", "eval_top5_class", "eval_loss"} <= set(report["validation"])
     pipe = pipeline("sign-recognition", model=str(tmp_path / "out"), device="cpu")
     assert {answer["label"] for answer in pipe(random_signing(40), layout="uniglor73", fps=25.0)} == set(WORDS)

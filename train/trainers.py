@@ -63,7 +63,7 @@ def check_amount(args, num_items, unit="clips", least=1):
     """
     batch = args.train_batch_size * args.world_size
     if num_items < least:
-        raise ValueError(f"Found {num_items} {unit} to train on, expected at least {least}. Add clips.")
+        raise ValueError(f"Found {num_items} {unit[:-1] if num_items == 1 else unit} to train on, expected at least {least}. Add clips.")
     batches = num_items // batch if args.dataloader_drop_last else math.ceil(num_items / batch)
     if not batches:
         raise ValueError(
