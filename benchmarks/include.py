@@ -25,6 +25,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow.parquet
 from transformers import AutoFeatureExtractor, AutoModel
 
 from datasets_scripts.schema import features
@@ -189,6 +190,8 @@ def pretrain_on(arguments, data, folder, steps, learning_rate, **fields):
     fields |= fields_of(AutoFeatureExtractor.from_pretrained(arguments.sign_mae))
     fields |= {"output_dir": folder, "max_steps": steps, "learning_rate": learning_rate, "seed": arguments.seed}
     fields |= {"save_strategy": "no", "validation": "[]", "frames_dir": arguments.output_dir / "frames"}
+    num_clips = sum(pyarrow.parquet.read_metadata(path).num_rows for path in parts(data))
+    fields |= {"per_device_train_batch_size": min(64, num_clips)}  # paper.yaml's, of a small try all of its clips
     pretrain.main(["paper.yaml", *words(fields), "--datasets", *parts(data)])
 
 

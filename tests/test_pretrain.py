@@ -53,6 +53,10 @@ def test_four_steps_leave_a_loadable_model_and_a_report(corpus, tmp_path):
     assert 0 < report["linear_codes"]["32"] < report["linear_codes"]["16"]
     assert {"eval_mpjpe", "eval_mpjpe_hands", "eval_motion_ratio", "eval_border_jump"} <= set(report["validation"])
     assert report["latents"]["effective_rank"] > 1 and report["datasets"] == [corpus[0].name]
+    assert report["selection"]["why"].startswith("Trained to step 4 of 4") and report["selection"]["kept_step"] == report["steps"] == 4
+    assert report["validation_data"] == {
+        "from": "named", "datasets": [corpus[1].name], "why": f"Validation: {corpus[1].name}, as named.",
+    }  # fmt: skip
     assert "sign-feature-extraction" in json.loads((tmp_path / "config.json").read_text())["custom_pipelines"]
     assert not list(tmp_path.rglob("*.bin")) and (tmp_path / "checkpoint-4" / "model.safetensors").exists()
 
@@ -150,10 +154,11 @@ def test_a_weighted_mix_trains_without_validation(corpus, tmp_path):
     assert "validation" not in pretrain.main(arguments(corpus, tmp_path, datasets=mix, validation="[]"))
 
 
-def test_going_on_from_a_checkpoint_keeps_its_config(corpus, tmp_path):
+def test_going_on_from_a_checkpoint_keeps_its_config_and_says_what_is_left_out(corpus, tmp_path, caplog):
     pretrain.main(arguments(corpus, tmp_path / "a", max_steps=2))
     pretrain.main(arguments(corpus, tmp_path / "b", max_steps=2, init_from=tmp_path / "a", hidden_size=32, num_attention_heads=4))
     assert AutoModel.from_pretrained(tmp_path / "b").config.hidden_size == 16
+    assert "is kept: " in caplog.text and "hidden_size 16 (not 32)" in caplog.text
 
 
 def test_the_decoder_knows_how_each_point_lies_to_its_parent(corpus, tmp_path):

@@ -71,6 +71,7 @@ def arguments(corpus, output_dir, *more, steps=4):
 def test_the_script_writes_a_folder_that_the_pipeline_loads(corpus, sign_mae, tmp_path, more):
     report = train_recognition.main(arguments(corpus, tmp_path / "out", "--sign_mae", sign_mae, *more))
     assert report["steps"] == 4 and report["num_labels"] == 3
+    assert report["selection"]["metric"] == "top1" and report["selection"]["tie_breakers"] == ["loss"]
     assert {"eval_top1", "eval_top5_class", "eval_loss"} <= set(report["validation"])
     pipe = pipeline("sign-recognition", model=str(tmp_path / "out"), device="cpu")
     assert {answer["label"] for answer in pipe(random_signing(40), layout="uniglor73", fps=25.0)} == set(WORDS)
@@ -223,7 +224,7 @@ def test_the_command_writes_scores_predictions_and_the_confusion_matrix(corpus, 
 
 def test_a_checkpoint_of_another_task_is_refused(corpus, tiny_sign_to_text, tmp_path):
     tiny_sign_to_text().save_pretrained(tmp_path / "model")
-    with pytest.raises(ValueError, match="found a model of type 'sign_to_text', expected 'sign_recognition'"):
+    with pytest.raises(ValueError, match="--checkpoint '.*model' holds a model of type 'sign_to_text', expected 'sign_recognition'"):
         evaluate_checkpoint.main(["--task", "sign-recognition", "--checkpoint", str(tmp_path / "model"), "--dataset", corpus])
 
 
@@ -310,6 +311,6 @@ def test_two_systems_are_tested_on_the_clips_that_they_differ_on(tmp_path, capsy
     files = [str(tmp_path / f"{name}.jsonl") for name in "ab"]
     found = evaluate_checkpoint.main(["--task", "sign-recognition", "--compare", *files])
     assert (found["only_a"], found["only_b"], found["delta"]) == (5, 0, -50)
-    assert found["p_value"] == 2 / 2**5 and "top1: -50.00 (0 clips" in capsys.readouterr().out
+    assert found["p_value"] == 2 / 2**5 and "top1, B - A (b.jsonl minus a.jsonl): -50.00 (0 clips" in capsys.readouterr().out
     assert paired_top1_test([True] * 5 + [False], [False] * 5 + [True])["p_value"] == 14 / 64
     assert paired_top1_test([True], [True])["p_value"] == 1

@@ -219,3 +219,35 @@ def test_a_frame_model_has_a_retrieval_floor_where_a_sign_mae_is_given(corpus, s
     argv = ["--checkpoint", str(tmp_path / "out"), "--dataset", corpus, "--train_dataset", corpus, "--device", "cpu"]
     assert "floor: sentence of the nearest training clip" not in evaluate_checkpoint.main(argv)["rows"]
     assert "floor: sentence of the nearest training clip" in evaluate_checkpoint.main([*argv, "--sign_mae", sign_mae_dir])["rows"]
+
+
+@pytest.mark.parametrize(
+    "a, b, names",
+    [
+        ("runs/frames/evaluation-test", "runs/segments/evaluation-test", ["frames", "segments"]),
+        ("frames/0/evaluation-test", "segments/0/evaluation-test", ["frames/0", "segments/0"]),
+        ("model/evaluation-test", "model/evaluation-test-beams", ["evaluation-test", "evaluation-test-beams"]),
+        ("one", "other", ["one", "other"]),
+    ],
+)
+def test_a_comparison_names_both_systems_and_says_what_is_subtracted(a, b, names, tmp_path, capsys):
+    """Both are called evaluation-test by default: the second row replaced the first, and no word said which was subtracted from which."""
+    files = [tmp_path / place / "predictions.jsonl" for place in (a, b)]
+    for file, prediction in zip(files, ("morgen regnet es", TEXTS[0])):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"id": "1", "prediction": prediction, "reference": TEXTS[0]}) + "\n")
+    found = evaluate_checkpoint.main(["--compare", *map(str, files)])
+    printed = capsys.readouterr().out
+    rows = [line.split("|")[1].strip() for line in printed.splitlines() if line.startswith("| ")][2:]
+    if names[0].startswith("evaluation"):
+        names = [f"{name}/predictions.jsonl" for name in names]
+    assert rows == found["names"] == [f"A: {names[0]}", f"B: {names[1]}"]
+    assert f"bleu4, B - A ({names[1]} minus {names[0]}): +100.00" in printed and found["paired"]["delta"] == pytest.approx(100)
+
+
+def test_scores_of_a_checkpoint_that_is_no_folder_need_one(tmp_path, monkeypatch):
+    """They went into a new folder of the Hub id's name, which then hid the checkpoint of that name."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="--checkpoint 'me/model' is no folder here, .* Give --output_dir"):
+        evaluate_checkpoint.main(["--checkpoint", "me/model", "--dataset", "me/rows"])
+    assert not list(tmp_path.iterdir())

@@ -55,6 +55,8 @@ def test_four_steps_leave_a_folder_that_signs_and_a_report(corpus, sign_mae, tmp
     report = train_text_to_sign.main(arguments(corpus, sign_mae, tmp_path / "out"))
     assert report["num_train_clips"] == 12 and report["num_validation_clips"] == 3 and report["steps"] == 4
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
+    assert report["selection"]["metric"] == "latent_r2" and report["selection"]["tie_breakers"] == ["loss"]
+    assert report["selection"]["kept_step"] in (2, 4) and report["validation_data"]["from"] == "named"
     assert {"eval_latent_r2", "eval_latent_mse", "eval_latent_variance_ratio", "eval_length_error"} <= set(report["validation"])
     answer = pipeline("text-to-sign", model=str(tmp_path / "out"), device="cpu")(TEXTS[0], num_segments=2)
     assert answer["keypoints"].shape == (30, 73, 2) and np.isfinite(answer["keypoints"]).all()
@@ -159,6 +161,7 @@ def test_a_judge_reads_the_generated_signing_and_selects(corpus, sign_mae, tiny_
     )
     report = train_text_to_sign.main(arguments(corpus, sign_mae, tmp_path / "out", judge=tmp_path / "judge"))
     trainer = trainers[0]
+    assert report["selection"]["metric"] == "bleu4" and report["selection"]["tie_breakers"] == ["chrf", "loss"]
     assert trainer.args.metric_for_best_model == "bleu4" and {"eval_bleu4", "eval_cer", "eval_latent_r2"} <= set(report["validation"])
     assert not any("judge" in name for name, _ in trainer.model.named_parameters())
 

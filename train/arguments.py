@@ -3,13 +3,18 @@
     accelerate launch train/pretrain.py [config.yaml] [--field value ...]
 
 A field belongs to whoever declares it: the model's config, the keypoint processor, the script's own arguments, or
-`transformers.TrainingArguments`. Its default stands there and nowhere else. `--help` lists them all.
+`transformers.TrainingArguments`. Its default and its type stand there and nowhere else; a value of another type is refused. `--help`
+lists them all.
 """
 
 import dataclasses
 import difflib
+import enum
 import inspect
+import math
 import re
+import types
+import typing
 from pathlib import Path
 
 import yaml
@@ -17,6 +22,18 @@ from transformers import Seq2SeqTrainingArguments, TrainingArguments
 
 CONFIGS = Path(__file__).parent / "configs"
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")  # YAML 1.1 takes 1e-4 for a string
+LOWER_IS_BETTER = ("loss", "wer", "cer", "mse", "bias", "error", "error_mean")  # endings of scores; and all with mpjpe in their name
+
+# What a message calls a type, and a value of it.
+KINDS = {
+    bool: ("true or false", "true"),
+    int: ("a whole number", "100"),
+    float: ("a number", "0.001"),
+    str: ("text", "NAME"),
+    dict: ("fields in braces", '"{name: value}"'),
+    list: ("a list", '"[first, second]"'),
+    type(None): ("null", "null"),
+}
 
 
 @dataclasses.dataclass
@@ -33,12 +50,13 @@ class UniGloRTrainingArguments(TrainingArguments):
     per_device_train_batch_size: int = 64
     per_device_eval_batch_size: int = 256
     num_train_epochs: float = 50
-    eval_strategy: str = "epoch"
-    save_strategy: str = "epoch"
+    eval_strategy: str | bool = "epoch"  # false: "no", as YAML reads the word
+    save_strategy: str | bool = "epoch"
+    logging_strategy: str | bool = "steps"
     save_total_limit: int | None = 2
     ddp_find_unused_parameters: bool | None = False  # there are none
     remove_unused_columns: bool = False  # our data sets hold exactly what the models take
-    resume_from_checkpoint: str | None = None  # a checkpoint folder, or true: the last one in output_dir
+    resume_from_checkpoint: str | bool | None = None  # a checkpoint folder, or true: the last one in output_dir
     hub_strategy: str = "end"  # push_to_hub uploads once; the other strategies upload states of the training, which are pickles
     hub_private_repo: bool | None = True  # for its owner alone, until train/publish.py has asked what the data's terms allow
 
@@ -46,6 +64,8 @@ class UniGloRTrainingArguments(TrainingArguments):
         for name in ("eval_strategy", "save_strategy", "logging_strategy"):
             if getattr(self, name) is False:
                 setattr(self, name, "no")  # as YAML reads the word
+        if self.greater_is_better is None and self.metric_for_best_model is not None:
+            self.greater_is_better = not (self.metric_for_best_model.endswith(LOWER_IS_BETTER) or "mpjpe" in self.metric_for_best_model)
         super().__post_init__()
         if self.push_to_hub and self.hub_strategy != "end":
             raise ValueError(
@@ -68,10 +88,6 @@ class TranslationTrainingArguments(UniGloRTrainingArguments, Seq2SeqTrainingArgu
     metric_for_best_model: str | None = "bleu4"
     early_stopping_patience: int | None = 10  # ours: evaluations without a better score; none trains to the end
 
-    def __post_init__(self):
-        super().__post_init__()
-        self.greater_is_better = not self.metric_for_best_model.endswith(("loss", "wer", "cer"))
-
 
 @dataclasses.dataclass
 class TextToSignTrainingArguments(TranslationTrainingArguments):
@@ -81,17 +97,34 @@ class TextToSignTrainingArguments(TranslationTrainingArguments):
     metric_for_best_model: str | None = "latent_r2"
 
 
-def read_fields(argv, default_config):
-    """The YAML file's fields with the command line's over them: ["file.yaml", "--a", "1"] -> {...}.
+class Fields(dict):
+    """{name: value} of a config file with the command line over it.
 
-    The file may be a path, or the name of one in `train/configs`. A value is read as YAML; several make a list.
+    Attributes:
+        config: the config file that the command line names, or None.
+        words: {name: [word, ...]} of the command line, as they were written.
+    """
+
+    def __init__(self, values, config, words):
+        super().__init__(values)
+        self.config, self.words = config, words
+
+
+def read_fields(argv, default_config):
+    """The YAML file's fields with the command line's over them: ["file.yaml", "--a", "1"] -> `Fields`.
+
+    The file may be a path, or the name of one in `train/configs`. A value is read as YAML; several make a list. `--datasets` on the
+    command line takes the file's `validation` away: it belongs to the file's own data sets.
     """
     argv = list(argv)
-    config = argv.pop(0) if argv and not argv[0].startswith("-") else default_config
-    path = Path(config) if Path(config).exists() else CONFIGS / config
-    if not path.exists():
-        raise ValueError(f"No config file {config!r}. Expected a path or one of {sorted(p.name for p in CONFIGS.glob('*.yaml'))}.")
-    fields = _with_numbers(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    config = argv.pop(0) if argv and not argv[0].startswith("-") else None
+    path = Path(config or default_config)
+    path = path if path.is_file() else CONFIGS / path
+    if not path.is_file():
+        raise ValueError(f"No config file {config!r}. Expected a path or one of {', '.join(config_names())}.")
+    fields = _with_numbers(_read_yaml(path.read_text(encoding="utf-8"), str(path)) or {})
+    if not isinstance(fields, dict):
+        raise ValueError(f"Config file {str(path)!r} holds {_kind_of(fields)}, expected lines of `name: value`.")
     given, values = {}, None
     for word in argv:
         if re.match(r"--[A-Za-z_]", word):
@@ -101,7 +134,13 @@ def read_fields(argv, default_config):
             raise ValueError(f"Found {word!r} before any --field. Usage: [config.yaml] [--field value ...]")
         else:
             values.append(word)
-    return fields | {key: _parsed(values) for key, values in given.items()}
+    if "datasets" in given and "validation" not in given:
+        fields.pop("validation", None)
+    return Fields(fields | {key: _parsed(key, values) for key, values in given.items()}, config, given)
+
+
+def config_names():
+    return sorted(path.name for path in CONFIGS.glob("*.yaml"))
 
 
 def distribute(fields, owners):
@@ -116,9 +155,11 @@ def distribute(fields, owners):
         {owner name: {field: value}}.
 
     Raises:
-        ValueError: a field that nobody declares, with the names that are near to it.
+        ValueError: a field that nobody declares, with the names that are near to it; a value of another type than is declared.
     """
     declared = {owner: declared_fields(kind) for owner, kind in owners.items()}
+    expected = {owner: declared_types(kind) for owner, kind in owners.items()}
+    words = getattr(fields, "words", {})
     shares = {owner: {} for owner in owners}
     for name, value in fields.items():
         takers = [owner for owner, names in declared.items() if name in names]
@@ -126,7 +167,7 @@ def distribute(fields, owners):
             near = difflib.get_close_matches(name, sorted(set().union(*declared.values())), n=3)
             raise ValueError(f"Unknown field {name!r}." + (f" Did you mean {', '.join(near)}?" if near else "") + " --help lists all.")
         for owner in takers:
-            shares[owner][name] = value
+            shares[owner][name] = _checked(name, value, expected[owner].get(name), words.get(name))
     return shares
 
 
@@ -143,6 +184,20 @@ def declared_fields(kind):
     return {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD and p.name not in skipped}
 
 
+def declared_types(kind):
+    """{field: type} of the fields of `declared_fields`, as annotated, else that of the default; fields with neither are left out."""
+    fields = declared_fields(kind)
+    if hasattr(kind, "model_type"):
+        hints = {name: hint for cls in reversed(kind.__mro__) for name, hint in vars(cls).get("__annotations__", {}).items()}
+    elif dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+    else:
+        hints = {p.name: p.annotation for p in inspect.signature(kind.__init__).parameters.values() if p.annotation is not p.empty}
+    hints = {name: hint for name, hint in hints.items() if not isinstance(hint, str)}
+    plain = {name: type(default) | None for name, default in fields.items() if type(default) in KINDS and default is not None}
+    return {name: hints.get(name, plain.get(name)) for name in fields if name in hints or name in plain}
+
+
 def print_help(doc, owners):
     """What `--help` prints: the script's first lines, then every field with its default."""
     print(doc.strip())
@@ -152,10 +207,81 @@ def print_help(doc, owners):
             print(f"  --{name}" + ("" if default is dataclasses.MISSING else f" (default {default!r})"))
 
 
-def _parsed(words):
+def _parsed(name, words):
     """The words after a --field: none is true, one is its value, several are a list."""
-    values = [_with_numbers(yaml.safe_load(word)) for word in words]
+    values = [_with_numbers(_read_yaml(word, f"--{name} {word}")) for word in words]
     return True if not values else values[0] if len(values) == 1 else values
+
+
+def _read_yaml(text, source):
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        problem = " ".join(str(error).split())
+        raise ValueError(f"{source} cannot be read as YAML: {problem}. Close every bracket, and quote what has a colon.") from error
+
+
+def _checked(name, value, kind, words):
+    """The value as its declared type takes it; any other is refused."""
+    if kind is None:
+        return value
+    if isinstance(value, float) and value.is_integer() and not _fits(value, kind) and _fits(int(value), kind):
+        return int(value)  # 1e3
+    if words is not None and len(words) == 1 and isinstance(value, (bool, int, float)) and not _fits(value, kind) and _fits(words[0], kind):
+        return words[0]  # a text that YAML takes for something else, such as a folder that is called 2024
+    if not _fits(value, kind):
+        names, examples = zip(*_described(kind))
+        given = f"{name}: {value!r} in the config file" if words is None else " ".join([f"--{name}", *words])
+        raise ValueError(
+            f"{given}: found {_kind_of(value)}, expected {' or '.join(names)}. Give for example --{name} {examples[0]}"
+            + (", quoted in the file." if words is None and KINDS[str][0] in names else ".")
+        )
+    return value
+
+
+def _fits(value, kind):
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if kind is typing.Any:
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, part) for part in parts)
+    if origin is typing.Literal:
+        return value in parts
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if origin in (list, tuple):
+        return isinstance(value, list) and (not parts or all(any(_fits(item, part) for part in parts if part is not ...) for item in value))
+    if origin is dict:
+        return isinstance(value, dict)
+    if isinstance(kind, type) and issubclass(kind, (enum.Enum, Path)):  # given by their names
+        return isinstance(value, str)
+    return isinstance(value, tuple(KINDS)) if not isinstance(kind, type) else isinstance(value, kind)
+
+
+def _described(kind):
+    """What a message calls the values of a declared type, and an example of each: [(name, example), ...], null last."""
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        found = dict.fromkeys(described for part in parts for described in _described(part))
+        return sorted(found, key=lambda described: described == KINDS[type(None)])
+    if origin in (list, tuple) and parts:
+        name, example = _described(parts[0])[0] if _described(parts[0]) else KINDS[str]
+        return [(f"a list, each {name}", f'"[{example}, {example}]"')]
+    if origin is typing.Literal or (isinstance(kind, type) and issubclass(kind, (enum.Enum, Path))):
+        return [KINDS[str]]
+    kind = origin or kind
+    return [KINDS[kind]] if kind in KINDS else []
+
+
+def _kind_of(value):
+    """What a message calls a value."""
+    if isinstance(value, str):
+        return f"the text {value!r}"
+    if isinstance(value, (list, dict)):
+        return f"the {'list' if isinstance(value, list) else 'fields'} {value!r}"
+    return "null" if value is None else f"{str(value).lower() if isinstance(value, bool) else value}"
 
 
 def _with_numbers(value):

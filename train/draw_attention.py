@@ -10,9 +10,8 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
-from transformers import pipeline
 
-import modeling_unigloR  # noqa: F401  registers models and pipelines
+from train.loading import load_pipeline
 
 SIZE = 260  # pixels of a picture's side
 MARGIN = 90
@@ -32,7 +31,7 @@ def main(argv=None):
     arguments = parse(argv)
     given = {name: value for name in ("layout", "fps") if (value := getattr(arguments, name)) is not None}
     answers = {
-        Path(folder).name: pipeline("sign-to-text", model=folder, device="cpu")(arguments.clip, return_attentions=True, **given)
+        Path(folder).name: load_pipeline("sign-to-text", folder, "cpu")(arguments.clip, return_attentions=True, **given)
         for folder in arguments.checkpoint
     }
     arguments.output.write_text(draw(answers), encoding="utf-8")

@@ -17,11 +17,11 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
-from transformers import AutoConfig, AutoFeatureExtractor
 
 from modeling_unigloR import SignMAEEncoderModel
 from train.clips import Clips, LatentStore
 from train.evaluate_checkpoint import specs
+from train.loading import load_model, load_processor
 
 PERPLEXITY = 30  # t-SNE's usual number of neighbours
 COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#333333", "#ee7733", "#009988", "#bbbbbb")
@@ -53,10 +53,7 @@ def parse(argv=None):
 
 def main(argv=None):
     arguments = parse(argv)
-    kind = AutoConfig.from_pretrained(arguments.checkpoint).model_type
-    if kind != "sign_mae":
-        raise ValueError(f"{arguments.checkpoint} holds a model of type {kind!r}, expected 'sign_mae'.")
-    sign_mae, processor = (loader.from_pretrained(arguments.checkpoint) for loader in (SignMAEEncoderModel, AutoFeatureExtractor))
+    sign_mae, processor = load_model(arguments.checkpoint, SignMAEEncoderModel), load_processor(arguments.checkpoint)
     clips = Clips(specs(arguments.dataset), arguments.split, processor, arguments.frames_dir, needs=None)
     glosses, chosen = most_frequent(sign_names(clips), arguments.num_glosses)
     store = LatentStore.build(clips, sign_mae, arguments.stride or sign_mae.config.stride, arguments.frames_dir)

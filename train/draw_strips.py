@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, pipeline
 
-import modeling_unigloR  # noqa: F401  registers models and pipelines
+from modeling_unigloR import SignMAE
 from modeling_unigloR.rendering_uniglor import STRIP_HEADER, to_png, to_svg, write_text
 from train.evaluate_checkpoint import specs
+from train.loading import load_model, load_pipeline, load_processor, read_model_type
 from train.metrics.reconstruction import mpjpe
 from train.segments import describe, load_rows
 from train.trainers import reconstruct_segments
@@ -67,13 +67,11 @@ def parse(argv=None):
 def main(argv=None):
     arguments = parse(argv)
     rows = chosen_rows(arguments.dataset, arguments.split, arguments.ids, arguments.num_clips)
-    kind = AutoConfig.from_pretrained(arguments.checkpoint).model_type
+    kind = read_model_type(arguments.checkpoint, "--checkpoint", ["sign_mae", "text_to_sign"])
     if kind == "sign_mae":
         strips = reconstructed(arguments.checkpoint, rows, arguments.num_frames)
-    elif kind == "text_to_sign":
-        strips = signed(arguments.checkpoint, rows, arguments.num_frames, arguments.seam_frames)
     else:
-        raise ValueError(f"{arguments.checkpoint} holds a model of type {kind!r}, expected 'sign_mae' or 'text_to_sign'.")
+        strips = signed(arguments.checkpoint, rows, arguments.num_frames, arguments.seam_frames)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     if arguments.output.suffix.lower() == ".svg":
         arguments.output.write_text(draw(strips, arguments.size), encoding="utf-8")
@@ -103,7 +101,7 @@ def chosen_rows(dataset, split, ids=None, num_clips=3):
 
 def reconstructed(checkpoint, rows, num_frames):
     """A `Strip` for each row: its keypoints, and what a SignMAE gives back of them in segments laid end to end, nothing masked."""
-    model, processor = AutoModel.from_pretrained(checkpoint).eval(), AutoFeatureExtractor.from_pretrained(checkpoint)
+    model, processor = load_model(checkpoint, SignMAE), load_processor(checkpoint)
     presence, window = model.keypoint_presence.bool().numpy(), model.config.window_size
     strips = []
     for row in rows:
@@ -122,7 +120,7 @@ def reconstructed(checkpoint, rows, num_frames):
 
 def signed(checkpoint, rows, num_frames, seam_frames=0):
     """A `Strip` for each row: its keypoints, and what a TextToSign makes of its text."""
-    pipe = pipeline("text-to-sign", model=checkpoint, device="cpu")
+    pipe = load_pipeline("text-to-sign", checkpoint, "cpu")
     window = pipe.model.config.sign_mae_config.window_size
     strips = []
     for row in rows:

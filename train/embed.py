@@ -20,7 +20,6 @@ import numpy as np
 import pyarrow.parquet
 import torch
 from tqdm import tqdm
-from transformers import AutoFeatureExtractor
 from transformers.utils import logging
 
 from datasets_scripts.extract import write_json, write_parquet
@@ -30,6 +29,7 @@ from modeling_unigloR.fingerprint_uniglor import code_hash, processing_hash
 from modeling_unigloR.pipelines_uniglor import span_seconds
 from train.clips import _weights_hash
 from train.evaluate_checkpoint import specs
+from train.loading import load_model, load_processor
 from train.segments import describe, load_rows
 
 logger = logging.get_logger(__name__)
@@ -94,8 +94,7 @@ def embed(checkpoint, dataset, splits, output_dir, stride=None, batch_size=16, d
         raise ValueError(f"{output_dir} is already there. Give another --output_dir, or remove it.")
     if stride is not None and stride < 1:
         raise ValueError(f"Found stride={stride}, expected at least 1.")
-    model = SignMAEEncoderModel.from_pretrained(checkpoint).to(device).eval()
-    processor = AutoFeatureExtractor.from_pretrained(checkpoint)
+    model, processor = load_model(checkpoint, SignMAEEncoderModel).to(device), load_processor(checkpoint)
     stride = model.config.stride if stride is None else stride
     facts = {
         "model": str(checkpoint),

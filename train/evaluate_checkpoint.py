@@ -17,15 +17,14 @@ from pathlib import Path
 
 import datasets
 import numpy as np
-from transformers import pipeline
 from transformers.utils import logging
 
-import modeling_unigloR  # noqa: F401  registers models and pipelines
 from datasets_scripts.schema import features
 from modeling_unigloR import SignMAEEncoderModel
 from train.clips import Clips, LabelledClips, LatentStore
 from train.evaluate_recognition import evaluate_recognition
 from train.evaluate_text_to_sign import evaluate_text_to_sign, load_readers, load_sign_mae
+from train.loading import check_path, load_model, load_pipeline, read_model_type
 from train.metrics.recognition import draw_confusion, paired_top1_test
 from train.metrics.text import bootstrap_interval, compare_files, read_pair, text_scores
 from train.metrics.text_floors import (
@@ -75,21 +74,14 @@ def parse(argv=None):
 
 def main(argv=None):
     arguments = parse(sys.argv[1:] if argv is None else argv)
-    if arguments.compare and arguments.task == "sign-recognition":
-        pair = read_pair(*arguments.compare)
-        test = paired_top1_test(*([row["prediction"] == row["reference"] for row in rows.values()] for rows in pair))
-        told = f"top1: {test['delta']:+.2f} ({test['only_b']} clips only the second knows, {test['only_a']} only the first)"
-        print(f"{told}, p = {test['p_value']:.4f} {test['signature']}")
-        return test
     if arguments.compare:
-        found = compare_files(*arguments.compare, final_dot=arguments.final_dot)
-        rows = {Path(path).parent.name or path: found[side] for side, path in zip("ab", arguments.compare)}
-        print(format_table(rows))
-        test = found["paired"]
-        interval = f"[{test['low']:+.2f}, {test['high']:+.2f}]"
-        print(f"\n{test['metric']}: {test['delta']:+.2f} {interval}, p = {test['p_value']:.4f} {test['signature']}")
-        return found
-    pipe = pipeline(arguments.task, model=arguments.checkpoint, device=arguments.device)
+        return compare(arguments)
+    arguments.checkpoint = check_path(arguments.checkpoint, "--checkpoint")
+    if not arguments.output_dir and not Path(arguments.checkpoint).is_dir():
+        raise ValueError(f"--checkpoint {arguments.checkpoint!r} is no folder here, so scores cannot stand in it. Give --output_dir DIR.")
+    if arguments.sign_mae:
+        read_model_type(arguments.sign_mae, "--sign_mae", ["sign_mae"])  # before clips are processed
+    pipe = load_pipeline(arguments.task, arguments.checkpoint, arguments.device)
     read_clips = LabelledClips if arguments.task == "sign-recognition" else Clips
     clips = read_clips(specs(arguments.dataset), arguments.split, pipe.feature_extractor, arguments.frames_dir)
     train = None
@@ -107,13 +99,45 @@ def main(argv=None):
     return report
 
 
+def compare(arguments):
+    """Prints two systems' scores on the same clips and the test of B - A; returns what the test found, and `names` of A and B."""
+    plain = system_names(arguments.compare)
+    names = [f"{letter}: {name}" for letter, name in zip("AB", plain)]
+    said = f"B - A ({plain[1]} minus {plain[0]})"
+    if arguments.task == "sign-recognition":
+        pair = [[row["prediction"] == row["reference"] for row in rows.values()] for rows in read_pair(*arguments.compare)]
+        test = paired_top1_test(*pair)
+        print(format_table({name: {"top1": 100 * np.mean(right), "num_scored": len(right)} for name, right in zip(names, pair)}, ("top1",)))
+        told = f"{test['delta']:+.2f} ({test['only_b']} clips only B knows, {test['only_a']} only A)"
+        print(f"\ntop1, {said}: {told}, p = {test['p_value']:.4f} {test['signature']}")
+        return test | {"names": names}
+    found = compare_files(*arguments.compare, final_dot=arguments.final_dot)
+    print(format_table(dict(zip(names, (found["a"], found["b"])))))
+    test = found["paired"]
+    interval = f"[{test['low']:+.2f}, {test['high']:+.2f}]"
+    print(f"\n{test['metric']}, {said}: {test['delta']:+.2f} {interval}, p = {test['p_value']:.4f} {test['signature']}")
+    return found | {"names": names}
+
+
+def system_names(paths):
+    """What two files of predictions are called: their checkpoint's folder, with as many folders before it as tell the two apart."""
+    files = [Path(path).resolve() for path in paths]
+    folders = [file.parent.parent if file.parent.name.startswith("evaluation-") else file.parent for file in files]
+    for places in (folders, files):  # of one checkpoint, the files themselves
+        for depth in range(1, max(len(place.parts) for place in places)):
+            names = ["/".join(place.parts[-depth:]) for place in places]
+            if names[0] != names[1]:
+                return names
+    return [folder.name for folder in folders]  # the same file twice
+
+
 def score_sign_to_text(arguments, pipe, clips, train, folder):
     report, predictions = evaluate_sign_to_text(
         pipe.model,
         pipe.tokenizer,
         clips,
         train,
-        SignMAEEncoderModel.from_pretrained(arguments.sign_mae).to(pipe.device) if arguments.sign_mae else None,
+        load_model(arguments.sign_mae, SignMAEEncoderModel, "--sign_mae").to(pipe.device) if arguments.sign_mae else None,
         final_dot=arguments.final_dot,
         num_beams=arguments.num_beams,
         max_new_tokens=arguments.max_new_tokens,
@@ -132,11 +156,13 @@ def score_sign_to_text(arguments, pipe, clips, train, folder):
 
 
 def score_text_to_sign(arguments, pipe, clips, train, folder):
+    if not Path(arguments.judges, "judges.json").is_file():
+        raise ValueError(f"--judges {arguments.judges!r} has no judges.json. Expected a folder that train/train_judges.py finished.")
     judges = json.loads(Path(arguments.judges, "judges.json").read_text())
     reporting = [judge["seed"] for judge in judges["judges"] if judge["role"] == "report"]
     if not reporting:
         raise ValueError(f"{arguments.judges} has the judge of seed {judges['selection']} only, which selects. Train others with --seeds.")
-    shared = load_readers([arguments.shared_encoder], arguments.device)[0] if arguments.shared_encoder else None
+    shared = load_readers([arguments.shared_encoder], arguments.device, "--shared_encoder")[0] if arguments.shared_encoder else None
     report, generated = evaluate_text_to_sign(
         pipe.model,
         pipe.tokenizer,
@@ -166,7 +192,7 @@ def score_recognition(arguments, pipe, clips, train, folder):
         pipe.model,
         clips,
         train,
-        SignMAEEncoderModel.from_pretrained(arguments.sign_mae).to(pipe.device) if arguments.sign_mae else None,
+        load_model(arguments.sign_mae, SignMAEEncoderModel, "--sign_mae").to(pipe.device) if arguments.sign_mae else None,
         batch_size=arguments.batch_size,
         frames_dir=arguments.frames_dir,
     )

@@ -7,10 +7,10 @@ Shapes: T frames, K keypoints, C channels.
 
 import numpy as np
 import torch
-from transformers import pipeline
 
 from modeling_unigloR import SignMAEEncoderModel
 from train.clips import LatentStore
+from train.loading import load_model, load_pipeline
 from train.metrics import production
 from train.metrics.text import text_scores
 from train.metrics.text_floors import share_verbatim
@@ -148,15 +148,15 @@ def encode(reader, keypoints):
     return reader.encode_sequence(torch.as_tensor(keypoints)[None].to(reader.device))[0][0].cpu()
 
 
-def load_readers(folders, device=None):
+def load_readers(folders, device=None, option="--judges"):
     """[(model, tokenizer)] of SignToText folders."""
-    pipes = [pipeline("sign-to-text", model=str(folder), device=device) for folder in folders]
+    pipes = [load_pipeline("sign-to-text", folder, device, option) for folder in folders]
     return [(pipe.model.eval(), pipe.tokenizer) for pipe in pipes]
 
 
 def load_sign_mae(folder, model):
     """The encoder of the SignMAE that a TextToSign decodes with; another one is refused."""
-    sign_mae = SignMAEEncoderModel.from_pretrained(folder)
+    sign_mae = load_model(folder, SignMAEEncoderModel, "--sign_mae")
     if not torch.equal(sign_mae.latent_mean.cpu(), model.sign_mae.latent_mean.cpu()):
         raise ValueError(f"{folder} is not the SignMAE that this model decodes with: their latent statistics differ.")
     return sign_mae.to(model.device)

@@ -9,11 +9,11 @@ on its corpora (section 6).
 import argparse
 
 import torch
-from transformers import AutoFeatureExtractor
 
 from modeling_unigloR import KeypointProcessor, SignMAEConfig, keypoint_weights, part_variances
 from modeling_unigloR.keypoints_uniglor import get_layout
 from train.evaluate_checkpoint import specs
+from train.loading import load_processor
 from train.segments import FrameStore, consecutive_segments, describe, load_rows
 
 PARTS = {"body": ("body",), "face": ("face",), "hand": ("left_hand", "right_hand")}
@@ -32,7 +32,7 @@ def parse(argv=None):
 
 def main(argv=None):
     arguments = parse(argv)
-    processor = AutoFeatureExtractor.from_pretrained(arguments.processor) if arguments.processor else KeypointProcessor()
+    processor = load_processor(arguments.processor, "--processor") if arguments.processor else KeypointProcessor()
     dataset = specs([arguments.dataset])[0]
     store = FrameStore.build(load_rows(dataset, arguments.split), processor, arguments.frames_dir, describe(dataset))
     config = SignMAEConfig(

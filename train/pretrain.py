@@ -1,7 +1,8 @@
 """Pretrains a SignMAE on canonical data sets.
 
     accelerate launch train/pretrain.py                                   # small, on the built-in fingerspelling corpus
-    accelerate launch train/pretrain.py paper.yaml --datasets DIR --validation DIR --output_dir OUT
+    accelerate launch train/pretrain.py paper.yaml --datasets DIR --output_dir OUT
+    accelerate launch train/pretrain.py adapt.yaml --init_from outputs/sign-mae --datasets DIR --output_dir OUT    # to your signing
     accelerate launch train/pretrain.py paper.yaml --resume_from_checkpoint true --bf16 true
 
 Writes a folder that `AutoModel.from_pretrained` and `AutoFeatureExtractor.from_pretrained` load, and `report.json`: error by
@@ -10,7 +11,7 @@ part, motion, floors and the state of the latents.
 
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -22,22 +23,32 @@ from transformers.utils import logging
 
 from modeling_unigloR import KeypointProcessor, SignFeatureExtractionPipeline, SignMAE, SignMAEConfig
 from modeling_unigloR.keypoints_uniglor import paths_to_center
-from train.arguments import UniGloRTrainingArguments, distribute, print_help, read_fields
+from train.arguments import UniGloRTrainingArguments, config_names, distribute, print_help, read_fields
+from train.data_arguments import DataArguments
+from train.loading import check_finite, load_model
 from train.metrics import reconstruction
 from train.runs import compute_used, last_checkpoint
 from train.segments import FrameStore, SegmentDataset, SegmentSampler, SegmentStream, consecutive_segments, describe, load_rows, names
-from train.trainers import BatchTooLargeError, NonFiniteLossError, SegmentTrainer, latents_of_training, scored_points
+from train.train_sign_to_text import make_processor
+from train.trainers import (
+    BatchTooLargeError,
+    NonFiniteLossError,
+    SegmentTrainer,
+    check_amount,
+    latents_of_training,
+    scored_points,
+)
 
 logger = logging.get_logger(__name__)
 
 
 @dataclass
-class PretrainArguments:
+class PretrainArguments(DataArguments):
     """What to pretrain on.
 
     Attributes:
         datasets: entries of `segments.load_rows`; with `weight`, segments of a clip and epoch relative to the others.
-        validation: the same, for evaluation; none is fine.
+        validation: see `DataArguments`.
         segments_per_clip: random segments of a clip and epoch.
         max_eval_segments: how many validation segments are scored.
         bank_clips: training clips whose every window the nearest-segment floor may give back.
@@ -45,8 +56,6 @@ class PretrainArguments:
         init_from: a SignMAE checkpoint to go on from with new data (its config is kept).
     """
 
-    datasets: list = field(default_factory=list)
-    validation: list = field(default_factory=list)
     segments_per_clip: float = 1
     max_eval_segments: int = 2048
     bank_clips: int = 500
@@ -59,12 +68,23 @@ OWNERS = {"data": PretrainArguments, "model": SignMAEConfig, "processor": Keypoi
 
 def parse(argv, default_config="demo.yaml"):
     """-> PretrainArguments, SignMAEConfig fields, KeypointProcessor, UniGloRTrainingArguments."""
-    shares = distribute(read_fields(argv, default_config), OWNERS)
-    data = PretrainArguments(**shares["data"])
-    if not data.datasets:
-        raise ValueError("No data set to pretrain on. Give `datasets:` in the config or --datasets PATH ...")
-    data.datasets, data.validation = ([entry] if isinstance(entry, (str, dict)) else entry for entry in (data.datasets, data.validation))
-    return data, shares["model"], KeypointProcessor(**shares["processor"]), UniGloRTrainingArguments(**shares["training"])
+    fields = read_fields(argv, default_config)
+    own = [f"--{name}" for name in ("datasets", "init_from") if name in fields.words]
+    if fields.config is None and own:
+        raise ValueError(
+            f"Found {' and '.join(own)} without a config file. Without one this is the demo, whose high learning rate and small model are "
+            "for its fingerspelling alone. Name the settings first: paper.yaml trains a SignMAE from its start, adapt.yaml goes on from "
+            f"--init_from. There are {', '.join(config_names())}; a path is taken too."
+        )
+    shares = distribute(fields, OWNERS)
+    data, training = PretrainArguments(**shares["data"]), shares["training"]
+    data.check_entries()
+    if data.validation == []:
+        training |= {"eval_strategy": "no", "load_best_model_at_end": False}
+    if training.get("load_best_model_at_end"):
+        training.setdefault("metric_for_best_model", "mpjpe")
+    processor = make_processor(data.init_from, shares["processor"], "--init_from")
+    return data, shares["model"], processor, UniGloRTrainingArguments(**training)
 
 
 def main(argv=None):
@@ -73,28 +93,46 @@ def main(argv=None):
         return print_help(__doc__, OWNERS)
     data, model_fields, processor, args = parse(argv)
     set_seed(args.seed)
-    model = SignMAE.from_pretrained(data.init_from) if data.init_from else SignMAE(SignMAEConfig(**model_fields))
+    data.find_validation(args)
+    model = start_from(data.init_from, model_fields) if data.init_from else SignMAE(SignMAEConfig(**model_fields))
     with args.main_process_first(desc="processing clips"):
         train_set, train_stores = training_segments(data, processor, model.config.window_size, args.seed)
         validation = validation_segments(data, processor, model.config.window_size)
+    if train_stores:
+        check_amount(args, len(train_set), "segments", least=2)  # one has no spread
+    elif args.max_steps <= 0:
+        raise ValueError("A streamed data set says no length, so an epoch has none. Give --max_steps, such as 100000.")
     if not data.init_from:
         if train_stores:
             set_keypoint_statistics(model, train_stores)
         model.calibrate(first_segments(train_set))
     if args.world_size > 1 and args.device.type == "cuda" and model.config.block_norm == "batch":
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    if validation is None:
-        args.eval_strategy = "no"
     trainer = SegmentTrainer(model=model, args=args, train_dataset=train_set, eval_dataset=validation, processing_class=processor)
     training = trainer.train(resume_from_checkpoint=last_checkpoint(args))
     trainer.check_loss()
+    selection = trainer.selection_report()
+    logger.warning(selection["why"])
     report = finish(trainer, model, train_set, train_stores, validation, data) | {"compute": compute_used(args, training)}
+    report |= {"steps": trainer.state.global_step, "selection": selection, "validation_data": data.validation_source}
+    if not trainer.is_fsdp_enabled:
+        check_finite(model, "The trained SignMAE")
     if trainer.is_world_process_zero():
         Path(args.output_dir, "report.json").write_text(json.dumps(report, indent=2) + "\n")
         if not trainer.is_fsdp_enabled:  # whose parameters are in pieces; what AutoModel loads is whole either way
             SignFeatureExtractionPipeline(model=model, feature_extractor=processor).save_pretrained(args.output_dir)
     trainer.save_model()  # and, with push_to_hub, uploads all of output_dir
     return report
+
+
+def start_from(checkpoint, fields):
+    """The SignMAE of a checkpoint, with its config; fields that say otherwise are named and left out."""
+    model = load_model(checkpoint, SignMAE, "--init_from").train()
+    differing = {name: value for name, value in fields.items() if value is not None and getattr(model.config, name) != value}
+    if differing:
+        kept = ", ".join(f"{name} {getattr(model.config, name)!r} (not {value!r})" for name, value in differing.items())
+        logger.warning(f"The config of --init_from {checkpoint!r} is kept: {kept}.")
+    return model
 
 
 # --- Data -------------------------------------------------------------------------------------------------------------------------
@@ -125,7 +163,10 @@ def validation_segments(data, processor, window_size):
 def first_segments(train_set, count=512):
     """Keypoints (N, W, K, C) of the first random segments that training would see: the same on every process."""
     if isinstance(train_set, SegmentStream):
-        return torch.stack([item["keypoints"] for item in islice(train_set, count)])
+        segments = [item["keypoints"] for item in islice(train_set, count)]
+        if not segments:
+            raise ValueError(f"The stream has no clip of at least window_size={train_set.window_size} frames: nothing to train on.")
+        return torch.stack(segments)
     return train_set.__getitems__(list(SegmentSampler(train_set))[:count])["keypoints"]
 
 
@@ -154,6 +195,11 @@ def finish(trainer, model, train_set, train_stores, validation, data):
     if train_stores:
         latents = latents_of_training(model, train_set, trainer.args.eval_batch_size)
         mean, std = latents.mean(0), latents.std(0)
+        if not (mean.isfinite() & std.isfinite()).all():
+            raise ValueError(
+                f"The latents of {len(latents)} training segments have no finite mean and spread: no model is saved. Lower learning_rate, "
+                "or add clips."
+            )
         model.set_latent_statistics(mean, std)
         report["latents"] = {
             "effective_rank": reconstruction.effective_rank(latents),

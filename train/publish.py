@@ -30,9 +30,8 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
-from transformers import pipeline
 
-import modeling_unigloR  # noqa: F401  registers models and pipelines
+from train.loading import load_pipeline
 from train.model_cards import KINDS, CardFields, model_card
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
@@ -100,7 +99,7 @@ def assemble(checkpoint, folder, repo_id, card, scores=None):
         raise ValueError(
             f"{scores} holds {measured.get('task', 'no')} scores, expected those of {kind.task}: what train.evaluate_checkpoint wrote."
         )
-    pipe = pipeline(kind.task, model=str(checkpoint), device="cpu")  # what does not load is not published
+    pipe = load_pipeline(kind.task, checkpoint, "cpu")  # what does not load whole is not published
     pipe.save_pretrained(folder)
     for name in RECORDS:
         if (folder / name).exists():

@@ -31,6 +31,7 @@ from modeling_unigloR import SignMAEEncoderModel
 from train import train_sign_to_text
 from train.clips import Clips
 from train.evaluate_checkpoint import COLUMNS, evaluate_sign_to_text, format_table
+from train.loading import load_model
 from train.metrics.text import paired_test
 
 CONFIG = "phoenix_rendered.yaml"
@@ -181,7 +182,7 @@ def train(arguments, name, rate, seed):
 def collect(arguments, runs):
     """The table of the runs that are done: every system with the learning rate that was best on `validation`."""
     done = {run: json.loads(path.read_text()) for run in runs if (path := folder_of(arguments, *run) / "run.json").exists()}
-    sign_mae = SignMAEEncoderModel.from_pretrained(arguments.sign_mae)
+    sign_mae = load_model(arguments.sign_mae, SignMAEEncoderModel, "--sign_mae")
     frames_dir, rows, clips, predictions = Path(arguments.output_dir) / "frames", {}, {}, {}
     systems_done = {name: {} for name, _, _ in done}
     for (name, rate, _), report in done.items():

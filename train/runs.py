@@ -7,6 +7,7 @@ import torch
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
+from train.loading import check_finite
 from train.segments import names
 
 logger = logging.get_logger(__name__)
@@ -28,7 +29,9 @@ def run(trainer, pipeline_class, parts, specs, clips, validation=None, **facts):
     args, model = trainer.args, parts["model"]
     training = trainer.train(resume_from_checkpoint=last_checkpoint(args))
     report = {"datasets": names(specs), "num_train_clips": len(clips), "num_validation_clips": len(validation or ()), **facts}
-    report |= {"steps": trainer.state.global_step, "compute": compute_used(args, training)}
+    report |= {"steps": trainer.state.global_step, "compute": compute_used(args, training), "selection": trainer.selection_report()}
+    logger.warning(report["selection"]["why"])
+    check_finite(model, "The trained model")
     if validation is not None:
         scores = trainer.evaluate()
         report["validation"] = {name: value for name, value in scores.items() if not name.endswith(("runtime", "second"))}

@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 from modeling_unigloR.fingerprint_uniglor import processing_hash
 from train.cache import INDEX, cache_folder, keep, open_or_build
+from train.loading import check_path
 
 logger = logging.get_logger(__name__)
 
@@ -272,6 +273,7 @@ def load_rows(spec, split):
         return load_fingerspelling(spec, split)
     if spec:
         raise ValueError(f"Unknown keys {sorted(spec)} for data set {path!r}. Expected path, split, streaming, weight.")
+    path = check_path(path, "Data set")
     if path.endswith(".parquet"):
         return datasets.load_dataset("parquet", data_files={split: path}, split=split, streaming=streaming)
     try:

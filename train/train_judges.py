@@ -13,12 +13,10 @@ import json
 import sys
 from pathlib import Path
 
-from transformers import pipeline
-
-import modeling_unigloR  # noqa: F401  registers models and pipelines
 from train import train_sign_to_text
 from train.clips import Clips
 from train.evaluate_checkpoint import specs
+from train.loading import load_pipeline
 from train.metrics.text import text_scores
 from train.translation import translate_inputs
 
@@ -64,7 +62,7 @@ def main(argv=None):
 
 def score(folder, arguments):
     """What a judge reads of real clips: of validation, and of at most `SCORED_TRAINING_CLIPS` of training."""
-    pipe = pipeline("sign-to-text", model=str(folder))
+    pipe = load_pipeline("sign-to-text", folder)
     found = {}
     for name, split, most in (("ground_truth", "validation", None), ("training_clips", "train", SCORED_TRAINING_CLIPS)):
         clips = Clips(specs(arguments.dataset), split, pipe.feature_extractor)

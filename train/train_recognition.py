@@ -8,11 +8,11 @@ Writes one folder, model and keypoint processor, that `pipeline("sign-recognitio
 """
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch.utils.data import Dataset
-from transformers import AutoConfig, EarlyStoppingCallback, set_seed
+from transformers import set_seed
 from transformers.utils import logging
 
 from modeling_unigloR import KeypointProcessor, SignMAEConfig, SignMAEEncoderModel, SignRecognition, SignRecognitionConfig
@@ -20,28 +20,28 @@ from modeling_unigloR.pipelines_uniglor import SignRecognitionPipeline
 from train.arguments import UniGloRTrainingArguments, distribute, print_help, read_fields
 from train.augmentation import KeypointAugmentation
 from train.clips import LabelledClips, LatentStore, TranslationCollator
+from train.data_arguments import DataArguments
+from train.loading import load_model
 from train.runs import run
 from train.train_sign_to_text import make_processor
-from train.trainers import RecognitionTrainer
+from train.trainers import RecognitionTrainer, check_amount
 
 logger = logging.get_logger(__name__)
 
 
 @dataclass
-class RecognitionArguments:
+class RecognitionArguments(DataArguments):
     """What to recognise, and with what.
 
     Attributes:
         datasets: entries of `segments.load_rows`; their rows have a label, and its name as gloss or, without one, as text.
-        validation: the same, for early stopping on top-1; none is fine.
+        validation: see `DataArguments`; for early stopping on top-1.
         sign_mae: checkpoint of a SignMAE; with sign_encoder="frames", only its processor and layout are used, and it may be left out.
         cache_latents: latents are computed once; false encodes anew in every step, for an augmentation or a SignMAE that is trained.
         augmentation: fields of `KeypointAugmentation`; needs cache_latents false, or sign_encoder="frames".
         frames_dir: where processed frames and latents are kept; by default in the cache of `datasets`.
     """
 
-    datasets: list = field(default_factory=list)
-    validation: list = field(default_factory=list)
     sign_mae: str | None = None
     cache_latents: bool = True
     augmentation: dict | None = None
@@ -57,10 +57,6 @@ class RecognitionTrainingArguments(UniGloRTrainingArguments):
     metric_for_best_model: str | None = "top1"
     early_stopping_patience: int | None = 10  # ours: evaluations without a better score; none trains to the end
 
-    def __post_init__(self):
-        super().__post_init__()
-        self.greater_is_better = not self.metric_for_best_model.endswith("loss")
-
 
 OWNERS = {
     "data": RecognitionArguments,
@@ -74,9 +70,7 @@ def parse(argv, default_config="paper_recognition.yaml"):
     """-> RecognitionArguments, fields of SignRecognitionConfig, fields of KeypointProcessor, RecognitionTrainingArguments."""
     shares = distribute(read_fields(argv, default_config), OWNERS)
     data = RecognitionArguments(**shares["data"])
-    data.datasets, data.validation = ([entry] if isinstance(entry, (str, dict)) else entry for entry in (data.datasets, data.validation))
-    if not data.datasets:
-        raise ValueError("No data set to train on. Give `datasets:` in the config or --datasets PATH ...")
+    data.check_entries()
     frames = shares["model"].get("sign_encoder") == "frames"
     if data.sign_mae is None and not frames:
         raise ValueError(
@@ -85,7 +79,7 @@ def parse(argv, default_config="paper_recognition.yaml"):
     frozen = shares["model"].get("freeze_sign_mae", True)
     if data.cache_latents and not frames and (data.augmentation is not None or not frozen):
         raise ValueError("An augmentation, or a SignMAE that is trained, changes the latents in every step: give --cache_latents false.")
-    if not data.validation:
+    if data.validation == []:
         shares["training"] |= {"eval_strategy": "no", "load_best_model_at_end": False}
     return data, shares["model"], shares["processor"], RecognitionTrainingArguments(**shares["training"])
 
@@ -96,7 +90,8 @@ def main(argv=None):
         return print_help(__doc__, OWNERS)
     data, model_fields, processor_fields, args = parse(argv)
     set_seed(args.seed)
-    sign_mae = load_sign_mae(data.sign_mae) if data.sign_mae is not None else None
+    data.find_validation(args)
+    sign_mae = load_model(data.sign_mae, SignMAEEncoderModel, "--sign_mae") if data.sign_mae is not None else None
     processor = make_processor(data.sign_mae, processor_fields)
     with args.main_process_first(desc="processing clips"):
         clips = LabelledClips(data.datasets, "train", processor, data.frames_dir)
@@ -106,6 +101,7 @@ def main(argv=None):
             if some is not None:
                 some.check_labels(model.config.id2label)
         train_set, validation_set = (make_dataset(some, data, model) for some in (clips, validation))
+    check_amount(args, len(clips))
     trainer = RecognitionTrainer(
         model=model,
         args=args,
@@ -113,21 +109,10 @@ def main(argv=None):
         eval_dataset=validation_set,
         data_collator=RecognitionCollator(KeypointAugmentation(**data.augmentation) if data.augmentation is not None else None),
         processing_class=processor,
-        callbacks=[EarlyStoppingCallback(args.early_stopping_patience)]
-        if args.early_stopping_patience and validation is not None
-        else None,
     )
     parts = {"model": model, "feature_extractor": processor}
-    return run(trainer, SignRecognitionPipeline, parts, data.datasets, clips, validation, num_labels=model.config.num_labels)
-
-
-def load_sign_mae(folder):
-    kind = AutoConfig.from_pretrained(folder).model_type
-    if kind != "sign_mae":
-        raise ValueError(
-            f"--sign_mae {folder!r} holds a model of type {kind!r}, expected 'sign_mae': a folder that train/pretrain.py wrote."
-        )
-    return SignMAEEncoderModel.from_pretrained(folder)
+    facts = {"num_labels": model.config.num_labels, "validation_data": data.validation_source}
+    return run(trainer, SignRecognitionPipeline, parts, data.datasets, clips, validation, **facts)
 
 
 def make_model(sign_mae, fields, processor, id2label):

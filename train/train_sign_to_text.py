@@ -9,11 +9,11 @@ Writes one folder, model, tokenizer and keypoint processor, that `pipeline("sign
 """
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from transformers import AutoFeatureExtractor, AutoTokenizer, EarlyStoppingCallback, set_seed
+from transformers import AutoTokenizer, set_seed
 from transformers.utils import logging
 
 from modeling_unigloR import KeypointProcessor, SignMAEConfig, SignMAEEncoderModel, SignToText, SignToTextConfig
@@ -21,20 +21,22 @@ from modeling_unigloR.pipelines_uniglor import SignToTextPipeline
 from train.arguments import TranslationTrainingArguments, distribute, print_help, read_fields
 from train.augmentation import KeypointAugmentation
 from train.clips import Clips, LatentStore, TranslationCollator, TranslationDataset
+from train.data_arguments import DataArguments
+from train.loading import check_path, load_model, load_processor, read_model_type
 from train.runs import run
 from train.text_tokenizers import KINDS, share_unknown, train_tokenizer
-from train.trainers import TranslationTrainer
+from train.trainers import TranslationTrainer, check_amount
 
 logger = logging.get_logger(__name__)
 
 
 @dataclass
-class SignToTextArguments:
+class SignToTextArguments(DataArguments):
     """What to translate, and with what.
 
     Attributes:
         datasets: entries of `segments.load_rows`; their rows have a text.
-        validation: the same, for early stopping on BLEU-4; none is fine.
+        validation: see `DataArguments`; for early stopping on BLEU-4.
         sign_mae: checkpoint of a SignMAE; with sign_encoder="frames", only its processor and layout are used, and it may be left out.
         text_model: checkpoint of a pretrained encoder-decoder; none makes a new one by text_config.
         tokenizer: "words", "subwords" or "characters" of the training text, or a folder; a pretrained text model brings its own.
@@ -50,8 +52,6 @@ class SignToTextArguments:
         frames_dir: where processed frames and latents are kept; by default in the cache of `datasets`.
     """
 
-    datasets: list = field(default_factory=list)
-    validation: list = field(default_factory=list)
     sign_mae: str | None = None
     text_model: str | None = None
     tokenizer: str = "words"
@@ -79,9 +79,7 @@ def parse(argv, default_config="paper_sign_to_text.yaml"):
     """-> SignToTextArguments, fields of SignToTextConfig, fields of KeypointProcessor, TranslationTrainingArguments."""
     shares = distribute(read_fields(argv, default_config), OWNERS)
     data = SignToTextArguments(**shares["data"])
-    data.datasets, data.validation = ([entry] if isinstance(entry, (str, dict)) else entry for entry in (data.datasets, data.validation))
-    if not data.datasets:
-        raise ValueError("No data set to train on. Give `datasets:` in the config or --datasets PATH ...")
+    data.check_entries()
     frames = shares["model"].get("sign_encoder") == "frames"
     if data.sign_mae is None and not frames:
         raise ValueError(
@@ -90,7 +88,7 @@ def parse(argv, default_config="paper_sign_to_text.yaml"):
     frozen = shares["model"].get("freeze_sign_mae", True)
     if data.cache_latents and not frames and (data.augmentation is not None or not frozen):
         raise ValueError("An augmentation, or a SignMAE that is trained, changes the latents in every step: give --cache_latents false.")
-    if not data.validation:
+    if data.validation == []:
         shares["training"] |= {"eval_strategy": "no", "load_best_model_at_end": False}
     return data, shares["model"], shares["processor"], TranslationTrainingArguments(**shares["training"])
 
@@ -102,6 +100,7 @@ def main(argv=None, latent_store=LatentStore):
         return print_help(__doc__, OWNERS)
     data, model_fields, processor_fields, args = parse(argv)
     set_seed(args.seed)
+    data.find_validation(args)
     processor = make_processor(data.sign_mae, processor_fields)
     with args.main_process_first(desc="processing clips"):
         clips = Clips(data.datasets, "train", processor, data.frames_dir)
@@ -114,6 +113,7 @@ def main(argv=None, latent_store=LatentStore):
     if validation is not None:
         unknown = share_unknown(tokenizer, validation.texts)
         logger.warning(f"{len(clips)} training clips, {len(validation)} for validation; {unknown:.1%} of its tokens are unknown.")
+    check_amount(args, len(clips))
     trainer = TranslationTrainer(
         model=model,
         args=args,
@@ -123,19 +123,17 @@ def main(argv=None, latent_store=LatentStore):
         processing_class=tokenizer,
         references=validation.texts if validation is not None else (),
         final_dot=data.final_dot,
-        callbacks=[EarlyStoppingCallback(args.early_stopping_patience)]
-        if args.early_stopping_patience and validation is not None
-        else None,
     )
     parts = {"model": model, "tokenizer": tokenizer, "feature_extractor": processor}
-    return run(trainer, SignToTextPipeline, parts, data.datasets, clips, validation)
+    return run(trainer, SignToTextPipeline, parts, data.datasets, clips, validation, validation_data=data.validation_source)
 
 
-def make_processor(sign_mae, fields):
+def make_processor(sign_mae, fields, option="--sign_mae"):
     """The SignMAE's own processor, so that its latents mean here what they meant there; else one by `fields`."""
     if sign_mae is None:
         return KeypointProcessor(**fields)
-    processor = AutoFeatureExtractor.from_pretrained(sign_mae)
+    read_model_type(sign_mae, option, ["sign_mae"])  # before anything takes time
+    processor = load_processor(sign_mae, option)
     differing = {name: value for name, value in fields.items() if getattr(processor, name) != value}
     if differing:
         raise ValueError(f"{differing} differ from the processor of {sign_mae!r}, which its latents were learnt with. Leave them out.")
@@ -145,25 +143,32 @@ def make_processor(sign_mae, fields):
 def make_tokenizer(data, texts):
     if data.text_model is None and data.tokenizer in KINDS:
         return train_tokenizer(texts, data.tokenizer, data.vocab_size, data.lowercase)
-    tokenizer = AutoTokenizer.from_pretrained(data.text_model if data.tokenizer in KINDS else data.tokenizer)
+    tokenizer = load_tokenizer(data)
     if data.target_language is not None:
         tokenizer.src_lang = tokenizer.tgt_lang = data.target_language
     return tokenizer
 
 
+def load_tokenizer(data):
+    """The text model's own tokenizer, or the one that is named."""
+    option, name = ("--text_model", data.text_model) if data.tokenizer in KINDS else ("--tokenizer", data.tokenizer)
+    return AutoTokenizer.from_pretrained(check_path(name, option, single_names=True))
+
+
 def make_model(data, fields, processor, tokenizer, clips):
     """A SignToText of the given parts, whose text model has the tokenizer's ids."""
+    text_model = data.text_model and check_path(data.text_model, "--text_model", single_names=True)
     if data.text_model is None:
         ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
         fields = fields | {"text_config": {"vocab_size": len(tokenizer), **ids, **(fields.get("text_config") or {})}}
     if fields.get("gloss_loss_weight"):
         fields = fields | {"glosses": sorted({gloss for line in clips.glosses for gloss in (line or "").split()})}
     if data.sign_mae is not None:
-        sign_mae = SignMAEEncoderModel.from_pretrained(data.sign_mae)
-        model = SignToText.from_parts(sign_mae, data.text_model, **fields)
+        sign_mae = load_model(data.sign_mae, SignMAEEncoderModel, "--sign_mae")
+        model = SignToText.from_parts(sign_mae, text_model, **fields)
     else:
         config = SignMAEConfig(layout=processor.layout, num_channels=processor.num_channels)
-        model = SignToText.from_parts(SignMAEEncoderModel(config), data.text_model, **fields)
+        model = SignToText.from_parts(SignMAEEncoderModel(config), text_model, **fields)
     model.check_tokenizer(tokenizer)
     model.generation_config.max_new_tokens = data.max_new_tokens
     if data.target_language is not None:

@@ -9,30 +9,33 @@ Writes one folder, model, tokenizer and keypoint processor, that `pipeline("text
 """
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoFeatureExtractor, AutoModel, AutoTokenizer, EarlyStoppingCallback, set_seed
+from transformers import AutoTokenizer, set_seed
 from transformers.utils import logging
 
-from modeling_unigloR import SignMAEEncoderModel, TextToSign, TextToSignConfig
+from modeling_unigloR import SignMAEDecoderModel, SignMAEEncoderModel, SignToText, TextToSign, TextToSignConfig
 from modeling_unigloR.pipelines_uniglor import TextToSignPipeline
 from train.arguments import TextToSignTrainingArguments, distribute, print_help, read_fields
 from train.clips import Clips, LatentStore, TextToSignCollator, TextToSignDataset
+from train.data_arguments import DataArguments
+from train.loading import check_path, load_model, load_processor, read_model_type
 from train.runs import run
 from train.text_tokenizers import KINDS, share_unknown, train_tokenizer
-from train.trainers import TextToSignTrainer
+from train.train_sign_to_text import load_tokenizer
+from train.trainers import TextToSignTrainer, check_amount
 
 logger = logging.get_logger(__name__)
 
 
 @dataclass
-class TextToSignArguments:
+class TextToSignArguments(DataArguments):
     """What to sign, and with what.
 
     Attributes:
         datasets: entries of `segments.load_rows`; their rows have a text. Clips are not varied in speed: no text says how fast.
-        validation: the same, for early stopping; none is fine.
+        validation: see `DataArguments`; for early stopping.
         sign_mae: checkpoint of a SignMAE, which gives the latents and stays as it is.
         text_model: checkpoint of a pretrained text encoder; none makes a new one by text_config.
         tokenizer: "words", "subwords" or "characters" of the training text, or a folder; a pretrained text model brings its own.
@@ -44,8 +47,6 @@ class TextToSignArguments:
         frames_dir: where processed frames and latents are kept; by default in the cache of `datasets`.
     """
 
-    datasets: list = field(default_factory=list)
-    validation: list = field(default_factory=list)
     sign_mae: str | None = None
     text_model: str | None = None
     tokenizer: str = "words"
@@ -63,14 +64,12 @@ def parse(argv, default_config="paper_text_to_sign.yaml"):
     """-> TextToSignArguments, fields of TextToSignConfig, TextToSignTrainingArguments."""
     shares = distribute(read_fields(argv, default_config), OWNERS)
     data, training = TextToSignArguments(**shares["data"]), shares["training"]
-    data.datasets, data.validation = ([entry] if isinstance(entry, (str, dict)) else entry for entry in (data.datasets, data.validation))
-    if not data.datasets:
-        raise ValueError("No data set to train on. Give `datasets:` in the config or --datasets PATH ...")
+    data.check_entries()
     if data.sign_mae is None:
         raise ValueError("No SignMAE to sign with. Give --sign_mae DIR (train/pretrain.py makes one).")
     if data.judge is not None:
         training.setdefault("metric_for_best_model", "bleu4")
-    if not data.validation:
+    if data.validation == []:
         training |= {"eval_strategy": "no", "load_best_model_at_end": False}
     return data, shares["model"], TextToSignTrainingArguments(**training)
 
@@ -81,19 +80,22 @@ def main(argv=None):
         return print_help(__doc__, OWNERS)
     data, model_fields, args = parse(argv)
     set_seed(args.seed)
-    processor = AutoFeatureExtractor.from_pretrained(data.sign_mae)  # the SignMAE's own, so that latents mean what they meant there
+    data.find_validation(args)
+    read_model_type(data.sign_mae, "--sign_mae", ["sign_mae"])  # before anything takes time
+    processor = load_processor(data.sign_mae, "--sign_mae")  # the SignMAE's own, so that latents mean what they meant there
     judge, judge_tokenizer = load_judge(data.judge, processor) if data.judge is not None else (None, None)
     with args.main_process_first(desc="processing clips"):
         clips = Clips(data.datasets, "train", processor, data.frames_dir)
         validation = Clips(data.validation, "validation", processor, data.frames_dir) if data.validation else None
         tokenizer = make_tokenizer(data, clips.texts)
         model = make_model(data, model_fields, tokenizer)
-        sign_mae = SignMAEEncoderModel.from_pretrained(data.sign_mae).to(args.device)
+        sign_mae = load_model(data.sign_mae, SignMAEEncoderModel, "--sign_mae").to(args.device)
         train_set, validation_set = (make_dataset(some, data, model, sign_mae, tokenizer) for some in (clips, validation))
         del sign_mae  # the latents are kept; what encodes is not needed again
     if validation is not None:
         unknown = share_unknown(tokenizer, validation.texts)
         logger.warning(f"{len(clips)} training clips, {len(validation)} for validation; {unknown:.1%} of its tokens are unknown.")
+    check_amount(args, len(clips))
     trainer = TextToSignTrainer(
         model=model,
         args=args,
@@ -105,29 +107,26 @@ def main(argv=None):
         judge_tokenizer=judge_tokenizer,
         references=validation.texts if validation is not None else (),
         final_dot=data.final_dot,
-        callbacks=[EarlyStoppingCallback(args.early_stopping_patience)]
-        if args.early_stopping_patience and validation is not None
-        else None,
     )
     parts = {"model": model, "tokenizer": tokenizer, "feature_extractor": processor}
-    return run(trainer, TextToSignPipeline, parts, data.datasets, clips, validation)
+    return run(trainer, TextToSignPipeline, parts, data.datasets, clips, validation, validation_data=data.validation_source)
 
 
 def load_judge(folder, processor):
     """The judge and its tokenizer; what it reads must be what SignMAE's processor gives."""
-    judge, reads = AutoModel.from_pretrained(folder), AutoFeatureExtractor.from_pretrained(folder)
-    if getattr(judge.config, "sign_encoder", None) != "frames":
+    judge, reads = load_model(folder, SignToText, "--judge"), load_processor(folder, "--judge")
+    if judge.config.sign_encoder != "frames":
         raise ValueError(f"The judge {folder!r} is no frame-level reader: expected a SignToText trained with --sign_encoder frames.")
     for name in ("layout", "num_channels", "fps"):
         if getattr(reads, name) != getattr(processor, name):
             raise ValueError(f"The judge reads {name}={getattr(reads, name)!r}, but the SignMAE gives {getattr(processor, name)!r}.")
-    return judge, AutoTokenizer.from_pretrained(folder)
+    return judge, AutoTokenizer.from_pretrained(check_path(folder, "--judge"))
 
 
 def make_tokenizer(data, texts):
     """The text model's tokenizer; or one of the training texts that puts a head token before each, which the length is read from."""
     if data.text_model is not None or data.tokenizer not in KINDS:
-        return AutoTokenizer.from_pretrained(data.text_model if data.tokenizer in KINDS else data.tokenizer)
+        return load_tokenizer(data)
     tokenizer = train_tokenizer(texts, data.tokenizer, data.vocab_size, data.lowercase)
     head, end = tokenizer.bos_token, tokenizer.eos_token
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
@@ -141,7 +140,8 @@ def make_model(data, fields, tokenizer):
     if data.text_model is None:
         ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
         fields = fields | {"text_config": {"vocab_size": len(tokenizer), **ids, **(fields.get("text_config") or {})}}
-    model = TextToSign.from_parts(data.sign_mae, data.text_model, **fields)
+    text_model = data.text_model and check_path(data.text_model, "--text_model", single_names=True)
+    model = TextToSign.from_parts(load_model(data.sign_mae, SignMAEDecoderModel, "--sign_mae"), text_model, **fields)
     model.check_tokenizer(tokenizer)
     return model
 

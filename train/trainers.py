@@ -12,6 +12,7 @@ from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
 from torch.utils.data import DataLoader
 from transformers import Seq2SeqTrainer, Trainer, TrainerCallback
 from transformers.trainer_utils import speed_metrics
+from transformers.utils import logging
 
 from modeling_unigloR.modeling_layers_uniglor import mean_loss
 from train.clips import ClipSampler
@@ -19,6 +20,12 @@ from train.metrics import reconstruction
 from train.metrics.recognition import recognition_scores
 from train.metrics.text import text_scores
 from train.segments import SegmentDataset, SegmentSampler
+from train.selection import SelectsTheBest
+
+logger = logging.get_logger(__name__)
+
+SELECTING = ("slt", "chrf", "error_rates")  # families of text scores that an evaluation measures while training
+FEW_STEPS = 1000
 
 
 class NonFiniteLossError(RuntimeError):
@@ -44,6 +51,42 @@ class BatchesThatFit:
                 "Lower --per_device_train_batch_size and raise --gradient_accumulation_steps by the same factor; "
                 "--activation_checkpointing true and --bf16 true save memory too."
             ) from error
+
+
+def check_amount(args, num_items, unit="clips", least=1):
+    """Refuses data that make no training step, or too few items; says in one line where they make few steps.
+
+    Args:
+        args: training arguments.
+        num_items: what an epoch holds.
+        unit: what the items are.
+        least: items that are needed whatever the batch.
+    """
+    batch = args.train_batch_size * args.world_size
+    if num_items < least:
+        raise ValueError(f"Found {num_items} {unit[:-1] if num_items == 1 else unit} to train on, expected at least {least}. Add clips.")
+    batches = num_items // batch if args.dataloader_drop_last else math.ceil(num_items / batch)
+    if not batches:
+        raise ValueError(
+            f"Found {num_items} {unit} an epoch, expected at least {batch}, a batch of all processes: dataloader_drop_last leaves out "
+            f"smaller ones, so that there would be no step. Lower --per_device_train_batch_size to {max(num_items // args.world_size, 1)}, "
+            "or give --dataloader_drop_last false."
+        )
+    if args.max_steps <= 0 and args.num_train_epochs <= 0:
+        raise ValueError(f"Found num_train_epochs={args.num_train_epochs}, expected more than 0: there would be no step. Raise it.")
+    an_epoch = math.ceil(batches / args.gradient_accumulation_steps)
+    steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * an_epoch)
+    if args.max_steps <= 0 and steps < FEW_STEPS:
+        logger.warning(
+            f"Few steps: {num_items} {unit} in batches of {batch} make {an_epoch} step{'s' * (an_epoch > 1)} an epoch, {steps} in all. A "
+            "model that is trained from its start needs thousands: raise --num_train_epochs, or lower --per_device_train_batch_size."
+        )
+    warmup = args.get_warmup_steps(steps)
+    if steps > 1 and warmup >= steps:
+        logger.warning(
+            f"The warm-up takes {warmup} of {steps} steps: the learning rate never reaches {args.learning_rate}. Lower --warmup_steps; "
+            "below 1 it is a share of the training."
+        )
 
 
 def is_out_of_memory(error):
@@ -108,7 +151,7 @@ class WithoutPickles:
         (folder / "training_args.json").write_text(json.dumps(kept, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8")
 
 
-class SegmentTrainer(BatchesThatFit, LossOfTheWhole, WithoutPickles, Trainer):
+class SegmentTrainer(SelectsTheBest, BatchesThatFit, LossOfTheWhole, WithoutPickles, Trainer):
     """Pretrains a `SignMAE` on a `SegmentDataset` or `SegmentStream`.
 
     `eval_dataset` is (keypoints, keypoint_mask, follows) as `segments.consecutive_segments` gives it; evaluation reconstructs
@@ -193,7 +236,7 @@ class _EpochOfSampler(TrainerCallback):
             self.trainer.epoch_sampler.set_epoch(int(state.epoch or 0))
 
 
-class TranslationTrainer(BatchesThatFit, LossOfTheWhole, WithoutPickles, Seq2SeqTrainer):
+class TranslationTrainer(SelectsTheBest, BatchesThatFit, LossOfTheWhole, WithoutPickles, Seq2SeqTrainer):
     """Trains a `SignToText`; evaluation translates and scores every clip once, whatever the number of processes.
 
     Args:
@@ -215,12 +258,12 @@ class TranslationTrainer(BatchesThatFit, LossOfTheWhole, WithoutPickles, Seq2Seq
         return super().evaluation_loop(*args, **kwargs)
 
     def scores(self, evaluation):
-        """BLEU-1..4, character and word error rate of an evaluation's predictions."""
+        """BLEU-1..4, chrF, character and word error rate of an evaluation's predictions."""
         ids = np.where(evaluation.predictions < 0, self.processing_class.pad_token_id, evaluation.predictions)
         predictions = self.processing_class.batch_decode(ids, skip_special_tokens=True)
         if len(predictions) != len(self.references):
             raise RuntimeError(f"Evaluation gave {len(predictions)} translations for {len(self.references)} clips.")
-        found = text_scores(predictions, self.references, self.final_dot, families=("slt", "error_rates"))
+        found = text_scores(predictions, self.references, self.final_dot, families=SELECTING)
         return {name: found[name] for name in found["signatures"]}
 
 
@@ -280,12 +323,12 @@ class TextToSignTrainer(TranslationTrainer):
             texts = tokenizer.batch_decode(np.where(ids[0] < 0, tokenizer.pad_token_id, ids[0]), skip_special_tokens=True)
             if len(texts) != len(self.references):
                 raise RuntimeError(f"Evaluation gave {len(texts)} clips for {len(self.references)} texts.")
-            read = text_scores(texts, self.references, self.final_dot, families=("slt", "error_rates"))
+            read = text_scores(texts, self.references, self.final_dot, families=SELECTING)
             found |= {name: read[name] for name in read["signatures"]}
         return found
 
 
-class RecognitionTrainer(BatchesThatFit, LossOfTheWhole, WithoutPickles, Trainer):
+class RecognitionTrainer(SelectsTheBest, BatchesThatFit, LossOfTheWhole, WithoutPickles, Trainer):
     """Trains a `SignRecognition`; evaluation counts how often the true label is among the first k."""
 
     def __init__(self, *args, **kwargs):

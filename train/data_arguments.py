@@ -1,0 +1,117 @@
+"""What every training script is told of its data, and where validation clips come from.
+
+They come from the data sets that are named for it, or else from the training data's own split `validation`: never from another corpus
+that a config file happens to name, and never from a test split.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import datasets
+from transformers.utils import logging
+
+from train.loading import check_path
+from train.segments import describe, names
+
+logger = logging.get_logger(__name__)
+
+SPLIT = "validation"
+NOTHING_EVALUATED = "nothing is evaluated while training, and the last weights are kept."
+
+
+@dataclass
+class DataArguments:
+    """What to train on.
+
+    Attributes:
+        datasets: entries of `segments.load_rows`.
+        validation: the same, for evaluation; [] for none. By default the split `validation` of each data set that has one.
+        validation_source: what `find_validation` says of it.
+    """
+
+    datasets: list | str | dict = field(default_factory=list)
+    validation: list | str | dict | None = None
+    validation_source: dict = field(default_factory=dict, init=False)
+
+    def check_entries(self):
+        """Makes lists of both; nothing is opened."""
+        self.datasets = data_entries(self.datasets, "--datasets")
+        if not self.datasets:
+            raise ValueError("No data set to train on. Give `datasets:` in the config or --datasets PATH ...")
+        if self.validation is not None:
+            self.validation = data_entries(self.validation, "--validation")
+
+    def find_validation(self, args):
+        """Finds the validation data where none is named, says where they come from, and without any evaluates nothing.
+
+        Args:
+            args: training arguments.
+        """
+        self.validation, self.validation_source = find_validation(self.datasets, self.validation)
+        logger.warning(self.validation_source["why"])
+        if not self.validation:
+            args.eval_strategy, args.load_best_model_at_end = "no", False
+
+
+def data_entries(value, option):
+    """What `datasets` or `validation` holds, as a list of names and of dicts with a `path`."""
+    entries = value if isinstance(value, list) else [] if value is None else [value]
+    for entry in entries:
+        weight = entry.get("weight", 1) if isinstance(entry, dict) else 1
+        if not isinstance(entry, str) and not (isinstance(entry, dict) and isinstance(entry.get("path"), str)):
+            raise ValueError(f"{option} holds {entry!r}, expected a folder, a Hub id, or {{path: ...}} with one. Quote a number: '\"7\"'.")
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
+            raise ValueError(f"{option} {entry['path']!r} has the weight {weight!r}, expected a number that is at least 0, such as 2.")
+    return entries
+
+
+def find_validation(specs, given):
+    """Entries of validation data, and where they come from.
+
+    Args:
+        specs: entries of training data, see `segments.load_rows`.
+        given: entries of validation data; [] asks for none, None for the split `validation` of each training data set that has one.
+
+    Returns:
+        entries: a list, see `segments.load_rows`.
+        source: a dict for report.json: `from` ("named", "own split" or "none"), `datasets`, and `why`, a sentence.
+    """
+    if given is not None:
+        test = [describe(spec) for spec in given if isinstance(spec, dict) and "test" in str(spec.get("split", ""))]
+        why = f"Validation: {', '.join(names(given))}, as named." if given else f"No validation, as asked: {NOTHING_EVALUATED}"
+        if test:
+            why += f" Of {', '.join(test)} it is a test split: scores on it are no test any more."
+        return given, {"from": "named" if given else "none", "datasets": names(given), "why": why}
+    entries, without = [], []
+    for spec in specs:
+        reason = why_none(spec)
+        kept = {name: value for name, value in spec.items() if name not in ("split", "weight")} if isinstance(spec, dict) else spec
+        if reason is not None:
+            without.append(f"{names([spec])[0]} {reason}")
+        elif kept not in entries:
+            entries.append(kept)
+    why = f"Validation: the split {SPLIT!r} of {', '.join(names(entries))}." if entries else f"No validation: {NOTHING_EVALUATED}"
+    why += "".join(f" {said}." for said in dict.fromkeys(without))
+    if not entries:
+        why += " Name data with --validation to evaluate, and to keep the best weights."
+    return entries, {"from": "own split" if entries else "none", "datasets": names(entries), "why": why}
+
+
+def why_none(spec):
+    """What is said of a training data set that has no validation split of its own; None of one that has."""
+    spec = {"path": spec} if isinstance(spec, str) else spec
+    path = spec["path"]
+    if SPLIT in str(spec.get("split", "")):
+        return f"is trained on its split {SPLIT!r}"
+    if spec.get("streaming"):
+        return "is streamed"
+    if path == "fingerspelling":
+        return "has letters only, which belong to no split" if spec.get("unit") == "letter" else None
+    if path.endswith(".parquet"):
+        return "is one file"
+    path = check_path(path, "Data set")
+    try:
+        found = datasets.get_dataset_split_names(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"Data set {path!r} cannot be read: {str(error).splitlines()[0]}") from error
+    return None if SPLIT in found else f"has no split {SPLIT!r}, only {', '.join(found)}"
