@@ -12,7 +12,6 @@ import json
 import sys
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,10 +22,11 @@ from transformers.utils import logging
 from modeling_unigloR import KeypointProcessor, SignFeatureExtractionPipeline, SignMAE, SignMAEConfig
 from modeling_unigloR.keypoints_uniglor import paths_to_center
 from train.arguments import UniGloRTrainingArguments, distribute, print_help, read_fields
+from train.checkpoints import results
 from train.metrics import reconstruction
-from train.runs import compute_used, last_checkpoint
+from train.runs import REPORT, check_folder, compute_used, finished_report, mark_finished, run_script, train
 from train.segments import FrameStore, SegmentDataset, SegmentSampler, SegmentStream, consecutive_segments, describe, load_rows, names
-from train.trainers import BatchTooLargeError, NonFiniteLossError, SegmentTrainer, latents_of_training, scored_points
+from train.trainers import SegmentTrainer, latents_of_training, scored_points
 
 logger = logging.get_logger(__name__)
 
@@ -72,6 +72,7 @@ def main(argv=None):
     if "--help" in argv or "-h" in argv:
         return print_help(__doc__, OWNERS)
     data, model_fields, processor, args = parse(argv)
+    check_folder(args)
     set_seed(args.seed)
     model = SignMAE.from_pretrained(data.init_from) if data.init_from else SignMAE(SignMAEConfig(**model_fields))
     with args.main_process_first(desc="processing clips"):
@@ -86,14 +87,20 @@ def main(argv=None):
     if validation is None:
         args.eval_strategy = "no"
     trainer = SegmentTrainer(model=model, args=args, train_dataset=train_set, eval_dataset=validation, processing_class=processor)
-    training = trainer.train(resume_from_checkpoint=last_checkpoint(args))
+    training = train(trainer, data, processor)
+    if training is None:
+        return finished_report(args)
     trainer.check_loss()
     report = finish(trainer, model, train_set, train_stores, validation, data) | {"compute": compute_used(args, training)}
-    if trainer.is_world_process_zero():
-        Path(args.output_dir, "report.json").write_text(json.dumps(report, indent=2) + "\n")
-        if not trainer.is_fsdp_enabled:  # whose parameters are in pieces; what AutoModel loads is whole either way
-            SignFeatureExtractionPipeline(model=model, feature_extractor=processor).save_pretrained(args.output_dir)
-    trainer.save_model()  # and, with push_to_hub, uploads all of output_dir
+    with results(trainer) as folder:
+        if trainer.is_world_process_zero():
+            (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n")
+            if not trainer.is_fsdp_enabled:  # whose parameters are in pieces; what AutoModel loads is whole either way
+                SignFeatureExtractionPipeline(model=model, feature_extractor=processor).save_pretrained(folder)
+        trainer.save_model(str(folder), _internal_call=True)
+    if args.push_to_hub:
+        trainer.push_to_hub(commit_message="Model save", revision=args.hub_revision)  # all of output_dir, without its checkpoints
+    mark_finished(trainer)
     return report
 
 
@@ -215,7 +222,4 @@ def segment_bank(stores, window_size, max_clips, seed=0):
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (BatchTooLargeError, NonFiniteLossError) as error:
-        sys.exit(str(error))
+    run_script(main)

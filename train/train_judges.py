@@ -20,6 +20,7 @@ from train import train_sign_to_text
 from train.clips import Clips
 from train.evaluate_checkpoint import specs
 from train.metrics.text import text_scores
+from train.runs import run_script
 from train.translation import translate_inputs
 
 SCORED_TRAINING_CLIPS = 500
@@ -76,4 +77,4 @@ def score(folder, arguments):
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

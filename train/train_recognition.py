@@ -20,7 +20,7 @@ from modeling_unigloR.pipelines_uniglor import SignRecognitionPipeline
 from train.arguments import UniGloRTrainingArguments, distribute, print_help, read_fields
 from train.augmentation import KeypointAugmentation
 from train.clips import LabelledClips, LatentStore, TranslationCollator
-from train.runs import run
+from train.runs import check_folder, run, run_script
 from train.train_sign_to_text import make_processor
 from train.trainers import RecognitionTrainer
 
@@ -95,6 +95,7 @@ def main(argv=None):
     if "--help" in argv or "-h" in argv:
         return print_help(__doc__, OWNERS)
     data, model_fields, processor_fields, args = parse(argv)
+    check_folder(args)
     set_seed(args.seed)
     sign_mae = load_sign_mae(data.sign_mae) if data.sign_mae is not None else None
     processor = make_processor(data.sign_mae, processor_fields)
@@ -118,7 +119,7 @@ def main(argv=None):
         else None,
     )
     parts = {"model": model, "feature_extractor": processor}
-    return run(trainer, SignRecognitionPipeline, parts, data.datasets, clips, validation, num_labels=model.config.num_labels)
+    return run(trainer, SignRecognitionPipeline, parts, data.datasets, clips, validation, data, num_labels=model.config.num_labels)
 
 
 def load_sign_mae(folder):
@@ -182,4 +183,4 @@ class RecognitionCollator(TranslationCollator):
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -21,7 +21,7 @@ from modeling_unigloR.pipelines_uniglor import SignToTextPipeline
 from train.arguments import TranslationTrainingArguments, distribute, print_help, read_fields
 from train.augmentation import KeypointAugmentation
 from train.clips import Clips, LatentStore, TranslationCollator, TranslationDataset
-from train.runs import run
+from train.runs import check_folder, run, run_script
 from train.text_tokenizers import KINDS, share_unknown, train_tokenizer
 from train.trainers import TranslationTrainer
 
@@ -101,6 +101,7 @@ def main(argv=None, latent_store=LatentStore):
     if "--help" in argv or "-h" in argv:
         return print_help(__doc__, OWNERS)
     data, model_fields, processor_fields, args = parse(argv)
+    check_folder(args)
     set_seed(args.seed)
     processor = make_processor(data.sign_mae, processor_fields)
     with args.main_process_first(desc="processing clips"):
@@ -128,7 +129,7 @@ def main(argv=None, latent_store=LatentStore):
         else None,
     )
     parts = {"model": model, "tokenizer": tokenizer, "feature_extractor": processor}
-    return run(trainer, SignToTextPipeline, parts, data.datasets, clips, validation)
+    return run(trainer, SignToTextPipeline, parts, data.datasets, clips, validation, data)
 
 
 def make_processor(sign_mae, fields):
@@ -187,4 +188,4 @@ def make_dataset(clips, data, model, tokenizer, latent_store):
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

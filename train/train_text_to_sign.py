@@ -19,7 +19,7 @@ from modeling_unigloR import SignMAEEncoderModel, TextToSign, TextToSignConfig
 from modeling_unigloR.pipelines_uniglor import TextToSignPipeline
 from train.arguments import TextToSignTrainingArguments, distribute, print_help, read_fields
 from train.clips import Clips, LatentStore, TextToSignCollator, TextToSignDataset
-from train.runs import run
+from train.runs import check_folder, run, run_script
 from train.text_tokenizers import KINDS, share_unknown, train_tokenizer
 from train.trainers import TextToSignTrainer
 
@@ -80,6 +80,7 @@ def main(argv=None):
     if "--help" in argv or "-h" in argv:
         return print_help(__doc__, OWNERS)
     data, model_fields, args = parse(argv)
+    check_folder(args)
     set_seed(args.seed)
     processor = AutoFeatureExtractor.from_pretrained(data.sign_mae)  # the SignMAE's own, so that latents mean what they meant there
     judge, judge_tokenizer = load_judge(data.judge, processor) if data.judge is not None else (None, None)
@@ -110,7 +111,7 @@ def main(argv=None):
         else None,
     )
     parts = {"model": model, "tokenizer": tokenizer, "feature_extractor": processor}
-    return run(trainer, TextToSignPipeline, parts, data.datasets, clips, validation)
+    return run(trainer, TextToSignPipeline, parts, data.datasets, clips, validation, data)
 
 
 def load_judge(folder, processor):
@@ -155,4 +156,4 @@ def make_dataset(clips, data, model, sign_mae, tokenizer):
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
