@@ -209,6 +209,7 @@ class WholeCheckpoints:
         if resume_from_checkpoint is not None:
             stored = TrainerState.load_from_json(Path(resume_from_checkpoint) / TRAINER_STATE_NAME)
             self._stopped_early = self.control.should_training_stop and stored.global_step < stored.max_steps
+            self.state.compute_steps(self.args, max_steps)  # how often to log, evaluate and save is said by this run, not by the stored one
             best = best_of(resume_from_checkpoint)
             self.state.best_model_checkpoint = str(best) if best is not None and best.is_dir() else None
         return trained
