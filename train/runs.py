@@ -410,7 +410,7 @@ def run_script(main):
 
 
 def _terminate(number, frame):
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the process at once
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # some send it twice, to the process and to its group; there is SIGKILL for the rest
     raise Terminated
 
 

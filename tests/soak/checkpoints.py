@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -57,7 +58,7 @@ def soak(scale, folder, seed):
 
 def killed_while_saving(bench, count):
     """kill -9 at a random one of all moments at which a run writes: in the middle of a file, before a rename, between two deletions."""
-    outcomes, bad, examples, torn = {}, 0, [], 0
+    outcomes, bad, examples, torn, starts = {}, 0, [], 0, []
     for case in range(count):
         kind = KINDS[case % len(KINDS)]
         moment = bench.random.randrange(bench.first_save[kind], bench.moments[kind])
@@ -65,6 +66,7 @@ def killed_while_saving(bench, count):
         first = bench.train(kind, out, kill_at=moment)
         torn += bool(list(out.glob(".*-unfinished-*")))
         again = bench.train(kind, out, resume=True)
+        starts.append(again.start)
         name = bench.outcome(kind, out, again)
         if first.code != -signal.SIGKILL:
             name = f"not killed (exit {first.code})"
@@ -73,7 +75,7 @@ def killed_while_saving(bench, count):
             bad += 1
             examples.append(f"{kind}, moment {moment}: {name}: {again.last}")
         shutil.rmtree(out)
-    note = f"{torn} of them left an unfinished folder, which resuming removed"
+    note = f"{torn} of them left an unfinished folder, which resuming removed; resumed from step {counted(starts)}"
     return Row("kill -9 while saving, then resumed", count, outcomes, bad, "0 fail", note, examples)
 
 
@@ -156,7 +158,7 @@ def stopped_by_signals(bench, count):
 
 def one_of_two(bench, count, sharded=False):
     """One process of two (gloo) is killed while saving; both are resumed. Sharded: FSDP, made to shard on a CPU as it does on a GPU."""
-    outcomes, bad, examples = {}, 0, []
+    outcomes, bad, examples, starts = {}, 0, [], []
     reference = bench.folder / f"two-{sharded}"
     ranks = bench.train_two(reference, sharded=sharded)
     what = "one of two processes killed while saving, then both resumed" + (", sharded (FSDP on CPU)" if sharded else "")
@@ -164,8 +166,9 @@ def one_of_two(bench, count, sharded=False):
         return Row(what, count, {"no run at all": count}, count, "0 fail", "", [rank.last for rank in ranks])
     for case in range(count):
         out = bench.folder / f"two-{sharded}-{case}"
-        first = bench.train_two(out, sharded=sharded, kill_rank=case % 2, kill_at=bench.random.randrange(4, 30))
+        first = bench.train_two(out, sharded=sharded, kill_rank=case % 2, kill_at=bench.random.randrange(*((9, 200), (0, 8))[case % 2]))
         again = bench.train_two(out, sharded=sharded, resume=True)
+        starts.append(again[0].start)
         if all(rank.code == 0 for rank in first):
             name = "not killed"
         elif any(rank.code is None for rank in first):
@@ -179,14 +182,14 @@ def one_of_two(bench, count, sharded=False):
             bad += 1
             examples.append(f"case {case}: {name}: {[rank.last for rank in first]} / {[rank.last for rank in again]}")
         shutil.rmtree(out)
-    return Row(what, count, outcomes, bad, "0 fail", "", examples)
+    return Row(what, count, outcomes, bad, "0 fail", f"resumed from step {counted(starts)}", examples)
 
 
 def launcher_of_two(bench):
     """The launcher of two processes ends when one is killed."""
     out = bench.folder / "launched"
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port()), "-m"]
-    command += ["tests.soak.checkpoints", json.dumps(bench.argv("pretrain", out)), "9"]
+    command += ["tests.soak.checkpoints", json.dumps(bench.argv("pretrain", out)), "4"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(["."] + sys.path), "HF_DATASETS_CACHE": str(bench.folder / "cache")}
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, env=environment, cwd=Path(__file__).parents[2])
@@ -201,12 +204,14 @@ def launcher_of_two(bench):
 
 
 class Ended:
-    """How a process ended: exit code, or None where it hung, and what it said on standard error."""
+    """How a process ended: exit code, or None where it hung, what it said on standard error, and the step that it resumed from."""
 
     def __init__(self, code, log):
         self.code, self.said = code, log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
         self.lines = self.said.strip().splitlines()
         self.last = self.lines[-1] if self.lines else ""
+        resumed = re.search(r"from step (\d+) of", self.said)
+        self.start = int(resumed[1]) if resumed else 0
 
 
 class Bench:
@@ -310,6 +315,11 @@ FIELDS = {
 def weights(out):
     path = Path(out) / "model.safetensors"
     return path.read_bytes() if path.exists() else None
+
+
+def counted(steps):
+    """How often each step, in words."""
+    return ", ".join(f"{step} ({steps.count(step)})" for step in sorted(set(steps)))
 
 
 def damage_file(path, how, chance):
@@ -458,6 +468,7 @@ def shard_on_cpu():
         "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
         "FSDP_TRANSFORMER_CLS_TO_WRAP": "TransformerLayer", "FSDP_RESHARD_AFTER_FORWARD": "true",
         "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT", "FSDP_CPU_RAM_EFFICIENT_LOADING": "false", "ACCELERATE_USE_CPU": "true",
+        "ACCELERATE_MIXED_PRECISION": "bf16",
     }  # fmt: skip
     init = AcceleratorState.__init__
 
