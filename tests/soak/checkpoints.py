@@ -42,7 +42,7 @@ SELECTING = {"eval_strategy": "steps", "eval_steps": 2, "early_stopping_patience
 
 
 def soak(scale, folder, seed):
-    with Bench(folder, seed) as bench:
+    with Bench(folder, seed, KINDS if scale >= 0.1 else KINDS[:1]) as bench:
         rows = [
             killed_while_saving(bench, max(2, round(40 * scale))),
             no_room(bench, max(1, round(10 * scale))),
@@ -60,7 +60,7 @@ def killed_while_saving(bench, count):
     """kill -9 at a random one of all moments at which a run writes: in the middle of a file, before a rename, between two deletions."""
     outcomes, bad, examples, torn, starts = {}, 0, [], 0, []
     for case in range(count):
-        kind = KINDS[case % len(KINDS)]
+        kind = bench.kinds[case % len(bench.kinds)]
         moment = bench.random.randrange(bench.first_save[kind], bench.moments[kind])
         out = bench.folder / f"killed-{case}"
         first = bench.train(kind, out, kill_at=moment)
@@ -83,7 +83,7 @@ def no_room(bench, count):
     """A disk of 0.3 to 2.4 checkpoints; then room is made, and the run is resumed."""
     outcomes, bad, examples, disks = {}, 0, [], 0
     for case in range(count):
-        kind = KINDS[case % len(KINDS)]
+        kind = bench.kinds[case % len(bench.kinds)]
         size = int(bench.checkpoint_bytes[kind] * (0.3 + 2.1 * (case + 0.5) / count))
         place = bench.folder / f"full-{case}"
         place.mkdir()
@@ -115,7 +115,7 @@ def no_room(bench, count):
 def damaged(bench, count):
     """The newest of two checkpoints, one file missing, empty, halved or with one bit flipped."""
     outcomes, bad, examples = {}, 0, []
-    cases = [(kind, name, how) for name in FILES for how in DAMAGES for kind in KINDS]
+    cases = [(kind, name, how) for name in FILES for how in DAMAGES for kind in bench.kinds]
     bench.random.shuffle(cases)
     for case, (kind, name, how) in enumerate(cases[i % len(cases)] for i in range(count)):
         out = Path(shutil.copytree(bench.stopped[kind], bench.folder / f"damaged-{case}"))
@@ -141,7 +141,7 @@ def stopped_by_signals(bench, count):
     """Ctrl-C and SIGTERM at a random moment of writing: one line, 130 or 143, and resuming ends bit-equal."""
     outcomes, bad, examples = {}, 0, []
     for case in range(count):
-        kind, number = KINDS[case % len(KINDS)], (signal.SIGINT, signal.SIGTERM)[case // len(KINDS) % 2]
+        kind, number = bench.kinds[case % len(bench.kinds)], (signal.SIGINT, signal.SIGTERM)[case // len(bench.kinds) % 2]
         moment = bench.random.randrange(bench.first_save[kind], bench.moments[kind])
         out = bench.folder / f"signal-{case}"
         first = bench.train(kind, out, kill_at=moment, number=number)
@@ -217,8 +217,8 @@ class Ended:
 class Bench:
     """Data sets, a SignMAE, and for each script a run that nothing disturbed and one that was stopped before its end."""
 
-    def __init__(self, folder, seed):
-        self.folder, self.random = Path(folder), random.Random(seed)
+    def __init__(self, folder, seed, kinds=KINDS):
+        self.folder, self.random, self.kinds = Path(folder), random.Random(seed), kinds
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(["tests.soak.checkpoints_imports"])
         self.count = 0
@@ -227,7 +227,7 @@ class Bench:
         self._call(make_data, self.folder)
         self.whole, self.stopped, self.moments, self.first_save = {}, {}, {}, {}
         self.checkpoint_bytes, self.largest_file = {}, {}
-        for kind in KINDS:
+        for kind in self.kinds:
             whole, stopped = self.folder / f"whole-{kind}", self.folder / f"stopped-{kind}"
             ended = self.train(kind, whole, count_to=self.folder / "moments.json")
             if ended.code != 0:
