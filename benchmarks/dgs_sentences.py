@@ -58,7 +58,8 @@ def main(argv=None):
     if not data.exists():
         write_rows(arguments.data_dir, data)
     if not (sign_mae / "report.json").exists():
-        fields = SMALL | {"max_steps": arguments.pretrain_steps, "output_dir": sign_mae, "seed": arguments.seed}
+        fields = SMALL | {"max_steps": arguments.pretrain_steps, "output_dir": sign_mae, "overwrite_output_dir": True}
+        fields["seed"] = arguments.seed
         pretrain.main(["demo.yaml", *words(fields), "--datasets", str(data / "train.parquet"), "--validation", str(data / "test.parquet")])
     by_heart = learn(arguments, "by-heart", data / "by_heart.parquet", sign_mae, arguments.by_heart_steps, dropout=0.0)
     clips = Clips([str(data / "by_heart.parquet")], "train", by_heart.feature_extractor)
@@ -108,7 +109,7 @@ def learn(arguments, name, path, sign_mae, steps, dropout):
         fields = {
             "sign_mae": sign_mae, "datasets": path, "output_dir": folder, "max_steps": steps, "text_config": TEXT_MODEL % dropout,
             "learning_rate": "1e-3", "lr_scheduler_kwargs": "{min_lr_rate: 0.02}", "per_device_train_batch_size": 16,
-            "save_strategy": "no", "seed": arguments.seed, "max_new_tokens": 60,
+            "save_strategy": "no", "overwrite_output_dir": True, "seed": arguments.seed, "max_new_tokens": 60,
         }  # fmt: skip
         train_sign_to_text.main(["paper_sign_to_text.yaml", *words(fields), "--validation", "[]"])
     return pipeline("sign-to-text", model=str(folder), device="cpu")

@@ -59,6 +59,7 @@ def main(argv=None):
         write_rows(arguments.data_dir, names, data)
     if not (sign_mae / "report.json").exists():
         fields = SMALL | {"max_steps": arguments.steps, "seed": arguments.seed, "output_dir": sign_mae, "datasets": data}
+        fields["overwrite_output_dir"] = True  # what a killed run left
         pretrain.main(["paper.yaml", *words(fields), "--validation", str(data), "--frames_dir", str(arguments.output_dir / "frames")])
     result = {
         "what": "one SignMAE on real keypoints of several kinds; error on held-out clips of each, unmasked, in shoulder lengths",

@@ -1,6 +1,7 @@
 """Shared fixtures: no network, one thread for each test process, tiny random models, keypoints of a body that moves."""
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -10,6 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 import torch
+from transformers import Trainer
 
 from modeling_unigloR import (
     KeypointProcessor,
@@ -189,3 +191,18 @@ def random_signing(num_frames, seed=0, layout_name="uniglor73", num_channels=2):
     for copy, original in layout.copies.items():
         motion[:, index[copy]] = motion[:, index[original]]
     return motion.astype(np.float32)
+
+
+@contextmanager
+def stopped_at(step):
+    """A training in it is stopped after so many steps, as by Ctrl-C."""
+    taken = Trainer.training_step
+
+    def training_step(self, *args, **kwargs):
+        if self.state.global_step >= step:
+            raise KeyboardInterrupt
+        return taken(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "training_step", training_step)
+        yield

@@ -1,7 +1,6 @@
 """The real script of text-to-sign, on tiny data: what it leaves, exact resume, targets, scores, the judge that selects."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from train import train_text_to_sign
 from train.clips import Clips, LatentStore
 from train.trainers import latent_scores
 
-from .conftest import TEXTS, TINY_DECODER, TINY_TEXT_ENCODER
+from .conftest import TEXTS, TINY_DECODER, TINY_TEXT_ENCODER, stopped_at
 from .test_segments import dataset_of
 
 LENGTHS = [14, 15, 16, 30, 47, 60]
@@ -74,9 +73,8 @@ def test_the_frozen_decoder_is_the_sign_maes_after_training(corpus, sign_mae, tm
 def test_resuming_after_two_steps_gives_the_same_weights(corpus, sign_mae, tmp_path):
     """In the middle of an epoch and across one (3 batches make one), with dropout."""
     train_text_to_sign.main(arguments(corpus, sign_mae, tmp_path / "whole", max_steps=6))
-    train_text_to_sign.main(arguments(corpus, sign_mae, tmp_path / "parts", max_steps=6, save_total_limit=5))
-    for later in ("checkpoint-4", "checkpoint-6"):
-        shutil.rmtree(tmp_path / "parts" / later)
+    with stopped_at(3):
+        train_text_to_sign.main(arguments(corpus, sign_mae, tmp_path / "parts", max_steps=6))
     train_text_to_sign.main(arguments(corpus, sign_mae, tmp_path / "parts", max_steps=6, resume_from_checkpoint="true"))
     whole, parts = (AutoModel.from_pretrained(tmp_path / name).state_dict() for name in ("whole", "parts"))
     for name, value in whole.items():
@@ -90,7 +88,7 @@ def test_a_pretrained_text_encoder_is_trained_with_its_tokenizer_or_frozen(corpu
     text_model.save_pretrained(tmp_path / "text")
     tokenizer.save_pretrained(tmp_path / "text")
     for frozen in (False, True):
-        fields = {"text_model": tmp_path / "text", "freeze_text_model": frozen, "text_config": "null"}
+        fields = {"text_model": tmp_path / "text", "freeze_text_model": frozen, "text_config": "null", "overwrite_output_dir": True}
         train_text_to_sign.main(arguments(corpus, sign_mae, tmp_path / "out", max_steps=2, **fields))
         trained = AutoModel.from_pretrained(tmp_path / "out").text_model.state_dict()
         same = all(torch.equal(value, trained[name]) for name, value in text_model.state_dict().items() if name in trained)

@@ -56,7 +56,9 @@ class UniGloRTrainingArguments(TrainingArguments):
     save_total_limit: int | None = 2
     ddp_find_unused_parameters: bool | None = False  # there are none
     remove_unused_columns: bool = False  # our data sets hold exactly what the models take
-    resume_from_checkpoint: str | bool | None = None  # a checkpoint folder, or true: the last one in output_dir
+    resume_from_checkpoint: str | bool | None = None  # a checkpoint folder, or true: the newest whole one in output_dir
+    overwrite_output_dir: bool = False  # delete the run that output_dir holds, and start again
+    restore_callback_states_from_checkpoint: bool = True  # a resumed run stops early where it would have stopped
     hub_strategy: str = "end"  # push_to_hub uploads once; the other strategies upload states of the training, which are pickles
     hub_private_repo: bool | None = True  # for its owner alone, until train/publish.py has asked what the data's terms allow
 

@@ -30,6 +30,7 @@ PRETRAIN, ADAPT = "demo.yaml", "demo_adapt.yaml"
 SIGN_TO_TEXT, TEXT_TO_SIGN = "demo_sign_to_text.yaml", "demo_text_to_sign.yaml"
 SEAM_FRAMES = 3
 SHOWN = 4  # words in the player
+ANEW = ["--overwrite_output_dir", "true"]  # a second demo replaces the first
 
 
 def parse(argv=None):
@@ -52,7 +53,7 @@ def main(argv=None):
 
 
 def show_pretraining(output_dir, options):
-    argv = [PRETRAIN, "--output_dir", str(output_dir / "sign-mae"), *options]
+    argv = [PRETRAIN, "--output_dir", str(output_dir / "sign-mae"), *ANEW, *options]
     data, *_ = pretrain.parse(argv)
     folder, picture = output_dir / "sign-mae", output_dir / "reconstruction.svg"
     seen, held_out = ([language for spec in specs for language in spec["languages"]] for specs in (data.datasets, data.validation))
@@ -76,7 +77,7 @@ def show_pretraining(output_dir, options):
 def adapt(output_dir, options):
     """The same SignMAE after more steps on the words of the tasks, without labels: `sign-mae-ase`, which the tasks use."""
     folders = ["--init_from", str(output_dir / "sign-mae"), "--output_dir", str(output_dir / "sign-mae-ase")]
-    pretrain.main([ADAPT, *folders, *options])
+    pretrain.main([ADAPT, *folders, *ANEW, *options])
 
 
 def draw_reconstruction(folder, data, path):
@@ -106,7 +107,7 @@ def draw_reconstruction(folder, data, path):
 def show_sign_to_text(output_dir, options):
     """Three readers of the same words: on the SignMAE, on every frame, and on a SignMAE that was never trained."""
     untrained = output_dir / "controls" / "untrained-sign-mae"
-    pretrain.main([PRETRAIN, "--output_dir", str(untrained), "--learning_rate", "0", "--max_steps", "1"])
+    pretrain.main([PRETRAIN, "--output_dir", str(untrained), "--learning_rate", "0", "--max_steps", "1", *ANEW])
     readers = {
         "cer": (output_dir / "sign-to-text", ["--sign_mae", str(output_dir / "sign-mae-ase")]),
         "cer_frames": (output_dir / "controls" / "frames", ["--sign_mae", str(output_dir / "sign-mae-ase"), "--sign_encoder", "frames"]),
@@ -114,7 +115,7 @@ def show_sign_to_text(output_dir, options):
     }
     found = {}
     for name, (folder, given) in readers.items():
-        argv = [SIGN_TO_TEXT, *given, "--output_dir", str(folder), *options]
+        argv = [SIGN_TO_TEXT, *given, "--output_dir", str(folder), *ANEW, *options]
         data, *_ = train_sign_to_text.parse(argv)
         train_sign_to_text.main(argv)
         pipe = pipeline("sign-to-text", model=str(folder), device="cpu")
@@ -134,7 +135,7 @@ def show_sign_to_text(output_dir, options):
 def show_text_to_sign(output_dir, options):
     """Spells words that it never saw; the frame-level reader, which shares no SignMAE with it and did not choose it, reads them back."""
     folder, sign_mae = output_dir / "text-to-sign", output_dir / "sign-mae-ase"
-    argv = [TEXT_TO_SIGN, "--sign_mae", str(sign_mae), "--output_dir", str(folder), *options]
+    argv = [TEXT_TO_SIGN, "--sign_mae", str(sign_mae), "--output_dir", str(folder), *ANEW, *options]
     data, *_ = train_text_to_sign.parse(argv)
     train_text_to_sign.main(argv)
     pipe = pipeline("text-to-sign", model=str(folder), device="cpu")

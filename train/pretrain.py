@@ -13,7 +13,6 @@ import json
 import sys
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,20 +23,14 @@ from transformers.utils import logging
 from modeling_unigloR import KeypointProcessor, SignFeatureExtractionPipeline, SignMAE, SignMAEConfig
 from modeling_unigloR.keypoints_uniglor import paths_to_center
 from train.arguments import UniGloRTrainingArguments, config_names, distribute, print_help, read_fields
+from train.checkpoints import results
 from train.data_arguments import DataArguments
 from train.loading import check_finite, load_model
 from train.metrics import reconstruction
-from train.runs import compute_used, last_checkpoint
+from train.runs import REPORT, check_folder, compute_used, finished_report, mark_finished, run_script, train
 from train.segments import FrameStore, SegmentDataset, SegmentSampler, SegmentStream, consecutive_segments, describe, load_rows, names
 from train.train_sign_to_text import make_processor
-from train.trainers import (
-    BatchTooLargeError,
-    NonFiniteLossError,
-    SegmentTrainer,
-    check_amount,
-    latents_of_training,
-    scored_points,
-)
+from train.trainers import SegmentTrainer, check_amount, latents_of_training, scored_points
 
 logger = logging.get_logger(__name__)
 
@@ -92,6 +85,7 @@ def main(argv=None):
     if "--help" in argv or "-h" in argv:
         return print_help(__doc__, OWNERS)
     data, model_fields, processor, args = parse(argv)
+    check_folder(args)
     set_seed(args.seed)
     data.find_validation(args)
     model = start_from(data.init_from, model_fields) if data.init_from else SignMAE(SignMAEConfig(**model_fields))
@@ -109,7 +103,9 @@ def main(argv=None):
     if args.world_size > 1 and args.device.type == "cuda" and model.config.block_norm == "batch":
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     trainer = SegmentTrainer(model=model, args=args, train_dataset=train_set, eval_dataset=validation, processing_class=processor)
-    training = trainer.train(resume_from_checkpoint=last_checkpoint(args))
+    training = train(trainer, data, processor)
+    if training is None:
+        return finished_report(args)
     trainer.check_loss()
     selection = trainer.selection_report()
     logger.warning(selection["why"])
@@ -117,11 +113,15 @@ def main(argv=None):
     report |= {"steps": trainer.state.global_step, "selection": selection, "validation_data": data.validation_source}
     if not trainer.is_fsdp_enabled:
         check_finite(model, "The trained SignMAE")
-    if trainer.is_world_process_zero():
-        Path(args.output_dir, "report.json").write_text(json.dumps(report, indent=2) + "\n")
-        if not trainer.is_fsdp_enabled:  # whose parameters are in pieces; what AutoModel loads is whole either way
-            SignFeatureExtractionPipeline(model=model, feature_extractor=processor).save_pretrained(args.output_dir)
-    trainer.save_model()  # and, with push_to_hub, uploads all of output_dir
+    with results(trainer) as folder:
+        if trainer.is_world_process_zero():
+            (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n")
+            if not trainer.is_fsdp_enabled:  # whose parameters are in pieces; what AutoModel loads is whole either way
+                SignFeatureExtractionPipeline(model=model, feature_extractor=processor).save_pretrained(folder)
+        trainer.save_model(str(folder), _internal_call=True)
+    if args.push_to_hub:
+        trainer.push_to_hub(commit_message="Model save", revision=args.hub_revision)  # all of output_dir, without its checkpoints
+    mark_finished(trainer)
     return report
 
 
@@ -261,7 +261,4 @@ def segment_bank(stores, window_size, max_clips, seed=0):
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (BatchTooLargeError, NonFiniteLossError) as error:
-        sys.exit(str(error))
+    run_script(main)

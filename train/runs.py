@@ -1,19 +1,65 @@
-"""A training from its first step, or where it was stopped, to the folder that a pipeline loads."""
+"""A training from its first step, or where it was stopped, to the folder that a pipeline loads. docs/training.md tells how to use it."""
 
+import hashlib
 import json
+import os
+import shutil
+import signal
+import sys
+import traceback
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import TrainerCallback
 from transformers.utils import logging
 
+from datasets_scripts.whole import remove_unfinished, write_whole
+from train.checkpoints import (
+    SavingError,
+    Terminated,
+    checkpoints,
+    damage,
+    damage_with_best,
+    newest_whole,
+    on_main,
+    read_manifest,
+    results,
+    saving,
+    stop_behind,
+)
 from train.loading import check_finite
 from train.segments import names
+from train.trainers import BatchTooLargeError, LoaderMemoryError, NonFiniteLossError
 
 logger = logging.get_logger(__name__)
 
+RECORD = "training_run.json"  # what the run is, and where it ended
+REPORT = "report.json"
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
 
-def run(trainer, pipeline_class, parts, specs, clips, validation=None, **facts):
+# Training arguments that a run may be resumed with others of: how long, how often, where and by what means, but not what is learnt.
+MAY_DIFFER = {
+    "max_steps", "num_train_epochs", "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "load_best_model_at_end",
+    "restore_callback_states_from_checkpoint", "per_device_eval_batch_size", "prediction_loss_only", "batch_eval_metrics",
+    "include_for_metrics", "do_train", "do_eval", "do_predict", "use_cpu", "local_rank", "disable_tqdm", "report_to", "run_name",
+    "project", "push_to_hub", "debug", "skip_memory_metrics", "enable_jit_checkpoint", "torch_empty_cache_steps",
+    "per_device_train_batch_size", "gradient_accumulation_steps",  # their product with the number of processes may not
+}  # fmt: skip
+MAY_DIFFER_BY_PREFIX = ("eval_", "save_", "log_", "logging_", "hub_", "trackio_", "dataloader_", "ddp_")
+MAY_NOT = {"dataloader_drop_last"}  # in spite of its prefix
+NOT_OF_THE_MODEL = {
+    "_name_or_path", "transformers_version", "architectures", "auto_map", "custom_pipelines", "dtype", "feature_extractor_type",
+    "processor_class",
+}  # fmt: skip
+
+_current = None  # the Trainer that this process is at, for what is said where it is stopped
+
+
+# --- A whole training -------------------------------------------------------------------------------------------------------------
+
+
+def run(trainer, pipeline_class, parts, specs, clips, validation=None, data=None, **facts):
     """Trains a task's model and writes its pipeline, with `report.json`, into output_dir.
 
     Args:
@@ -21,13 +67,16 @@ def run(trainer, pipeline_class, parts, specs, clips, validation=None, **facts):
         pipeline_class, parts: what is saved, and what it is made of: {"model", "feature_extractor" and maybe "tokenizer"}.
         specs: entries of `segments.load_rows`, for the report.
         clips, validation: `Clips`; without validation nothing is scored.
+        data: the script's own arguments, a dataclass.
         **facts: that the report says too.
 
     Returns:
         The report, on every process.
     """
     args, model = trainer.args, parts["model"]
-    training = trainer.train(resume_from_checkpoint=last_checkpoint(args))
+    training = train(trainer, data, parts["feature_extractor"])
+    if training is None:
+        return finished_report(args)
     report = {"datasets": names(specs), "num_train_clips": len(clips), "num_validation_clips": len(validation or ()), **facts}
     report |= {"steps": trainer.state.global_step, "compute": compute_used(args, training), "selection": trainer.selection_report()}
     logger.warning(report["selection"]["why"])
@@ -37,25 +86,57 @@ def run(trainer, pipeline_class, parts, specs, clips, validation=None, **facts):
         report["validation"] = {name: value for name, value in scores.items() if not name.endswith(("runtime", "second"))}
     if getattr(model.config, "lora_rank", 0):
         model.merge_adapters()
-    if trainer.is_world_process_zero():
-        pipeline = pipeline_class(**parts)  # not earlier: it moves the model to the first device
-        pipeline.save_pretrained(args.output_dir)
-        Path(args.output_dir, "report.json").write_text(json.dumps(report, indent=2) + "\n")
-        if args.push_to_hub:
-            pipeline.push_to_hub(args.hub_model_id or Path(args.output_dir).name, private=args.hub_private_repo, token=args.hub_token)
-    trainer.accelerator.wait_for_everyone()
+    with results(trainer) as folder:
+        if trainer.is_world_process_zero():
+            pipeline = pipeline_class(**parts)  # not earlier: it moves the model to the first device
+            pipeline.save_pretrained(folder)
+            (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n")
+    if trainer.is_world_process_zero() and args.push_to_hub:
+        pipeline.push_to_hub(args.hub_model_id or Path(args.output_dir).name, private=args.hub_private_repo, token=args.hub_token)
+    mark_finished(trainer)
     return report
 
 
-def last_checkpoint(args):
-    """What `resume_from_checkpoint` asks for: None, a path, or for true the last checkpoint of output_dir."""
-    resume = args.resume_from_checkpoint
-    if resume is True or str(resume).lower() == "true":
-        found = get_last_checkpoint(args.output_dir) if Path(args.output_dir).is_dir() else None
-        if found is None:
-            logger.warning(f"No checkpoint in {args.output_dir!r} to resume from: starting at step 0.")
-        return found
-    return None if resume is None or str(resume).lower() in ("false", "none") else resume
+def train(trainer, data=None, processor=None):
+    """Trains, from the first step or from where the run in output_dir was stopped.
+
+    Args:
+        trainer: a Trainer with `WholeCheckpoints`, before its first step.
+        data: the script's own arguments, a dataclass.
+        processor: the keypoint processor.
+
+    Returns:
+        What `Trainer.train` returns; None where the run had finished, and nothing was done.
+
+    Raises:
+        ValueError: there is no whole checkpoint to go on from, or it is one of another run.
+    """
+    global _current
+    _current = trainer
+    trainer.run, checkpoint, finished = on_main(lambda: _start(trainer, describe_run(trainer, data, processor)))
+    if finished:
+        _current = None
+        return None
+    if checkpoint is not None:
+        trainer.add_callback(_SaysWhereItStarts)
+    return trainer.train(resume_from_checkpoint=checkpoint)
+
+
+def mark_finished(trainer):
+    """Notes that all is done, so that resuming does not do it again. On every process, at the very end."""
+    global _current
+    _current = None
+    state, args = trainer.state, trainer.args
+    if trainer.is_world_process_zero():
+        finished = {"step": state.global_step, "max_steps": args.max_steps, "num_train_epochs": args.num_train_epochs}
+        finished["stopped_early"] = state.global_step < state.max_steps
+        _write_record(args, {"run": trainer.run, "finished": finished})
+    trainer.accelerator.wait_for_everyone()
+
+
+def finished_report(args):
+    """The report of the finished run in output_dir, on every process."""
+    return on_main(lambda: json.loads(Path(args.output_dir, REPORT).read_text(encoding="utf-8")))
 
 
 def compute_used(args, training):
@@ -67,3 +148,280 @@ def compute_used(args, training):
     """
     device = torch.cuda.get_device_name(args.device) if args.device.type == "cuda" else f"{torch.get_num_threads()} threads of a CPU"
     return {"device": device, "processes": args.world_size, "hours": training.metrics["train_runtime"] / 3600}
+
+
+class _SaysWhereItStarts(TrainerCallback):
+    def on_train_begin(self, args, state, control, **kwargs):
+        if state.is_world_process_zero:
+            logger.warning(f"Resuming {args.output_dir} from step {state.global_step} of {state.max_steps}.")
+
+
+# --- Where to start ---------------------------------------------------------------------------------------------------------------
+
+
+def check_folder(args):
+    """Raises `ValueError` where output_dir holds a run, and the arguments do not say what is to become of it.
+
+    Scripts call it before they process any data; `train` looks closer.
+    """
+    output_dir, asked = Path(args.output_dir), _asked_to_resume(args)
+    if asked is not None and args.overwrite_output_dir:
+        raise ValueError("Found resume_from_checkpoint and overwrite_output_dir, expected one of them: to go on, or to start again.")
+    held = [path.name for _, path in checkpoints(output_dir)] + [path.name for path in _results_in(output_dir)]
+    inside = asked is True or (asked is not None and Path(asked).resolve().parent == output_dir.resolve())
+    if held and not inside and not args.overwrite_output_dir:
+        raise ValueError(
+            f"{args.output_dir} holds a run ({', '.join(held)}). To go on with it, give --resume_from_checkpoint true; to delete it and "
+            "start again, --overwrite_output_dir true; to keep it, another --output_dir."
+        )
+
+
+def _start(trainer, described):
+    """-> the run's description, the checkpoint to go on from or None, whether all is done. For the first process."""
+    args = trainer.args
+    output_dir, asked = Path(args.output_dir), _asked_to_resume(args)
+    check_folder(args)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(output_dir)
+    checkpoint = None
+    if asked is not None:
+        record = _read_record(output_dir)
+        if asked is True and (finished := record.get("finished")):
+            _refuse_differences(record["run"], described, args.output_dir)
+            if not _is_longer(args, finished):
+                early = ", where it got no better" if finished["stopped_early"] else ""
+                logger.warning(
+                    f"The run in {args.output_dir} finished at step {finished['step']}{early}: nothing is left to do. For more, raise "
+                    "max_steps or num_train_epochs; to start again, give --overwrite_output_dir true."
+                )
+                return described, None, True
+        checkpoint = _newest(args) if asked is True else _given(asked, args)
+        if checkpoint is not None:
+            stored = read_manifest(checkpoint)["run"]
+            if stored is None:
+                logger.warning(f"{checkpoint} does not say which arguments it was trained with; they are not compared.")
+            else:
+                _refuse_differences(stored, described, checkpoint)
+    elif args.overwrite_output_dir:
+        for path in [path for _, path in checkpoints(output_dir)] + _results_in(output_dir):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with saving(trainer, RECORD):
+        _write_record(args, {"run": described})
+    return described, None if checkpoint is None else str(checkpoint), False
+
+
+def _asked_to_resume(args):
+    """What `resume_from_checkpoint` asks for: None, True (the newest checkpoint of output_dir), or a path."""
+    asked = args.resume_from_checkpoint
+    if asked is None or str(asked).lower() in ("false", "none"):
+        return None
+    return True if str(asked).lower() == "true" else str(asked)
+
+
+def _newest(args):
+    """The newest whole checkpoint of output_dir; None where there is none at all."""
+    checkpoint, passed_over = newest_whole(args.output_dir, with_best=args.load_best_model_at_end)
+    if checkpoint is not None:
+        if passed_over:
+            logger.warning(f"Passed over, because they are not whole: {'; '.join(passed_over)}.")
+        return checkpoint
+    if passed_over:
+        raise ValueError(
+            f"No checkpoint in {args.output_dir} can be resumed from: {'; '.join(passed_over)}. To start again from step 0, give "
+            "--overwrite_output_dir true."
+        )
+    if held := _results_in(Path(args.output_dir)):
+        raise ValueError(
+            f"{args.output_dir} holds {', '.join(path.name for path in held)}, but no checkpoint to resume from. To start again from "
+            "step 0, give --overwrite_output_dir true; to train its model further, give it as the start of another run."
+        )
+    logger.warning(f"No checkpoint in {args.output_dir!r} to resume from: starting at step 0.")
+    return None
+
+
+def _given(path, args):
+    if not Path(path).is_dir():
+        raise FileNotFoundError(f"There is no checkpoint {path!r} to resume from. Give a folder checkpoint-N, or true for the newest one.")
+    reason = damage_with_best(path) if args.load_best_model_at_end else damage(path)
+    if reason is not None:
+        raise ValueError(f"{path} cannot be resumed from: {reason}. Give --resume_from_checkpoint true for the newest whole checkpoint.")
+    return Path(path)
+
+
+def _is_longer(args, finished):
+    if finished["stopped_early"]:
+        return False
+    if args.max_steps > 0 or finished["max_steps"] > 0:
+        return args.max_steps > finished["step"]
+    return args.num_train_epochs > finished["num_train_epochs"]
+
+
+def _results_in(output_dir):
+    return sorted({path for pattern in (REPORT, *WEIGHTS) for path in Path(output_dir).glob(pattern)})
+
+
+def _read_record(output_dir):
+    try:
+        return json.loads((output_dir / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _write_record(args, record):
+    write_whole(Path(args.output_dir) / RECORD, json.dumps(record, indent=1) + "\n")
+
+
+# --- What a run is ----------------------------------------------------------------------------------------------------------------
+
+
+def describe_run(trainer, data=None, processor=None):
+    """What a run is, apart from how long it trains and where it lies: a checkpoint is only resumed by a run that is described alike.
+
+    It holds names of folders, and no path of this machine.
+    """
+    args, model = trainer.args, trainer.model
+    described = {
+        "training": {name: _named(value) for name, value in args.to_dict().items() if not _may_differ(name)},
+        "model": _without(NOT_OF_THE_MODEL, model.config.to_dict()),
+        "processor": None if processor is None else _without(NOT_OF_THE_MODEL, processor.to_dict()),
+        "data": {} if data is None else {name: _named(value) for name, value in asdict(data).items() if name != "frames_dir"},
+        "training_clips": _clips_of(trainer.train_dataset),
+        "validation_clips": _clips_of(trainer.eval_dataset),
+        "batch of all processes": args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size,
+        "sharded (FSDP)": bool(trainer.is_fsdp_enabled),
+        "sharing": {
+            "processes": args.world_size,
+            "per_device_train_batch_size": args.per_device_train_batch_size,
+            "gradient_accumulation_steps": args.gradient_accumulation_steps,
+        },
+    }
+    if hasattr(trainer.processing_class, "get_vocab"):
+        described["tokenizer"] = _digest(sorted(trainer.processing_class.get_vocab().items()))
+    return json.loads(json.dumps(described, default=str))
+
+
+def _refuse_differences(stored, described, place):
+    stored, described = dict(stored), dict(described)
+    shared = _differences(stored.pop("sharing"), described.pop("sharing"))
+    if differing := _differences(stored, described):
+        raise ValueError(
+            f"{place} was trained with other arguments: {'; '.join(differing)}. Give the same ones to go on with it, or another "
+            "--output_dir for a run with these."
+        )
+    if shared:
+        logger.warning(f"{place}: {'; '.join(shared)}. From here random numbers differ from those of an uninterrupted run.")
+
+
+def _differences(stored, described, sections=("training", "model", "processor", "data")):
+    """["hidden_size: 16 -> 32", ...]"""
+    stored, described = (_flat(value, sections) for value in (stored, described))
+    missing = "(not set)"
+    return [
+        f"{name}: {_short(stored.get(name, missing))} -> {_short(described.get(name, missing))}"
+        for name in sorted({*stored, *described})
+        if stored.get(name, missing) != described.get(name, missing)
+    ]
+
+
+def _flat(value, sections=(), prefix=""):
+    flat = {}
+    for name, inner in value.items():
+        if isinstance(inner, dict) and inner:
+            flat |= _flat(inner, (), prefix if name in sections else f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = inner
+    return flat
+
+
+def _short(value):
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _may_differ(name):
+    return name in MAY_DIFFER or (name.startswith(MAY_DIFFER_BY_PREFIX) and name not in MAY_NOT)
+
+
+def _without(names_left_out, value):
+    if isinstance(value, dict):
+        return {name: _without(names_left_out, inner) for name, inner in value.items() if name not in names_left_out}
+    return value
+
+
+def _named(value):
+    """Paths by their last name, and by the weights that lie there: a folder that moved is the same, one that was replaced is not."""
+    if isinstance(value, dict):
+        return {name: _named(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_named(inner) for inner in value]
+    if not isinstance(value, (str, Path)) or not (os.path.exists(value) or os.path.isabs(value)):
+        return value
+    digest = hashlib.sha256()
+    weights = sorted(Path(value).glob("*.safetensors"))
+    for path in weights:
+        with open(path, "rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return Path(value).name + (f" (weights {digest.hexdigest()[:12]})" if weights else "")
+
+
+def _clips_of(dataset):
+    """How many clips a data set has, and a digest of their ids, lengths and what is written of them; None where they are not known."""
+    clips = dataset if hasattr(dataset, "stores") else getattr(dataset, "clips", None)
+    if isinstance(dataset, tuple):
+        return f"{len(dataset[0])} segments"
+    if not hasattr(clips, "stores"):
+        return None
+    facts = [[store.ids.tolist(), store.lengths.tolist()] for store in clips.stores]
+    facts += [[str(value) for value in getattr(clips, name, ())] for name in ("texts", "glosses", "labels")]
+    return f"{sum(len(store.lengths) for store in clips.stores)} clips ({_digest(facts)})"
+
+
+def _digest(facts):
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
+
+
+# --- How a script ends ------------------------------------------------------------------------------------------------------------
+
+
+def run_script(main):
+    """Runs a script's `main`; what ends it early is said in one line, and by the exit status.
+
+    130 and 143: stopped by Ctrl-C or SIGTERM. 1: no room on the disk or in memory, or a loss that is not a number. 2: arguments or
+    data that cannot be. Any other error is a bug and shows its traceback, and UNIGLOR_TRACEBACK=1 shows that of all.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        main()
+    except (Exception, KeyboardInterrupt, Terminated) as error:
+        stop = stop_behind(error)
+        if stop is not None:
+            status, line = (130, "Ctrl-C") if isinstance(stop, KeyboardInterrupt) else (143, "SIGTERM")
+            line = f"Stopped by {line}{_how_to_go_on()}" if os.environ.get("RANK", "0") == "0" else None
+        elif isinstance(error, (SavingError, BatchTooLargeError, LoaderMemoryError, NonFiniteLossError)):
+            status, line = 1, str(error)
+        elif isinstance(error, RuntimeError) and "out of shared memory" in str(error):  # the system killed a worker
+            status, line = 1, LoaderMemoryError.REMEDY
+        elif isinstance(error, (ValueError, FileNotFoundError, NotADirectoryError, PermissionError, ConnectionError)):
+            status, line = 2, str(error)
+        else:
+            raise
+        if os.environ.get("UNIGLOR_TRACEBACK", "0") not in ("", "0"):
+            traceback.print_exc()
+        if line is not None:
+            print(line, file=sys.stderr, flush=True)
+        sys.exit(status)
+
+
+def _terminate(number, frame):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # some send it twice, to the process and to its group; there is SIGKILL for the rest
+    raise Terminated
+
+
+def _how_to_go_on():
+    if _current is None:
+        return ", outside of a training: give the same command again."
+    state, kept = _current.state, checkpoints(_current.args.output_dir)
+    where = f" at step {state.global_step} of {state.max_steps}" if state.max_steps else ""
+    if not kept:
+        return f"{where}. No checkpoint was saved yet (save_steps says when): the same command starts again."
+    return f"{where}. {kept[-1][1]} is kept: go on with the same command and --resume_from_checkpoint true."

@@ -18,6 +18,7 @@ from train.clips import Clips
 from train.evaluate_checkpoint import specs
 from train.loading import load_pipeline
 from train.metrics.text import text_scores
+from train.runs import run_script
 from train.translation import translate_inputs
 
 SCORED_TRAINING_CLIPS = 500
@@ -74,4 +75,4 @@ def score(folder, arguments):
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

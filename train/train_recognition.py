@@ -22,7 +22,7 @@ from train.augmentation import KeypointAugmentation
 from train.clips import LabelledClips, LatentStore, TranslationCollator
 from train.data_arguments import DataArguments
 from train.loading import load_model
-from train.runs import run
+from train.runs import check_folder, run, run_script
 from train.train_sign_to_text import make_processor
 from train.trainers import RecognitionTrainer, check_amount
 
@@ -89,6 +89,7 @@ def main(argv=None):
     if "--help" in argv or "-h" in argv:
         return print_help(__doc__, OWNERS)
     data, model_fields, processor_fields, args = parse(argv)
+    check_folder(args)
     set_seed(args.seed)
     data.find_validation(args)
     sign_mae = load_model(data.sign_mae, SignMAEEncoderModel, "--sign_mae") if data.sign_mae is not None else None
@@ -112,7 +113,7 @@ def main(argv=None):
     )
     parts = {"model": model, "feature_extractor": processor}
     facts = {"num_labels": model.config.num_labels, "validation_data": data.validation_source}
-    return run(trainer, SignRecognitionPipeline, parts, data.datasets, clips, validation, **facts)
+    return run(trainer, SignRecognitionPipeline, parts, data.datasets, clips, validation, data, **facts)
 
 
 def make_model(sign_mae, fields, processor, id2label):
@@ -167,4 +168,4 @@ class RecognitionCollator(TranslationCollator):
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

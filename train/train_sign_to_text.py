@@ -23,7 +23,7 @@ from train.augmentation import KeypointAugmentation
 from train.clips import Clips, LatentStore, TranslationCollator, TranslationDataset
 from train.data_arguments import DataArguments
 from train.loading import check_path, load_model, load_processor, read_model_type
-from train.runs import run
+from train.runs import check_folder, run, run_script
 from train.text_tokenizers import KINDS, share_unknown, train_tokenizer
 from train.trainers import TranslationTrainer, check_amount
 
@@ -99,6 +99,7 @@ def main(argv=None, latent_store=LatentStore):
     if "--help" in argv or "-h" in argv:
         return print_help(__doc__, OWNERS)
     data, model_fields, processor_fields, args = parse(argv)
+    check_folder(args)
     set_seed(args.seed)
     data.find_validation(args)
     processor = make_processor(data.sign_mae, processor_fields)
@@ -125,7 +126,7 @@ def main(argv=None, latent_store=LatentStore):
         final_dot=data.final_dot,
     )
     parts = {"model": model, "tokenizer": tokenizer, "feature_extractor": processor}
-    return run(trainer, SignToTextPipeline, parts, data.datasets, clips, validation, validation_data=data.validation_source)
+    return run(trainer, SignToTextPipeline, parts, data.datasets, clips, validation, data, validation_data=data.validation_source)
 
 
 def make_processor(sign_mae, fields, option="--sign_mae"):
@@ -192,4 +193,4 @@ def make_dataset(clips, data, model, tokenizer, latent_store):
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -21,7 +21,7 @@ from train.arguments import TextToSignTrainingArguments, distribute, print_help,
 from train.clips import Clips, LatentStore, TextToSignCollator, TextToSignDataset
 from train.data_arguments import DataArguments
 from train.loading import check_path, load_model, load_processor, read_model_type
-from train.runs import run
+from train.runs import check_folder, run, run_script
 from train.text_tokenizers import KINDS, share_unknown, train_tokenizer
 from train.train_sign_to_text import load_tokenizer
 from train.trainers import TextToSignTrainer, check_amount
@@ -79,6 +79,7 @@ def main(argv=None):
     if "--help" in argv or "-h" in argv:
         return print_help(__doc__, OWNERS)
     data, model_fields, args = parse(argv)
+    check_folder(args)
     set_seed(args.seed)
     data.find_validation(args)
     read_model_type(data.sign_mae, "--sign_mae", ["sign_mae"])  # before anything takes time
@@ -109,7 +110,7 @@ def main(argv=None):
         final_dot=data.final_dot,
     )
     parts = {"model": model, "tokenizer": tokenizer, "feature_extractor": processor}
-    return run(trainer, TextToSignPipeline, parts, data.datasets, clips, validation, validation_data=data.validation_source)
+    return run(trainer, TextToSignPipeline, parts, data.datasets, clips, validation, data, validation_data=data.validation_source)
 
 
 def load_judge(folder, processor):
@@ -155,4 +156,4 @@ def make_dataset(clips, data, model, sign_mae, tokenizer):
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

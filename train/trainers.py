@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import time
 from pathlib import Path
 
@@ -9,12 +10,13 @@ import numpy as np
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
 from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 from transformers import Seq2SeqTrainer, Trainer, TrainerCallback
 from transformers.trainer_utils import speed_metrics
 from transformers.utils import logging
 
 from modeling_unigloR.modeling_layers_uniglor import mean_loss
+from train.checkpoints import WholeCheckpoints
 from train.clips import ClipSampler
 from train.metrics import reconstruction
 from train.metrics.recognition import recognition_scores
@@ -36,8 +38,52 @@ class BatchTooLargeError(RuntimeError):
     """A training step asked for more memory than there is."""
 
 
+class LoaderMemoryError(RuntimeError):
+    """A worker of the data loader found no room in the memory that it shares with the training."""
+
+    REMEDY = (
+        "The data loader's workers find no room in shared memory. Give --dataloader_num_workers 0, or more room (docker run --shm-size 1g)."
+    )
+
+    def __init__(self, message=REMEDY):
+        super().__init__(message.rstrip().rsplit("LoaderMemoryError: ", 1)[-1])  # torch passes a worker's error on with its traceback
+
+
+class InSharedMemory:
+    """A collator that moves its batches into shared memory by itself where a worker calls it.
+
+    Else torch does so in a thread of the worker, whose error nobody hears: without room in /dev/shm the training waits for ever.
+    """
+
+    def __init__(self, collator):
+        self.collator = collator
+
+    def __call__(self, items):
+        batch = self.collator(items)
+        if get_worker_info() is not None:
+            try:
+                for value in batch.values():
+                    value.share_memory_()
+            except (RuntimeError, OSError) as error:
+                room = f" ({shutil.disk_usage('/dev/shm').free / 1e6:,.1f} MB are free)" if Path("/dev/shm").is_dir() else ""
+                raise LoaderMemoryError(LoaderMemoryError.REMEDY.replace("shared memory", f"/dev/shm{room}", 1)) from error
+        return batch
+
+
 class BatchesThatFit:
-    """For a Trainer: a training step that does not fit into memory ends in one line that says what to change."""
+    """For a Trainer: a training step or a batch that does not fit into memory ends in one line that says what to change."""
+
+    def get_train_dataloader(self):
+        self._share_batches()
+        return super().get_train_dataloader()
+
+    def get_eval_dataloader(self, *args, **kwargs):
+        self._share_batches()
+        return super().get_eval_dataloader(*args, **kwargs)
+
+    def _share_batches(self):
+        if self.args.dataloader_num_workers and not isinstance(self.data_collator, InSharedMemory):
+            self.data_collator = InSharedMemory(self.data_collator)
 
     def training_step(self, *args, **kwargs):
         try:
@@ -151,7 +197,7 @@ class WithoutPickles:
         (folder / "training_args.json").write_text(json.dumps(kept, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8")
 
 
-class SegmentTrainer(SelectsTheBest, BatchesThatFit, LossOfTheWhole, WithoutPickles, Trainer):
+class SegmentTrainer(SelectsTheBest, BatchesThatFit, LossOfTheWhole, WholeCheckpoints, WithoutPickles, Trainer):
     """Pretrains a `SignMAE` on a `SegmentDataset` or `SegmentStream`.
 
     `eval_dataset` is (keypoints, keypoint_mask, follows) as `segments.consecutive_segments` gives it; evaluation reconstructs
@@ -236,7 +282,7 @@ class _EpochOfSampler(TrainerCallback):
             self.trainer.epoch_sampler.set_epoch(int(state.epoch or 0))
 
 
-class TranslationTrainer(SelectsTheBest, BatchesThatFit, LossOfTheWhole, WithoutPickles, Seq2SeqTrainer):
+class TranslationTrainer(SelectsTheBest, BatchesThatFit, LossOfTheWhole, WholeCheckpoints, WithoutPickles, Seq2SeqTrainer):
     """Trains a `SignToText`; evaluation translates and scores every clip once, whatever the number of processes.
 
     Args:
@@ -328,7 +374,7 @@ class TextToSignTrainer(TranslationTrainer):
         return found
 
 
-class RecognitionTrainer(SelectsTheBest, BatchesThatFit, LossOfTheWhole, WithoutPickles, Trainer):
+class RecognitionTrainer(SelectsTheBest, BatchesThatFit, LossOfTheWhole, WholeCheckpoints, WithoutPickles, Trainer):
     """Trains a `SignRecognition`; evaluation counts how often the true label is among the first k."""
 
     def __init__(self, *args, **kwargs):
