@@ -4,6 +4,7 @@ Shapes: T frames, S segments (or frames that are read), K keypoints, C channels,
 """
 
 import os
+import threading
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from .limits_uniglor import (
 
 logger = logging.get_logger(__name__)
 
+_ATTENTION_LOCK = threading.Lock()  # a model gives attentions by a switch that all threads see
 CLIP_PARAMETERS = ("layout", "fps", "width", "height", "confidence", "aspect", "missing", "relative", "causal", "calibration")
 # Numbers that a clip's parameters, and `generate`, may have: from, to, and whether they are whole.
 CLIP_LIMITS = {
@@ -162,7 +164,8 @@ class SignToTextPipeline(ClipPipeline):
             "num_frames": attention_mask.sum(1),
         }
         if return_attentions:
-            found = self.model.attentions(ids[:, :-1], **read)
+            with _ATTENTION_LOCK:
+                found = self.model.attentions(ids[:, :-1], **read)
             outputs["cross"] = torch.stack(found.cross_attentions, 1)  # (B, layers, heads, L, S)
             outputs["encoder"] = torch.stack(found.encoder_attentions, 1)
             outputs["input_mask"] = found.input_mask
