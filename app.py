@@ -660,6 +660,7 @@ class Explorer:
             numbers = [*self.embedded.starts, *self.embedded.ends]
             if not all(len(column) == num_segments for column in columns) or not np.isfinite(np.array(numbers, np.float64)).all():
                 raise ValueError("columns of other lengths, or times that are no numbers")
+            self.embedded.latents = self.embedded.latents.astype(np.float32)
         except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
             raise ValueError(f"{latents}: no whole folder of latents, as python -m train.embed writes it ({error}).") from error
         self.checkpoint = sign_mae or facts["model"]

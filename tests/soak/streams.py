@@ -94,7 +94,8 @@ def hour(num_frames, seed):
     if files["the end"] > files["10 %"]:
         examples.append(f"open files grew from {files['10 %']} to {files['the end']}")
     note = (
-        f"CPU time of a frame in the first tenth {first_median:.2f} ms (99 %: {first_99:.2f}), in the last {last_median:.2f} ({last_99:.2f}); "
+        f"CPU time of a frame {first_median:.2f} ms (99 %: {first_99:.2f}) in the first tenth, "
+        f"{last_median:.2f} ({last_99:.2f}) in the last; "
         f"memory {memory['10 %']:.0f} MB at 10 %, {growth:+.1f} MB at the end; {files['the end']} open files"
     )
     asked = f"goes on; median of the last tenth < {MAX_RATIO} x the first; memory < +{MAX_GROWTH:.0f} MB; no more files"
