@@ -21,7 +21,6 @@ import sys
 import tempfile
 import time
 import zipfile
-from html import escape
 from pathlib import Path
 
 import gradio as gr
@@ -39,7 +38,7 @@ from modeling_unigloR.keypoint_readers_uniglor import VIDEO_SUFFIXES, read_keypo
 from modeling_unigloR.keypoints_uniglor import SOURCE_LAYOUTS, get_layout
 from modeling_unigloR.limits_uniglor import MAX_FPS, MAX_IMAGE_SIZE, MIN_FPS, checked_number
 from modeling_unigloR.pipelines_uniglor import span_seconds
-from modeling_unigloR.rendering_uniglor import player_html, to_mp4, to_pose, to_svg
+from modeling_unigloR.rendering_uniglor import escape, player_html, to_mp4, to_pose, to_svg
 from modeling_unigloR.video_extraction_uniglor import extract_video
 from train.clips import _weights_hash
 from train.draw_attention import heat_map

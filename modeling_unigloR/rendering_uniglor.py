@@ -12,9 +12,10 @@ Shapes: N clips, T frames, K keypoints, C channels, E strokes of a part.
 """
 
 import json
+import re
 from base64 import b64encode
 from fractions import Fraction
-from html import escape
+from html import escape as escape_markup
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ GIF_MAX_FPS = 50  # browsers play anything faster at 10 frames a second
 POSE_SCALE = 128.0  # pixels of a shoulder length in .pose files; a power of 2, so that scaling loses nothing
 MISSING = -32768  # the player's int16 for a coordinate that was not seen
 SPEEDS = (0.25, 0.5, 1, 1.5, 2)
+NO_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 
 
 # --- SVG --------------------------------------------------------------------------------------------------------------------------
@@ -432,7 +434,7 @@ def _blank(width, height):
 def _write_text(image, text, place):
     _, ImageDraw, ImageFont = _pillow()
     if text:
-        ImageDraw.Draw(image).text(place, text, "#222222", ImageFont.load_default(12))
+        ImageDraw.Draw(image).text(place, NO_XML.sub("\ufffd", text), "#222222", ImageFont.load_default(12))
 
 
 def _shades(num_shades=15):
@@ -640,6 +642,11 @@ def _check_fps(fps):
 def _check_suffix(path, suffix):
     if Path(path).suffix.lower() != suffix:
         raise ValueError(f"Found the path {str(path)!r}, expected one that ends in {suffix}; render() goes by the extension.")
+
+
+def escape(text):
+    """Text for XML and HTML: control characters and halves of surrogate pairs, which neither may hold, are shown as U+FFFD."""
+    return escape_markup(NO_XML.sub("\ufffd", text))
 
 
 def _per_clip(name, values, num_clips):

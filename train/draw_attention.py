@@ -6,13 +6,13 @@ Several checkpoints stand side by side: frames, frames with glosses, segments. A
 """
 
 import argparse
-from html import escape
 from pathlib import Path
 
 import numpy as np
 from transformers import pipeline
 
 import modeling_unigloR  # noqa: F401  registers models and pipelines
+from modeling_unigloR.rendering_uniglor import escape
 
 SIZE = 260  # pixels of a picture's side
 MARGIN = 90

@@ -13,13 +13,13 @@ The rows are of isolated signs: they have a label, or a gloss of one word.
 
 import argparse
 from collections import Counter
-from html import escape
 from pathlib import Path
 
 import numpy as np
 from transformers import AutoConfig, AutoFeatureExtractor
 
 from modeling_unigloR import SignMAEEncoderModel
+from modeling_unigloR.rendering_uniglor import escape
 from train.clips import Clips, LatentStore
 from train.evaluate_checkpoint import specs
 

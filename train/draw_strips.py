@@ -10,7 +10,6 @@ Frames are evenly spaced over each row's own length. A line between two frames s
 import argparse
 import tempfile
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ import torch
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, pipeline
 
 import modeling_unigloR  # noqa: F401  registers models and pipelines
-from modeling_unigloR.rendering_uniglor import STRIP_HEADER, to_png, to_svg
+from modeling_unigloR.rendering_uniglor import STRIP_HEADER, escape, to_png, to_svg
 from train.evaluate_checkpoint import specs
 from train.metrics.reconstruction import mpjpe
 from train.segments import describe, load_rows
