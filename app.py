@@ -5,34 +5,40 @@
     python app.py --sign_to_text DIR [DIR ...] --text_to_sign DIR [DIR ...] --latents DIR [--server_port 7860]
 
 Checkpoints are folders or Hub ids, latents what `python -m train.embed` wrote. The page is served on this machine alone
-(GRADIO_SERVER_NAME=0.0.0.0 opens it to the network) and loads nothing from elsewhere. An upload is deleted as soon as it is read;
-of a clip in the explorer, its keypoints stay in memory for ten minutes.
+(GRADIO_SERVER_NAME=0.0.0.0 opens it to the network, `--host_name` says under which names) and loads nothing from elsewhere. An upload is
+deleted as soon as it is read; of a clip in the explorer, its keypoints stay in memory for ten minutes.
 """
 
 import argparse
 import contextlib
 import functools
+import ipaddress
 import json
 import os
 import re
 import signal
 import sys
 import tempfile
+import time
 import zipfile
-from html import escape
 from pathlib import Path
 
 import gradio as gr
+import gradio.route_utils
 import numpy as np
 import torch
-from huggingface_hub import ModelCard
+import yaml
+from gradio_client.utils import is_http_url_like
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
 from transformers import AutoFeatureExtractor, AutoModel, pipeline
 from transformers.utils import cached_file, logging
 
 from modeling_unigloR.keypoint_readers_uniglor import VIDEO_SUFFIXES, read_keypoints
 from modeling_unigloR.keypoints_uniglor import SOURCE_LAYOUTS, get_layout
+from modeling_unigloR.limits_uniglor import MAX_FPS, MAX_IMAGE_SIDE, MIN_FPS, checked_number
 from modeling_unigloR.pipelines_uniglor import span_seconds
-from modeling_unigloR.rendering_uniglor import player_html, to_mp4, to_pose, to_svg
+from modeling_unigloR.rendering_uniglor import escape, player_html, to_mp4, to_pose, to_svg
 from modeling_unigloR.video_extraction_uniglor import extract_video
 from train.clips import _weights_hash
 from train.draw_attention import heat_map
@@ -42,8 +48,15 @@ logger = logging.get_logger(__name__)
 
 MAX_BYTES = 200 * 2**20  # of an upload, and of what a .zip or .npz holds
 MAX_SECONDS = 120  # of a clip
+MAX_FRAMES = 10_000  # of a clip, whatever its frame rate
 MAX_TEXT = 500  # letters of a text
 KEPT_SECONDS = 600  # made files, the explorer's keypoints, and uploads that nobody asked to have read
+MAX_KEPT_BYTES = 2**30  # of them all; the oldest go first
+MAX_SESSIONS = 100  # whose explorer's keypoints are kept; the oldest go first
+MAX_TOP = 20  # nearest segments
+MAX_CARD_BYTES = 2**20  # of a checkpoint's README.md and report.json
+MAX_FRONT_MATTER = 2**16  # letters of the YAML above a README.md
+MAX_TOLD = 5000  # letters of what a card says of its training data
 SEAM_FRAMES = 3
 DEMO = Path("outputs/demo")
 TITLE = "UniGloR: sign languages from keypoints"
@@ -61,7 +74,12 @@ def parse(argv=None):
     parser.add_argument("--latents", metavar="DIR", help="a folder that python -m train.embed wrote")
     parser.add_argument("--sign_mae", metavar="DIR", help="the SignMAE that made the latents, where it is no longer where it was")
     parser.add_argument("--server_port", type=int)
+    parser.add_argument(
+        "--host_name", nargs="*", default=[], metavar="NAME", help="names under which browsers may ask for the page, beside localhost"
+    )
     arguments = parser.parse_args(argv)
+    if arguments.server_port is not None and not 0 < arguments.server_port < 2**16:
+        parser.error(f"found --server_port {arguments.server_port}, expected 1 to 65535")
     if not (arguments.sign_to_text or arguments.text_to_sign or arguments.latents):
         parser.error(f"no checkpoint: {DEMO} is not there (make demo). Give --sign_to_text, --text_to_sign or --latents")
     return arguments
@@ -77,17 +95,135 @@ def main(argv=None):
     with tempfile.TemporaryDirectory(prefix="uniglor-app-") as folder:
         os.environ["GRADIO_TEMP_DIR"], tempfile.tempdir = (f"{folder}/{name}" for name in ("gradio", "work"))
         os.mkdir(tempfile.tempdir)
-        page = build(arguments.sign_to_text, arguments.text_to_sign, arguments.latents, arguments.sign_mae)
-        page.launch(
+        try:
+            page = build(arguments.sign_to_text, arguments.text_to_sign, arguments.latents, arguments.sign_mae)
+        except ValueError as error:
+            sys.exit(f"app.py: {error}")
+        launched = dict(
             server_port=arguments.server_port,
             share=False,
             max_file_size=MAX_BYTES,  # refused while it is sent
-            show_error=True,
+            show_error=False,  # what is unexpected stands in the log: it may name folders of this machine
             run_history=False,  # browsers would keep what was read
             ssr_mode=False,
             footer_links=[],
             theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"]),  # no fonts from elsewhere
+            state_session_capacity=MAX_SESSIONS,
+            app_kwargs={"middleware": [Middleware(Doorkeeper, hosts=arguments.host_name, folder=Path(folder, "gradio"))]},
         )
+        try:
+            page.launch(**launched)
+        except OSError as error:
+            if "empty port" not in str(error):
+                raise
+            port = arguments.server_port or os.environ.get("GRADIO_SERVER_PORT") or "7860 to 7959"
+            sys.exit(f"app.py: port {port} is in use, or may not be opened. Give another one: --server_port PORT")
+
+
+# --- The door ---------------------------------------------------------------------------------------------------------------------
+
+
+class Doorkeeper:
+    """ASGI middleware: answers requests for this machine's names alone, and keeps what uploads take together within a limit.
+
+    A page of elsewhere whose name is made to lead here (DNS rebinding) still asks for its own name.
+
+    Args:
+        app: what is behind it.
+        hosts: names that are answered beside those of loopback.
+        folder: where Gradio keeps files.
+    """
+
+    def __init__(self, app, hosts=(), folder=None):
+        opened = os.environ.get("GRADIO_SERVER_NAME", "").strip("[]").lower()
+        self.app, self.folder = app, folder
+        self.any_address = opened in ("0.0.0.0", "::")  # opened to the network; an address is no name that could lead elsewhere
+        self.hosts = {"localhost", "127.0.0.1", "::1", *(host.lower().rstrip(".") for host in hosts)} | ({opened} - {""})
+        self.arriving = 0  # bytes of uploads that are being sent
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] not in ("http", "websocket"):
+            return await self.app(scope, receive, send)
+        hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+        if len(hosts) != 1 or not self.answers(hosts[0]):
+            if scope["type"] == "websocket":
+                return await send({"type": "websocket.close", "code": 1008})
+            return await PlainTextResponse("This page is not served under this name: see app.py --host_name.", 421)(scope, receive, send)
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"].rstrip("/").endswith("/upload"):
+            return await self.upload(scope, receive, send)
+        return await self.app(scope, receive, send)
+
+    def answers(self, host):
+        """Whether a Host header names this page: a name or an address, and maybe a port."""
+        match = re.fullmatch(r"(?:\[([0-9a-f:.]+)\]|([^:\[\]/@\s]+))(?::\d*)?", host.strip().lower())
+        if match is None:
+            return False
+        name = (match.group(1) or match.group(2)).rstrip(".")
+        if self.any_address:
+            with contextlib.suppress(ValueError):
+                return bool(ipaddress.ip_address(name))
+        return name in self.hosts
+
+    async def upload(self, scope, receive, send):
+        length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+        size = int(length) if length.isdigit() and len(length) < 20 else MAX_BYTES
+        if self.arriving + size > MAX_KEPT_BYTES:
+            told = f"Uploads of more than {MAX_KEPT_BYTES >> 20} MB are being sent. Try again in a few minutes."
+            return await PlainTextResponse(told, 503)(scope, receive, send)
+        self.arriving += size
+        try:
+            make_room(self.folder, self.arriving)
+            await self.app(scope, receive, send)
+        finally:
+            self.arriving -= size
+
+
+def make_room(folder, size=0):
+    """Deletes files in `folder` that are too old, and the oldest ones until `size` more bytes fit. Those being written are not counted."""
+    files = []
+    for path in Path(folder).glob("*/*") if folder else ():
+        with contextlib.suppress(OSError):  # another thread was faster
+            about = path.stat()
+            files.append((about.st_mtime, about.st_size, path))
+    for path in Path(folder).glob("*") if folder else ():  # what is left of uploads that broke off
+        with contextlib.suppress(OSError):
+            if path.is_file() and path.stat().st_mtime < time.time() - KEPT_SECONDS:
+                path.unlink()
+    total = sum(size for _, size, _ in files)
+    for modified, number, path in sorted(files):
+        if total + size <= MAX_KEPT_BYTES and modified > time.time() - KEPT_SECONDS:
+            break
+        with contextlib.suppress(OSError):
+            path.unlink()
+        total -= number
+
+
+class OwnUpload(gradio.route_utils.GradioUploadFile):
+    """An upload that lies in a folder of its own.
+
+    Gradio names the folder after the content alone: of people who send the same clip at the same time, the first one's reading deleted
+    it for all.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.sha.update(os.urandom(16))
+
+
+gradio.route_utils.GradioUploadFile = OwnUpload
+
+
+def only_uploads(component):
+    """Refuses addresses: Gradio would load what is there, of any size."""
+    move = component.async_move_resource_to_block_cache
+
+    async def checked(path):
+        if path is not None and is_http_url_like(str(path)):
+            raise gr.Error("Found an address, expected an uploaded file.")
+        return await move(path)
+
+    component.async_move_resource_to_block_cache = checked
+    return component
 
 
 # --- The page ---------------------------------------------------------------------------------------------------------------------
@@ -113,7 +249,7 @@ def build(sign_to_text=(), text_to_sign=(), latents=None, sign_mae=None):
 
         def tell(*checkpoints):
             models = [*checkpoints, *([explorer.checkpoint] if explorer else [])]
-            return "\n\n".join(f"**{Path(model).name}** was trained on: {trained_on(model)}" for model in models)
+            return "\n\n".join(f"**{Path(model).name}** was trained on: {trained_on(model)}" for model in models if model)
 
         for dropdown in chosen:
             dropdown.change(tell, chosen, notice, api_name=False)
@@ -121,19 +257,34 @@ def build(sign_to_text=(), text_to_sign=(), latents=None, sign_mae=None):
     return page
 
 
+def checkpoint_choice(checkpoints):
+    """A dropdown that shows names, since folders are nobody's business, and gives the chosen folder or Hub id."""
+    folders = {}
+    for folder in map(str, checkpoints):
+        name = Path(folder).name if Path(folder).is_dir() else folder
+        folders[name if name not in folders else f"{name} ({len(folders) + 1})"] = folder
+    names = {folder: name for name, folder in folders.items()}
+    dropdown = gr.Dropdown(list(folders), label="Checkpoint")
+    check = dropdown.preprocess
+    dropdown.preprocess = lambda chosen: folders.get(check(names.get(chosen, chosen) if isinstance(chosen, str) else chosen))
+    return dropdown
+
+
 def sign_to_text_tab(checkpoints):
     with gr.Row():
         with gr.Column(scale=2):
-            checkpoint = gr.Dropdown(list(checkpoints), label="Checkpoint")
+            checkpoint = checkpoint_choice(checkpoints)
             with gr.Tabs():
                 with gr.Tab("File"):
                     upload, facts = clip_inputs()
                     read_upload = gr.Button("Translate", variant="primary")
                 with gr.Tab("Webcam"):
-                    camera = gr.Video(
-                        sources=["webcam"],
-                        label="Record one signer, both hands in the picture",
-                        webcam_options=gr.WebcamOptions(mirror=False),
+                    camera = only_uploads(
+                        gr.Video(
+                            sources=["webcam"],
+                            label="Record one signer, both hands in the picture",
+                            webcam_options=gr.WebcamOptions(mirror=False),
+                        )
                     )
                     # What the browser recorded is read as it is: Gradio would convert it first, for which it needs ffmpeg.
                     camera.preprocess = lambda recorded: recorded.path if recorded else None
@@ -145,10 +296,10 @@ def sign_to_text_tab(checkpoints):
             attention = gr.HTML(label="Attention", padding=False)
     outputs = [text, note, player, attention]
     # Uploads do not outlive their reading, so the page does not go on to show them either.
-    read_upload.click(translate, [checkpoint, upload, *facts], outputs, api_name="sign_to_text").then(
+    read_upload.click(translate, [checkpoint, upload, *facts], outputs, api_name="sign_to_text", concurrency_id="read").then(
         lambda: None, None, upload, api_name=False
     )
-    read_camera.click(translate, [checkpoint, camera], outputs, api_name="sign_to_text_camera").then(
+    read_camera.click(translate, [checkpoint, camera], outputs, api_name="sign_to_text_camera", concurrency_id="read").then(
         lambda: None, None, camera, api_name=False
     )
     return checkpoint
@@ -157,7 +308,7 @@ def sign_to_text_tab(checkpoints):
 def text_to_sign_tab(checkpoints):
     with gr.Row():
         with gr.Column(scale=2):
-            checkpoint = gr.Dropdown(list(checkpoints), label="Checkpoint")
+            checkpoint = checkpoint_choice(checkpoints)
             text = gr.Textbox(label="Text", lines=2, max_length=MAX_TEXT)
             button = gr.Button("Sign", variant="primary")
         with gr.Column(scale=3):
@@ -170,9 +321,10 @@ def text_to_sign_tab(checkpoints):
 
 def explorer_tab(explorer):
     facts = explorer.embedded.facts
+    dataset = Path(str(facts["dataset"])).name  # its folder is nobody's business
     gr.Markdown(
         f"Segments of {facts['window_size']} frames that SignMAE takes for alike: the nearest of {len(explorer.embedded):,} segments of "
-        f"`{facts['dataset']}` ({', '.join(facts['splits'])}), by the cosine of their latents. Theirs are drawn from their latents alone."
+        f"`{dataset}` ({', '.join(facts['splits'])}), by the cosine of their latents. Theirs are drawn from their latents alone."
     )
     clip = gr.State(time_to_live=KEPT_SECONDS)
     with gr.Row():
@@ -180,7 +332,7 @@ def explorer_tab(explorer):
             upload, given = clip_inputs()
             button = gr.Button("Read", variant="primary")
             segment = gr.Slider(0, 1, 0, step=1, label="Segment", interactive=True)
-            top = gr.Slider(1, 20, 5, step=1, label="How many")
+            top = gr.Slider(1, MAX_TOP, 5, step=1, label="How many")
         with gr.Column(scale=2):
             note = gr.HTML(padding=False)
             strips = gr.HTML(label="Nearest segments", padding=False)
@@ -193,7 +345,7 @@ def explorer_tab(explorer):
 def clip_inputs():
     """An upload, and what its file may not say: layout, fps, width, height."""
     gr.Markdown(f"{KINDS[0].upper()}{KINDS[1:]}; at most {MAX_BYTES >> 20} MB and {MAX_SECONDS} s.")
-    upload = gr.File(label="A clip of one signer", height=150)
+    upload = only_uploads(gr.File(label="A clip of one signer", height=150))
     with gr.Accordion("What the file does not say", open=False):
         layout = gr.Dropdown(["", *SOURCE_LAYOUTS], value="", label="Layout of the keypoints")
         fps, width, height = (gr.Number(label=label) for label in ("Frames a second", "Width of the picture", "Height of the picture"))
@@ -205,7 +357,7 @@ def clip_inputs():
 
 @functools.lru_cache(maxsize=4)
 def load(task, checkpoint):
-    return pipeline(task, model=checkpoint)
+    return pipeline(task, model=checkpoint, trust_remote_code=False)
 
 
 @functools.lru_cache(maxsize=32)
@@ -213,19 +365,68 @@ def trained_on(checkpoint):
     """What a checkpoint says of its training data: its card's section or data sets, else its report's counts, else "unknown"."""
     told = "unknown."
     if (path := _file_of(checkpoint, "README.md")) is not None:
-        card = ModelCard.load(path, ignore_metadata_errors=True)
-        section = re.search(r"^## Training data\s*\n(.*?)(?=^## |\Z)", card.text, re.MULTILINE | re.DOTALL)
-        if section and section.group(1).strip():
-            return "\n\n" + section.group(1).strip()
-        if card.data.datasets:
-            told = ", ".join(map(str, card.data.datasets)) + "."
+        try:
+            section, names = read_card(path)
+        except ValueError as error:
+            return f"unknown: its README.md cannot be read ({error})."
+        if section:
+            return f"\n\n{section}"
+        if names:
+            told = ", ".join(names) + "."
     if (path := _file_of(checkpoint, "report.json")) is not None:
-        report = json.loads(Path(path).read_text(encoding="utf-8"))
-        if "datasets" in report:
-            told = ", ".join(report["datasets"]) + "."
-        if clips := report.get("num_train_clips"):
-            told += f" By its report, {clips:,} clips and {report.get('steps', 0):,} steps."
+        try:
+            report = json.loads(_text_of(path))
+            names, clips, steps = report.get("datasets", []), report.get("num_train_clips", 0), report.get("steps", 0)
+            if not (isinstance(names, list) and isinstance(clips, int) and isinstance(steps, int)):
+                raise ValueError("datasets, num_train_clips or steps of another kind")
+        except (ValueError, AttributeError, RecursionError) as error:
+            return f"{told} Its report.json cannot be read ({_plain(str(error))})."
+        if names:
+            told = _plain(", ".join(map(str, names))) + "."
+        if clips:
+            told += f" By its report, {clips:,} clips and {steps:,} steps."
     return told
+
+
+def read_card(path):
+    """What the README.md of a checkpoint says of training data: its section, or "", and the names of data sets in its front matter."""
+    text = _text_of(path)
+    front, body = "", text
+    if match := re.match(r"---[ \t]*\r?\n(.*?)^---[ \t]*$", text, re.MULTILINE | re.DOTALL):
+        front, body = match.group(1), text[match.end() :]
+    if len(front) > MAX_FRONT_MATTER:
+        raise ValueError(f"its front matter has {len(front):,} letters, at most {MAX_FRONT_MATTER:,} are read")
+    section = re.search(r"^## Training data[ \t]*$(.*?)(?=^## |\Z)", body, re.MULTILINE | re.DOTALL)
+    if section and (told := section.group(1).strip()):
+        return _plain(told, lines=True), []
+    try:
+        names = (yaml.load(front, PlainLoader) or {}).get("datasets") or []
+    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(f"its front matter is no plain YAML: {_plain(str(error))}") from error
+    return "", [_plain(str(name)) for name in ([names] if isinstance(names, str) else names if isinstance(names, list) else [])]
+
+
+class PlainLoader(yaml.SafeLoader):
+    """YAML without aliases, which a few lines of make billions of values."""
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not read")
+        return super().compose_node(parent, index)
+
+
+def _text_of(path):
+    path = Path(path)
+    if path.stat().st_size > MAX_CARD_BYTES:
+        raise ValueError(f"{path.stat().st_size / 2**20:,.1f} MB, at most {MAX_CARD_BYTES >> 20} MB are read")
+    return path.read_text(encoding="utf-8")
+
+
+def _plain(text, lines=False):
+    """A stranger's words as Markdown that loads no picture from elsewhere; in one line, without `lines`."""
+    text = text if len(text) <= MAX_TOLD else f"{text[:MAX_TOLD]} ..."
+    text = text if lines else " ".join(text.split())
+    return text.replace("![", "[").replace("<", "&lt;")
 
 
 def _file_of(checkpoint, name):
@@ -279,18 +480,47 @@ def taken(upload):
 
 def read_clip(path, layout=None, fps=None, width=None, height=None):
     """`KeypointClip` of a file of any accepted kind; `ValueError` where it is none, too long, or shows nobody."""
+    for name, value, least, most in (
+        ("frames a second", fps, MIN_FPS, MAX_FPS),
+        ("width of the picture", width, 1, MAX_IMAGE_SIDE),
+        ("height of the picture", height, 1, MAX_IMAGE_SIDE),
+    ):
+        if value:
+            checked_number(name, value, least, most)
     suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES:
         return extract_video(path, max_seconds=MAX_SECONDS)
     if suffix == ".zip":
         path = unpacked(path)
     elif suffix == ".npz":
-        check_archive(path)
+        members = check_archive(path)
+        with zipfile.ZipFile(path) as archive:
+            for member in members[:100]:
+                check_length(path.name, array_length(archive.open(member)), fps or MAX_FPS)  # the file may say its rate
+    elif suffix == ".npy":
+        check_length(path.name, array_length(path), fps)
     clip = read_keypoints(path, layout or None, *(int(size) if size else None for size in (width, height)), fps or None)
-    seconds = len(clip.keypoints) / (clip.fps or 25)
-    if seconds > MAX_SECONDS:
-        raise ValueError(f"{path.name}: {len(clip.keypoints):,} frames, {seconds:,.0f} s; at most {MAX_SECONDS} s are read. Cut the clip.")
+    check_length(path.name, len(clip.keypoints), clip.fps)
     return clip
+
+
+def check_length(name, num_frames, fps=None):
+    """Refuses a clip that is too long; before its arrays are made, where its file says how many frames it has."""
+    seconds = num_frames / (fps or 25)
+    if seconds > MAX_SECONDS or num_frames > MAX_FRAMES:
+        raise ValueError(
+            f"{name}: {num_frames:,} frames, {seconds:,.0f} s; at most {MAX_SECONDS} s are read, and {MAX_FRAMES:,} frames. Cut the clip."
+        )
+
+
+def array_length(file):
+    """Frames of the array in a .npy file, from its header alone; 0 where that is left to the reader to judge."""
+    with contextlib.suppress(Exception), open(file, "rb") if isinstance(file, Path) else file as content:
+        version = np.lib.format.read_magic(content)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape = read(content)[0]
+        return shape[0] if len(shape) > 1 else 0
+    return 0
 
 
 def check_archive(path):
@@ -314,6 +544,8 @@ def unpacked(path):
     if len(folders) != 1:
         found = f"{len(folders)} folders of *_keypoints.json" if folders else "no *_keypoints.json"
         raise ValueError(f"{path.name}: {found} inside, expected the JSON files of one clip, as OpenPose's --write_json writes them.")
+    numbers = [int(match.group()) for member in inside if (match := re.search(r"\d{1,18}(?=_keypoints\.json$)", member.filename))]
+    check_length(path.name, max(len(inside), max(numbers, default=0) - min(numbers, default=0) + 1), MAX_FPS)
     folder = path.with_suffix("")
     folder.mkdir()
     with zipfile.ZipFile(path) as archive:
@@ -327,6 +559,8 @@ def unpacked(path):
 
 def translate(checkpoint, upload, layout=None, fps=None, width=None, height=None):
     """-> text, what is to be said of it, the player, the picture of the attention."""
+    if checkpoint is None:
+        return "", str(RefusedError("Choose a checkpoint first.")), "", ""
     pipe = load("sign-to-text", checkpoint)
     try:
         with taken(upload) as path:
@@ -381,11 +615,15 @@ def attention_svg(attentions, unit):
 
 def sign(checkpoint, text):
     """-> the player, what is to be said, [.pose, .mp4]; a generator, so that its folder goes once the files are handed over."""
-    pipe = load("text-to-sign", checkpoint)
-    text = (text or "").strip()
-    ids = pipe.tokenizer(text, add_special_tokens=False).input_ids
+    text = text.strip() if isinstance(text, str) else ""
     try:
+        if checkpoint is None:
+            raise ValueError("Choose a checkpoint first.")
+        if len(text) > MAX_TEXT:
+            raise ValueError(f"Found a text of {len(text):,} letters, expected at most {MAX_TEXT}. Cut the text in two.")
+        pipe = load("text-to-sign", checkpoint)
         signing = pipe(text, seam_frames=SEAM_FRAMES)
+        ids = pipe.tokenizer(text, add_special_tokens=False).input_ids
     except ValueError as error:  # an empty text, or one that is too long
         yield "", str(RefusedError(str(error))), None
         return
@@ -411,12 +649,32 @@ class Explorer:
     """
 
     def __init__(self, latents, sign_mae=None):
-        self.embedded = EmbeddedSegments(latents)
-        self.checkpoint = sign_mae or self.embedded.facts["model"]
-        self.model = AutoModel.from_pretrained(self.checkpoint).eval()
-        self.processor = AutoFeatureExtractor.from_pretrained(self.checkpoint)
-        if _weights_hash(self.model) != self.embedded.facts["weights"]:
+        try:
+            self.embedded = EmbeddedSegments(latents)
+            facts, num_segments = self.embedded.facts, len(self.embedded)
+            missing = {"model", "weights", "window_size", "dataset", "splits"} - facts.keys()
+            if missing or not isinstance(facts["model"], str) or not all(isinstance(split, str) for split in facts["splits"]):
+                raise ValueError(f"embedding.json without {', '.join(sorted(missing)) or 'a model or splits of words'}")
+            columns = self.embedded.ids, self.embedded.starts, self.embedded.ends, self.embedded.texts
+            numbers = [*self.embedded.starts, *self.embedded.ends]
+            if not all(len(column) == num_segments for column in columns) or not np.isfinite(np.array(numbers, np.float64)).all():
+                raise ValueError("columns of other lengths, or times that are no numbers")
+            self.embedded.latents = self.embedded.latents.astype(np.float32)
+        except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
+            raise ValueError(f"{latents}: no whole folder of latents, as python -m train.embed writes it ({error}).") from error
+        self.checkpoint = sign_mae or facts["model"]
+        try:
+            self.model = AutoModel.from_pretrained(self.checkpoint, trust_remote_code=False).eval()
+            self.processor = AutoFeatureExtractor.from_pretrained(self.checkpoint, trust_remote_code=False)
+        except OSError as error:
+            raise ValueError(f"The SignMAE {self.checkpoint} that made {latents} is not there. Give --sign_mae DIR.") from error
+        if getattr(self.model.config, "model_type", None) != "sign_mae" or _weights_hash(self.model) != facts["weights"]:
             raise ValueError(f"{latents} was written by another model than {self.checkpoint}. Give --sign_mae, or embed anew.")
+        expected = self.model.config.hidden_size
+        if self.embedded.latents.shape != (num_segments, expected) or not np.isfinite(self.embedded.latents).all():
+            raise ValueError(
+                f"{latents}: latents of shape {self.embedded.latents.shape}, expected {num_segments} x {expected} finite numbers."
+            )
 
     @torch.no_grad()
     def read(self, upload, layout=None, fps=None, width=None, height=None):
@@ -442,18 +700,26 @@ class Explorer:
         """-> strips: the clip's segment, what its latent holds, and the nearest segments, drawn from theirs."""
         if kept is None:
             return ""
-        segment = min(int(segment), len(kept["latents"]) - 1)
+        segment, top = whole_number(segment, 0, len(kept["latents"]) - 1), whole_number(top, 1, MAX_TOP)
         query = kept["latents"][segment]
-        indices, similarities = nearest_segments(self.embedded.latents, query, int(top))
+        indices, similarities = nearest_segments(self.embedded.latents, query, top)
         decoded = self.model.decode(torch.from_numpy(np.concatenate([query[None], self.embedded.latents[indices]]))).numpy()
         presence = np.broadcast_to(self.model.keypoint_presence.bool().numpy(), decoded.shape[1:3])
         start, end = kept["seconds"][segment]
         titles = [f"yours, {start:.2f} to {end:.2f} s", "the same, drawn from its latent"]
         for index, similarity in zip(indices, similarities):
             span = f"{self.embedded.starts[index]:.2f} to {self.embedded.ends[index]:.2f} s"
-            titles.append(f"{similarity:.2f}  {self.embedded.ids[index]}, {span}: {self.embedded.texts[index] or ''}")
+            titles.append(f"{similarity:.2f}  {self.embedded.ids[index]}, {span}: {self.embedded.texts[index] or ''}"[:200])
         clips = [kept["segments"][segment], *((points, presence) for points in decoded)]
         return to_svg(clips, self.model.config.layout, num_frames=6, size=110, titles=titles)
+
+
+def whole_number(value, least, most):
+    """What a slider gave, or anything else that was sent in its place, as an int from `least` to `most`."""
+    try:
+        return int(min(max(value, least), most))
+    except (TypeError, ValueError):  # no number, or NaN
+        return least
 
 
 if __name__ == "__main__":

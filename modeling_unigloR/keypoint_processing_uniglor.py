@@ -309,7 +309,8 @@ class KeypointProcessor(FeatureExtractionMixin):
             relative: whether coordinates are 0..1 of width and height; by default seen from their size.
             causal: for a live stream: centre and scale fixed by `calibration`, missing points held, nothing dropped, and
                 resampling repeats the latest frame instead of looking ahead.
-            calibration: a `Calibration`; by default from the first `calibration_frames` frames of this clip.
+            calibration: a `Calibration`; by default from the first `calibration_frames` frames of this clip, or where these show no
+                shoulders, from as many beginning with the first frame that does.
             name: what errors call the clip.
 
         Returns:
@@ -327,7 +328,7 @@ class KeypointProcessor(FeatureExtractionMixin):
     def _process(self, keypoints, confidence, layout, fps, width, height, aspect, missing, relative, causal, calibration, name):
         points, present = self._read(keypoints, confidence, layout, width, height, aspect, missing, relative, name)
         if calibration is None:
-            known = slice(self.calibration_frames) if causal else slice(None)
+            known = self._calibration_frames(points, present)[0] if causal else slice(None)
             calibration = self._calibrate(points[known], present[known], name)
         else:
             _check_calibration(calibration, self.num_channels, name)
@@ -427,6 +428,16 @@ class KeypointProcessor(FeatureExtractionMixin):
         span = get_layout(self.layout).parts["body"]
         body = points[:, span][present[:, span]][:, :2]
         return bool(get_source_layout(layout or self.layout).image and len(body) > 0 and np.median(np.abs(body)) <= RELATIVE_LIMIT)
+
+    def _calibration_frames(self, points, present):
+        """Which frames fix a stream's centre and scale, and whether any of them shows the shoulders.
+
+        They are the first ones, or where these show no shoulders, those that begin with the first frame that does.
+        """
+        a, b = (point_index(self.layout)[name] for name in get_layout(self.layout).scale)
+        apart = present[:, a] & present[:, b] & (points[:, a] != points[:, b]).any(-1)
+        first = 0 if apart[: self.calibration_frames].any() or not apart.any() else int(apart.argmax())
+        return slice(first, first + self.calibration_frames), bool(apart.any())
 
     def _calibrate(self, points, present, name):
         layout, index = get_layout(self.layout), _point_index(self.layout)

@@ -13,6 +13,8 @@ MAX_FPS = 1000.0
 MAX_CLIP_FRAMES = 100_000  # of one clip, read or resampled: 66 minutes at 25 frames a second
 MAX_CLIP_SECONDS = 4 * 3600.0
 MAX_MISSING_FRAMES = 10_000  # of a clip of numbered frames, in all its gaps together
+MAX_WAITING_FRAMES = 500  # of a stream in which no shoulders have been seen yet: 20 seconds at 25 frames a second
+MAX_STREAM_SEGMENTS = 512  # that a stream's text is made of, where the text model has no positions
 
 # Files
 MAX_PEOPLE = 20  # in one frame; of more, those whose points are surest are kept. Only one of them is followed
@@ -29,9 +31,13 @@ MAX_COORDINATE = 1e6  # in shoulder lengths from the neck
 MAX_CLIP_COORDINATES = 64_000_000  # frames x people x keypoints x channels of one clip: 26 minutes of MediaPipe Holistic
 MAX_BATCH_COORDINATES = 128_000_000  # of a padded batch
 MAX_IMAGE_SIDE = 1_000_000  # pixels; also of width / height
+MAX_ASPECT = 100.0  # width / height, and the other way round
 
-# Names
+# Texts
 MAX_SPLIT_BYTES = 100  # of a split's name, which becomes part of a file's
+MAX_TEXT_LETTERS = 10_000  # of a text to sign
+MAX_NEW_TOKENS = 4096  # of a translation, where the text model has no positions
+MAX_BEAMS = 256
 
 # Configs
 MAX_LAYERS = 256  # of one Transformer; the deepest text models have about a hundred
@@ -42,6 +48,13 @@ MAX_DILATIONS = 32
 MAX_SEGMENTS = 10_000  # of a generated clip
 MAX_VOCABULARY = 10_000_000  # tokens
 MAX_POSITIONS = 1_048_576  # of a text model
+
+
+def checked_number(name, value, least, most, whole=False):
+    """`value`, or `ValueError` where it is no number (no int, with `whole`) from `least` to `most`."""
+    if not is_number(value, least, most) or (whole and not isinstance(value, numbers.Integral)):
+        raise ValueError(f"Found {name}={short(value)}, expected {'an int' if whole else 'a number'} from {least:,g} to {most:,g}.")
+    return value
 
 
 def is_number(value, least, most):

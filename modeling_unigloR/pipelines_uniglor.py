@@ -4,6 +4,7 @@ Shapes: T frames, S segments (or frames that are read), K keypoints, C channels,
 """
 
 import os
+import threading
 
 import numpy as np
 import torch
@@ -12,10 +13,44 @@ from transformers.utils import logging
 
 from .keypoint_readers_uniglor import KeypointClip, read_keypoints
 from .keypoints_uniglor import get_layout
+from .limits_uniglor import (
+    MAX_ASPECT,
+    MAX_BEAMS,
+    MAX_FPS,
+    MAX_IMAGE_SIDE,
+    MAX_NEW_TOKENS,
+    MAX_TEXT_LETTERS,
+    MIN_FPS,
+    checked_number,
+)
 
 logger = logging.get_logger(__name__)
 
+_ATTENTION_LOCK = threading.Lock()  # a model gives attentions by a switch that all threads see
 CLIP_PARAMETERS = ("layout", "fps", "width", "height", "confidence", "aspect", "missing", "relative", "causal", "calibration")
+# Numbers that a clip's parameters, and `generate`, may have: from, to, and whether they are whole.
+CLIP_LIMITS = {
+    "fps": (MIN_FPS, MAX_FPS),
+    "width": (1, MAX_IMAGE_SIDE),
+    "height": (1, MAX_IMAGE_SIDE),
+    "aspect": (1 / MAX_ASPECT, MAX_ASPECT),
+}
+GENERATION_LIMITS = {
+    "num_beams": (1, MAX_BEAMS, True),
+    "num_return_sequences": (1, 1, True),  # a pipeline gives one text for each clip
+    "min_length": (0, MAX_NEW_TOKENS, True),
+    "min_new_tokens": (0, MAX_NEW_TOKENS, True),
+    "no_repeat_ngram_size": (0, MAX_NEW_TOKENS, True),
+    "top_k": (0, 10**6, True),
+    "top_p": (0, 1, False),
+    "temperature": (0.01, 100, False),
+    "repetition_penalty": (0.01, 100, False),
+    "length_penalty": (-100, 100, False),
+}
+OWN_ARGUMENTS = (  # of `generate`, which the pipeline gives itself
+    "inputs", "inputs_embeds", "input_ids", "keypoints", "latents", "attention_mask", "latent_mask", "decoder_input_ids", "encoder_outputs",
+    "labels", "return_dict_in_generate",
+)  # fmt: skip
 # Where generated signing stands on a picture, ours: a raised hand, both elbows and the waist are within it.
 SHOULDER_SHARE = 1 / 4  # of the shorter side
 NECK_PLACE = 0.5, 0.42  # of width and height
@@ -50,6 +85,9 @@ class ClipPipeline(Pipeline):
                 f"The keypoint processor gives {self.feature_extractor.num_channels} channels, but the model reads {num_channels}. Use "
                 "the processor that was saved with the model."
             )
+
+    def __call__(self, inputs, **kwargs):
+        return [] if _checked_call(inputs, kwargs) == 0 else super().__call__(inputs, **kwargs)
 
     def preprocess(self, inputs, **parameters):
         clip = self.feature_extractor.process(**as_clip(inputs, parameters))
@@ -87,6 +125,7 @@ class SignToTextPipeline(ClipPipeline):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.model.check_tokenizer(self.tokenizer)
+        self._generate_kwargs = checked_generation(self.model, self._generate_kwargs)
 
     def __call__(self, inputs, **kwargs):
         """Translates one clip, or several.
@@ -101,7 +140,8 @@ class SignToTextPipeline(ClipPipeline):
         return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(self, return_attentions=None, **kwargs):
-        clip = {name: kwargs.pop(name) for name in CLIP_PARAMETERS if name in kwargs}
+        clip = _checked_parameters({name: kwargs.pop(name) for name in CLIP_PARAMETERS if name in kwargs})
+        _check_generation(self.model, kwargs)
         chosen = {} if return_attentions is None else {"return_attentions": return_attentions}
         return clip, chosen | kwargs, {}
 
@@ -124,7 +164,8 @@ class SignToTextPipeline(ClipPipeline):
             "num_frames": attention_mask.sum(1),
         }
         if return_attentions:
-            found = self.model.attentions(ids[:, :-1], **read)
+            with _ATTENTION_LOCK:
+                found = self.model.attentions(ids[:, :-1], **read)
             outputs["cross"] = torch.stack(found.cross_attentions, 1)  # (B, layers, heads, L, S)
             outputs["encoder"] = torch.stack(found.encoder_attentions, 1)
             outputs["input_mask"] = found.input_mask
@@ -135,7 +176,7 @@ class SignToTextPipeline(ClipPipeline):
         ids = ids[ids >= 0]
         answer = {
             "translation_text": self.tokenizer.decode(ids, skip_special_tokens=True).strip(),
-            "score": float(outputs["score"][0]),
+            "score": float(_finite(outputs["score"][0])),
         }
         if "cross" in outputs:
             num_inputs, num_frames = int(outputs["input_mask"][0].sum()), int(outputs["num_frames"][0])
@@ -177,15 +218,14 @@ class SignRecognitionPipeline(ClipPipeline):
     def _sanitize_parameters(self, top_k=None, **clip):
         if unknown := sorted(set(clip) - set(CLIP_PARAMETERS)):
             raise ValueError(f"Unknown argument {', '.join(unknown)}. Expected top_k, or of the clip: {', '.join(CLIP_PARAMETERS)}.")
-        if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
-            raise ValueError(f"Found top_k={top_k!r}, expected an int of at least 1.")
-        return clip, {}, {} if top_k is None else {"top_k": top_k}
+        chosen = {} if top_k is None else {"top_k": _at_least_1("top_k", top_k)}
+        return _checked_parameters(clip), {}, chosen
 
     def _forward(self, model_inputs):
         return {"logits": self.model(model_inputs["keypoints"], model_inputs["attention_mask"]).logits}
 
     def postprocess(self, outputs, top_k=5):
-        probabilities = outputs["logits"][0].float().softmax(-1)  # (L,)
+        probabilities = _finite(outputs["logits"][0].float()).softmax(-1)  # (L,)
         best = probabilities.topk(min(top_k, len(probabilities)))
         return [
             {"label": self.model.config.id2label[label], "score": score}
@@ -221,10 +261,8 @@ class SignFeatureExtractionPipeline(ClipPipeline):
     def _sanitize_parameters(self, stride=None, **clip):
         if unknown := sorted(set(clip) - set(CLIP_PARAMETERS)):
             raise ValueError(f"Unknown argument {', '.join(unknown)}. Expected stride, or of the clip: {', '.join(CLIP_PARAMETERS)}.")
-        if stride is not None and (not isinstance(stride, int) or stride < 1):
-            raise ValueError(f"Found stride={stride!r}, expected an int of at least 1.")
-        chosen = {} if stride is None else {"stride": stride}
-        return clip, chosen, chosen
+        chosen = {} if stride is None else {"stride": _at_least_1("stride", stride)}
+        return _checked_parameters(clip), chosen, chosen
 
     def _forward(self, model_inputs, stride=None):
         attention_mask = model_inputs["attention_mask"]
@@ -243,7 +281,7 @@ class SignFeatureExtractionPipeline(ClipPipeline):
         frames = np.stack([first, first + config.window_size], axis=1)
         seconds = span_seconds(outputs["frame_times"][0, :num_frames].numpy(), frames)
         return {
-            "latents": outputs["latents"][0, :num_segments].float().numpy(),
+            "latents": _finite(outputs["latents"][0, :num_segments].float()).numpy(),
             "start": seconds[:, 0].tolist(),
             "end": seconds[:, 1].tolist(),
         }
@@ -294,11 +332,18 @@ class TextToSignPipeline(Pipeline):
             width, height: of the picture.
             **kwargs: of `Pipeline`, such as batch_size.
         """
-        return super().__call__(inputs, **kwargs)
+        return [] if _checked_call(inputs, kwargs) == 0 else super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(self, num_segments=None, seam_frames=None, units=None, width=None, height=None):
+        for count in num_segments if isinstance(num_segments, (list, tuple, np.ndarray, torch.Tensor)) else [num_segments]:
+            if count is not None:
+                count = count.item() if isinstance(count, torch.Tensor) else count
+                checked_number("num_segments", count, 1, self.model.config.max_segments, whole=True)
+        if seam_frames is not None:
+            checked_number("seam_frames", seam_frames, 0, self.model.config.sign_mae_config.window_size // 2, whole=True)
         if units not in (None, "shoulder", "pixels"):
             raise ValueError(f"Found units={units!r}, expected 'shoulder' or 'pixels'.")
+        _checked_parameters({name: value for name, value in (("width", width), ("height", height)) if value is not None})
         chosen = {"num_segments": num_segments, "seam_frames": seam_frames}
         placed = {"units": units, "width": width, "height": height}
         return {}, *({name: value for name, value in given.items() if value is not None} for given in (chosen, placed))
@@ -306,13 +351,22 @@ class TextToSignPipeline(Pipeline):
     def preprocess(self, inputs):
         if not isinstance(inputs, str):
             raise ValueError(f"Found a {type(inputs).__name__}, expected a text (str).")
+        if len(inputs) > MAX_TEXT_LETTERS:
+            raise ValueError(f"Found a text of {len(inputs):,} letters, expected at most {MAX_TEXT_LETTERS:,}. Cut the text in two.")
+        try:
+            inputs.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"Found a text whose letter {error.start} is half of a surrogate pair ({inputs[error.start]!r}), expected whole letters: "
+                "was it cut in the middle of one?"
+            ) from error
         ids = self.tokenizer(inputs, add_special_tokens=False).input_ids
         if not inputs.strip() or not ids:
             raise ValueError(f"Found the text {inputs!r}, expected at least one word.")
         unknown = sum(token == self.tokenizer.unk_token_id for token in ids)
         if unknown:
             logger.warning(
-                f"{unknown} of {len(ids)} tokens ({unknown / len(ids):.0%}) of the text {inputs!r} are not in the model's vocabulary"
+                f"{unknown} of {len(ids)} tokens ({unknown / len(ids):.0%}) of the text {inputs[:200]!r} are not in the model's vocabulary"
                 + (": what it signs has nothing to do with the text." if unknown == len(ids) else ".")
             )
         encoded = self.tokenizer(inputs, return_tensors="pt")
@@ -325,18 +379,78 @@ class TextToSignPipeline(Pipeline):
     def postprocess(self, outputs, units="shoulder", width=None, height=None):
         keypoints = outputs["keypoints"][0, : int(outputs["num_frames"][0])].float().numpy()  # (T, K, C)
         if units == "pixels":
-            if not (width and height and width > 0 and height > 0):
+            if not (width and height):
                 raise ValueError(f"units='pixels' needs the picture's width and height; found width={width!r}, height={height!r}.")
             center = np.zeros(keypoints.shape[-1])
             center[:2] = NECK_PLACE[0] * width, NECK_PLACE[1] * height
             keypoints = self.feature_extractor.denormalize(keypoints, center, SHOULDER_SHARE * min(width, height))
         presence = self.model.sign_mae.keypoint_presence.bool().cpu().numpy()
         return {
-            "keypoints": keypoints,
+            "keypoints": _finite(keypoints),
             "keypoint_mask": np.tile(presence, (len(keypoints), 1)),
             "fps": self.feature_extractor.fps,
             "layout": self.model.config.layout,
         }
+
+
+def checked_generation(model, kwargs):
+    """Arguments of `generate` within their limits; a default length that is beyond the text model's positions is cut to them."""
+    _check_generation(model, kwargs)
+    defaults = model.generation_config
+    _check_generation(model, {name: getattr(defaults, name, None) for name in GENERATION_LIMITS})
+    positions = _text_positions(model)
+    if {"max_new_tokens", "max_length", "generation_config"} & kwargs.keys() or (defaults.max_new_tokens or 0) <= positions:
+        return kwargs
+    return kwargs | {"max_new_tokens": positions}
+
+
+def _check_generation(model, kwargs):
+    if own := sorted(set(OWN_ARGUMENTS) & set(kwargs)):
+        raise ValueError(f"Found the argument {', '.join(own)}, which is worked out from the clip. Leave it out.")
+    positions = _text_positions(model)
+    limits = GENERATION_LIMITS | {"max_new_tokens": (1, positions, True), "max_length": (2, positions + 1, True)}
+    own = kwargs.get("generation_config")
+    for name, limit in limits.items():
+        value = kwargs.get(name, getattr(own, name, None))
+        if value is not None:
+            checked_number(name, value, *limit)
+
+
+def _text_positions(model):
+    """How many tokens a translation may have."""
+    text_config = getattr(model.config, "text_config", None)  # a model of another type is refused later
+    return getattr(text_config, "max_position_embeddings", None) or MAX_NEW_TOKENS
+
+
+def _checked_parameters(parameters):
+    """What the caller says of a clip, its numbers within their limits."""
+    for name in CLIP_LIMITS.keys() & parameters.keys():
+        if parameters[name] is not None:
+            checked_number(name, parameters[name], *CLIP_LIMITS[name])
+    for name in {"layout", "missing"} & parameters.keys():
+        if not isinstance(parameters[name], str | None):
+            raise ValueError(f"Found {name}={parameters[name]!r}, expected its name (str).")
+    return parameters
+
+
+def _checked_call(inputs, kwargs):
+    """The number of inputs, or None where it shows later; batch_size and num_workers are checked."""
+    if kwargs.get("batch_size") is not None:
+        _at_least_1("batch_size", kwargs["batch_size"])
+    if kwargs.get("num_workers") is not None:
+        checked_number("num_workers", kwargs["num_workers"], 0, (os.cpu_count() or 1) * 4, whole=True)
+    return len(inputs) if isinstance(inputs, (list, tuple)) else None
+
+
+def _at_least_1(name, value):
+    return int(checked_number(name, value, 1, 10**9, whole=True))
+
+
+def _finite(values):
+    """What leaves a pipeline, or `ValueError` where it is no number."""
+    if not np.isfinite(values.cpu().numpy() if isinstance(values, torch.Tensor) else values).all():
+        raise ValueError("The model's answer holds NaN or infinite numbers: its weights, or the coordinates, are damaged or far too large.")
+    return values
 
 
 def span_seconds(frame_times, frames):
@@ -365,10 +479,22 @@ def as_clip(inputs, parameters):
         if "keypoints" not in inputs:
             raise ValueError(f"Found a dict with {sorted(inputs)}, expected a row with keypoints (T, K, C) and layout.")
         given = {name: inputs[name] for name in CLIP_PARAMETERS if inputs.get(name) is not None}
-        given |= {name: float(given[name]) for name in ("fps", "width", "height") if name in given}
+        try:
+            given |= {name: float(given[name]) for name in ("fps", "width", "height") if name in given}
+        except (TypeError, ValueError, OverflowError) as error:
+            found = ", ".join(f"{name}={given[name]!r:.100}" for name in ("fps", "width", "height") if name in given)
+            raise ValueError(f"{inputs.get('id', 'clip')}: found {found}, expected numbers.") from error
         given = {name: value for name, value in given.items() if not (isinstance(value, float) and np.isnan(value))}
-        return {**parameters, **given, "keypoints": np.asarray(inputs["keypoints"]), "name": str(inputs.get("id", "clip"))}
-    keypoints = np.asarray(inputs)
+        _checked_parameters(given)
+        return {**parameters, **given, "keypoints": _array(inputs["keypoints"]), "name": str(inputs.get("id", "clip"))}
+    keypoints = _array(inputs)
     if keypoints.ndim == 4 and len(keypoints) == 1:
         keypoints = keypoints[0]
     return {**parameters, "keypoints": keypoints}
+
+
+def _array(keypoints):
+    try:
+        return np.asarray(keypoints)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ValueError(f"Found a {type(keypoints).__name__} that is no array ({error}). Expected keypoints (T, K, C).") from error

@@ -5,12 +5,11 @@ Shapes: N clips, T frames.
 
 import json
 from base64 import b64encode
-from html import escape
 
 import numpy as np
 
 from .figure_uniglor import CLOSE_UPS, COLORS, DARK_COLORS, LEGEND
-from .scene_uniglor import check_fps, make_scene, name_of, one_for_each
+from .scene_uniglor import check_fps, escape, make_scene, name_of, one_for_each
 
 MISSING = -32768  # int16 for a shape that is not drawn
 SPEEDS = (0.25, 0.5, 0.75, 1, 1.5, 2)

@@ -13,7 +13,6 @@ Shapes: N clips, T frames, K keypoints, C channels, P points of a shape of the f
 
 import hashlib
 from fractions import Fraction
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from transformers.utils import logging
 from .figure_uniglor import COLORS, LEGEND
 from .keypoints_uniglor import edge_indices, get_layout, point_index
 from .player_uniglor import player_html, to_html
-from .scene_uniglor import check_clip, check_fps, make_scene, name_of
+from .scene_uniglor import check_clip, check_fps, escape, legible, make_scene, name_of
 
 __all__ = ["from_pose", "player_html", "render", "to_animated_svg", "to_gif", "to_html", "to_mp4", "to_png", "to_pose", "to_svg"]
 
@@ -331,7 +330,7 @@ def write_text(image, text, place, size=12, color="#222222"):
     """Writes one line on a Pillow image, in a font of this machine that has all of its letters; without one, in those that it has."""
     if text:
         _, ImageDraw, _ = _pillow()
-        font, text = _font_for(text, size)
+        font, text = _font_for(legible(text), size)
         ImageDraw.Draw(image).text(place, text, color, font)
 
 

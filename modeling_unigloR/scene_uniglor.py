@@ -3,6 +3,8 @@
 Shapes: N clips, T frames, K keypoints, C channels.
 """
 
+import re
+from html import escape as escape_markup
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +13,7 @@ from .figure_uniglor import close_ups, figure
 from .keypoints_uniglor import get_layout
 
 VIEW_MARGIN = 0.12  # shoulder lengths beyond the motion
+NO_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 MIN_VIEW = 1.6  # shoulder lengths; a motion that is smaller than a torso is not enlarged further
 
 
@@ -123,3 +126,13 @@ def one_for_each(name, values, num_clips):
 def name_of(titles):
     """What a reader's software calls the picture."""
     return ", ".join(filter(None, titles)) or "Figure of a signer"
+
+
+def legible(text):
+    """A text whose control characters and halves of surrogate pairs, which XML and HTML may not hold, are shown as U+FFFD."""
+    return NO_XML.sub("\ufffd", text)
+
+
+def escape(text):
+    """Text for XML and HTML."""
+    return escape_markup(legible(text))

@@ -1,11 +1,14 @@
 """The page: a server of its own on loopback, asked by gradio's client, with tiny random checkpoints."""
 
+import asyncio
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 import xml.etree.ElementTree as ET
@@ -14,6 +17,7 @@ from html import escape, unescape
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from transformers import pipeline
 
@@ -22,6 +26,7 @@ from modeling_unigloR.video_extraction_uniglor import extract_video
 from train import embed
 
 from .conftest import REAL_DATA, random_signing
+from .soak import serving
 
 pytest.importorskip("gradio", reason="the page needs gradio: pip install uniglor[demo]")
 av = pytest.importorskip("av", reason="the page reads and writes video: pip install uniglor[demo]")
@@ -67,7 +72,13 @@ def server(running, tiny_sign_to_text, tiny_text_to_sign, sign_mae_dir, corpus, 
                 stdout=log, stderr=log, env=os.environ | {"TMPDIR": str(folder / "temporary")},
             )  # fmt: skip
         url = f"http://127.0.0.1:{port}"
-        running |= {"url": url, "reader": str(folder / "reader"), "signer": str(folder / "signer"), "temporary": folder / "temporary"}
+        running |= {
+            "url": url,
+            "page": serving.Page(running["process"], port, folder / "log.txt"),
+            "reader": str(folder / "reader"),
+            "signer": str(folder / "signer"),
+            "temporary": folder / "temporary",
+        }
         for _ in range(240):
             assert running["process"].poll() is None, (folder / "log.txt").read_text()[-3000:]
             try:
@@ -288,7 +299,307 @@ def test_without_a_checkpoint_it_says_what_to_give(tmp_path, monkeypatch, capsys
     assert "make demo" in capsys.readouterr().err
 
 
+# --- Many people, and strangers -----------------------------------------------------------------------------------------------------
+
+
+def failures(row):
+    return row.examples
+
+
+def test_people_who_send_the_same_clip_at_once_are_all_answered(server, clip):
+    """Uploads are named by their content: the first one's reading deleted the file of all others, and 9 of 10 got no answer."""
+    row = serving.together(server["page"], [clip.read_bytes()] * 10, "identical uploads")
+    assert failures(row) == [] and row.outcomes["right"] == 10
+    assert kept(server) == []
+
+
+def test_hostile_uploads_are_answered_and_the_page_goes_on(server):
+    assert failures(serving.hostile_uploads(server["page"], 0, num_flipped=3)) == []
+    assert kept(server) == []
+
+
+def test_hostile_texts_are_answered_and_the_page_goes_on(server):
+    assert failures(serving.hostile_texts(server["page"], every=3)) == []
+
+
+def test_names_that_are_not_this_machines_are_answered_nowhere(server):
+    """A page of elsewhere whose name leads to 127.0.0.1 could read everything that the app says, and upload."""
+    assert failures(serving.host_headers(server["page"])) == []
+
+
+def test_a_small_soak_of_pipelines_holds(tiny_sign_to_text, tiny_text_to_sign):
+    assert failures(serving.many_calls(tiny_sign_to_text(), tiny_text_to_sign(), 12)) == []
+    assert failures(serving.many_threads(tiny_sign_to_text(), 3)) == []
+
+
+@pytest.mark.parametrize(
+    "opened, given, host, answered",
+    [
+        ("", [], "localhost:7860", True), ("", [], "127.0.0.1", True), ("", [], "[::1]:7860", True), ("", [], "LocalHost.", True),
+        ("", [], "192.0.2.7", False), ("", [], "evil.example", False), ("", [], "", False), ("", [], "localhost:7860/", False),
+        ("", [], "a@localhost", False), ("", [], "localhost:a", False), ("", ["lab.example"], "lab.example:80", True),
+        ("", ["lab.example"], "x.lab.example", False), ("lab.example", [], "LAB.example", True), ("0.0.0.0", [], "192.0.2.7:7860", True),
+        ("0.0.0.0", [], "evil.example", False), ("0.0.0.0", ["lab.example"], "lab.example", True), ("[::]", [], "[2001:db8::1]:80", True),
+        ("192.0.2.7", [], "192.0.2.7", True), ("192.0.2.7", [], "192.0.2.8", False),
+    ],
+)  # fmt: skip
+def test_only_names_of_this_machine_and_those_given_are_answered(opened, given, host, answered, monkeypatch):
+    monkeypatch.setenv("GRADIO_SERVER_NAME", opened)
+    assert app.Doorkeeper(None, given).answers(host) == answered
+
+
+def test_the_page_names_checkpoints_and_shows_no_folders(server):
+    folder = str(Path(server["reader"]).parent)
+    for path in ("/", "/config", "/gradio_api/info"):
+        status, content = server["page"].request("GET", path)
+        assert status == 200 and folder not in content.decode() and str(ROOT) not in content.decode()
+    text, *_ = server["page"].call("text_to_sign", "signer", "morgen regnet es")
+    assert "<iframe" in text
+
+
+def test_checkpoints_of_one_name_can_be_told_apart(tmp_path):
+    folders = [str(tmp_path / parent / "reader") for parent in "ab"]
+    for folder in folders:
+        Path(folder).mkdir(parents=True)
+    dropdown = app.checkpoint_choice([*folders, "owner/reader"])
+    names = [name for name, _ in dropdown.choices]
+    assert names == ["reader", "reader (2)", "owner/reader"]
+    assert [dropdown.preprocess(name) for name in names] == [*folders, "owner/reader"]
+    assert dropdown.preprocess(None) is None
+    with pytest.raises(Exception, match="not in the list"):
+        dropdown.preprocess(str(tmp_path))
+
+
+def test_the_text_limit_is_the_servers(server):
+    note = server["page"].call("text_to_sign", "signer", "regen " * 84)[1]
+    assert "504" not in note and "Found a text of 503 letters, expected at most 500" in note
+
+
+def test_kept_files_have_an_age_and_a_sum(tmp_path, monkeypatch):
+    monkeypatch.setattr(app, "MAX_KEPT_BYTES", 1000)
+    for number in range(5):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "clip.npz").write_bytes(bytes(300))
+        os.utime(tmp_path / str(number) / "clip.npz", (time.time() - 10 * number,) * 2)
+    (tmp_path / "broken-off").write_bytes(bytes(5))
+    os.utime(tmp_path / "broken-off", (1, 1))
+    (tmp_path / "being-sent").write_bytes(bytes(5))
+    app.make_room(tmp_path)
+    assert sorted(path.parent.name for path in tmp_path.glob("*/*")) == ["0", "1", "2"]
+    assert not (tmp_path / "broken-off").exists() and (tmp_path / "being-sent").exists()
+    app.make_room(tmp_path, 500)
+    assert [path.parent.name for path in tmp_path.glob("*/*")] == ["0"]
+    os.utime(tmp_path / "0" / "clip.npz", (1, 1))
+    app.make_room(tmp_path)
+    assert list(tmp_path.glob("*/*")) == []
+
+
+def test_uploads_at_once_have_a_sum(monkeypatch, tmp_path):
+    """Four uploads of 190 MB that nobody reads were taken and kept, and as many more as one likes."""
+    monkeypatch.setattr(app, "MAX_KEPT_BYTES", 1000)
+    inside, door = [], None
+
+    async def upload(size):
+        scope = {"type": "http", "method": "POST", "path": "/gradio_api/upload", "headers": [(b"host", b"localhost")]}
+        scope["headers"] += [(b"content-length", str(size).encode())] if size else []
+        sent = []
+
+        async def send(message):
+            sent.append(message)
+
+        await door(scope, None, send)
+        return sent[0]["status"] if sent else "inside"
+
+    async def behind(scope, receive, send):
+        inside.append(await upload(700) if not inside else None)  # while the first is being sent
+
+    door = app.Doorkeeper(behind, folder=tmp_path)
+    assert asyncio.run(upload(600)) == "inside" and inside == [503]
+    assert door.arriving == 0
+    assert asyncio.run(upload(None)) == 503  # no length is told: as much as is allowed
+
+
+# --- Strangers' cards -------------------------------------------------------------------------------------------------------------
+
+LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join(['*' + before] * 9)}]\n" for before, name in zip("abcdefghi", "bcdefghij")
+)
+
+
+@pytest.mark.parametrize(
+    "card, told",
+    [
+        (f"---\n{LAUGHS}datasets: *j\n---\n", "no plain YAML: aliases are not read"),
+        ("---\ndatasets: [" + "[" * 50_000 + "\n---\n", "no plain YAML"),
+        ("---\ndatasets: " + "x" * 100_000 + "\n---\n", "its front matter has 100,01"),
+        ("---\n" + "x" * 2 * 2**20, "2.0 MB, at most 1 MB are read"),
+        ("---\ndatasets: !!python/object/apply:os.system [id]\n---\n", "no plain YAML"),
+        ("---\n\0\n---\n", "no plain YAML"),
+        ("---\n- 1\n- 2\n---\n", "no plain YAML"),
+        ("---\ndatasets: {a: b}\n---\n", "unknown."),
+        ("---\nno end", "unknown."),
+        ("", "unknown."),
+        ("---\r\ndatasets:\r\n- me/weather\r\n---\r\n", "me/weather."),
+        (
+            "# A model\n\n## Training data\n\n![x](https://elsewhere/x.png) <img src=https://elsewhere>",
+            "[x](https://elsewhere/x.png) &lt;img",
+        ),
+    ],
+    ids=range(12),
+)
+def test_a_strangers_card_is_read_in_bounded_time(tmp_path, card, told):
+    """Nine lines of YAML aliases make a billion values: the page stood still while it loaded."""
+    (tmp_path / "README.md").write_text(card, newline="")
+    assert told in app.trained_on(str(tmp_path))
+    assert "\n" not in app.trained_on(str(tmp_path)).strip()
+
+
+@pytest.mark.parametrize(
+    "report", ["{", "[" * 100_000, "[]", "5", '{"datasets": 5}', '{"num_train_clips": "many"}', '{"steps": {}}', "\udcff", " " * 2**21]
+)
+def test_a_broken_report_is_said_to_be_so(tmp_path, report):
+    """The page did not load: JSONDecodeError."""
+    (tmp_path / "report.json").write_text(report, errors="surrogateescape")
+    told = app.trained_on(str(tmp_path))
+    assert told.startswith("unknown. Its report.json cannot be read (") and "\n" not in told
+
+
+# --- A hostile folder of latents --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def latents(sign_mae_dir, corpus, tmp_path):
+    embed.embed(sign_mae_dir, corpus, ["test"], tmp_path / "latents")
+    return tmp_path / "latents"
+
+
+def rewritten(folder, change):
+    """Changes the columns of a folder of latents."""
+    (path,) = (folder / "data").glob("*.parquet")
+    table = {name: column.to_pylist() for name, column in zip(*(lambda t: (t.column_names, t.columns))(pyarrow.parquet.read_table(path)))}
+    change(table)
+    pyarrow.parquet.write_table(pyarrow.table(table), path)
+
+
+def told_of(folder, facts):
+    path = folder / "embedding.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+
+
+HOSTILE_LATENTS = {
+    "no facts": lambda folder: (folder / "embedding.json").write_text("{}"),
+    "a list of facts": lambda folder: (folder / "embedding.json").write_text("[]"),
+    "deep facts": lambda folder: (folder / "embedding.json").write_text("[" * 100_000),
+    "no model": lambda folder: told_of(folder, {"model": None}),
+    "a model that is not there": lambda folder: told_of(folder, {"model": "/nowhere"}),
+    "another model's weights": lambda folder: told_of(folder, {"weights": "0"}),
+    "splits of numbers": lambda folder: told_of(folder, {"splits": [1, 2]}),
+    "half a table": lambda folder: [path.write_bytes(path.read_bytes()[:200]) for path in (folder / "data").glob("*")],
+    "no table": lambda folder: [path.unlink() for path in (folder / "data").glob("*")],
+    "no ids": lambda folder: rewritten(folder, lambda table: table.pop("id")),
+    "NaN latents": lambda folder: rewritten(folder, lambda table: table["latent"][0].__setitem__(0, float("nan"))),
+    "short latents": lambda folder: rewritten(folder, lambda table: table["latent"].__setitem__(0, [1.0])),
+    "latents of another size": lambda folder: rewritten(folder, lambda table: table.update(latent=[[1.0, 2.0]] * len(table["id"]))),
+    "latents that are words": lambda folder: rewritten(folder, lambda table: table.update(latent=[["a"] * 16] * len(table["id"]))),
+    "times that are none": lambda folder: rewritten(folder, lambda table: table.update(start=[None] * len(table["id"]))),
+    "times that are NaN": lambda folder: rewritten(folder, lambda table: table.update(end=[float("nan")] * len(table["id"]))),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE_LATENTS)
+def test_a_damaged_folder_of_latents_is_refused_with_its_name(latents, what):
+    HOSTILE_LATENTS[what](latents)
+    with pytest.raises(ValueError, match=re.escape(str(latents))):
+        app.Explorer(latents)
+
+
+def test_odd_numbers_in_the_explorer_are_brought_into_their_range(latents, tmp_path):
+    """-1 showed the last segment without a word; a word was an error."""
+    explorer = app.Explorer(latents)
+    np.savez(tmp_path / "clip.npz", keypoints=random_signing(40) * 100 + 300, fps=25.0, layout="uniglor73")
+    clip, slider, note = explorer.read(tmp_path / "clip.npz")
+    first, last = explorer.nearest(clip, 0, 1), explorer.nearest(clip, len(clip["latents"]) - 1, 1)
+    for number in (-1, -1e300, float("-inf"), float("nan"), None, "a", []):
+        assert explorer.nearest(clip, number, number) == first
+    for number in (1e300, float("inf"), 10**400, 7.5e6):
+        assert explorer.nearest(clip, number, 1) == last
+    assert explorer.nearest(clip, 0, 10**9).count("<text") == 2 + min(app.MAX_TOP, len(explorer.embedded))
+
+
+def test_words_of_a_strangers_latents_do_not_break_the_picture(latents, tmp_path):
+    rewritten(latents, lambda table: table.update(text=["\0\x1b</svg><script>" + "x" * 10_000] * len(table["id"])))
+    explorer = app.Explorer(latents)
+    np.savez(tmp_path / "clip.npz", keypoints=random_signing(40) * 100 + 300, fps=25.0, layout="uniglor73")
+    picture = explorer.nearest(explorer.read(tmp_path / "clip.npz")[0], 0, 5)
+    ET.fromstring(picture)
+    assert "<script" not in picture and "x" * 300 not in picture
+
+
+# --- Starting ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def started(tmp_path, monkeypatch):
+    """`app.main` of this process, whose traces are removed."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")
+    handler = signal.getsignal(signal.SIGTERM)
+    yield app.main
+    signal.signal(signal.SIGTERM, handler)
+
+
+def test_a_busy_port_is_one_line(started, tmp_path):
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        with pytest.raises(
+            SystemExit, match=f"^app.py: port {port} is in use, or may not be opened. Give another one: --server_port PORT$"
+        ):
+            started(["--sign_to_text", str(tmp_path), "--server_port", str(port)])
+
+
+def test_latents_that_are_none_are_one_line(started, tmp_path):
+    with pytest.raises(SystemExit, match="^app.py: .*no whole folder of latents"):
+        started(["--latents", str(tmp_path)])
+
+
+@pytest.mark.parametrize("port", ["0", "-1", "70000", "a"])
+def test_a_port_that_is_none_is_refused(started, port, capsys):
+    with pytest.raises(SystemExit):
+        started(["--sign_to_text", "x", "--server_port", port])
+    assert "--server_port" in capsys.readouterr().err
+
+
 # --- Limits -----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fps", [1e6, 1e-9, -5, float("nan")])
+def test_a_frame_rate_has_limits(clip, fps):
+    """1e6 in the field let 170,000 frames pass as a clip of 0.2 s, which were read for 25 s."""
+    with pytest.raises(ValueError, match="frames a second=.*expected a number from 1 to 1,000"):
+        app.read_clip(clip, fps=fps)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".zip"])
+def test_frames_are_counted_before_a_clip_is_read(tmp_path, monkeypatch, suffix):
+    path = tmp_path / f"long{suffix}"
+    frames = np.zeros((app.MAX_FRAMES + 1, 5, 2), np.float16)
+    if suffix == ".npy":
+        np.save(path, frames)
+    elif suffix == ".npz":
+        np.savez_compressed(path, keypoints=frames, fps=1000.0)
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            for number in (0, 9_999, 20_000):
+                archive.writestr(f"clip_{number:012}_keypoints.json", "{}")
+
+    def unexpected(*_):
+        raise AssertionError("it was read")
+
+    monkeypatch.setattr(app, "read_keypoints", unexpected)
+    with pytest.raises(ValueError, match=f"long{suffix}: (10|20),001 frames.*at most 120 s are read, and 10,000 frames"):
+        app.read_clip(path)
 
 
 class CountingExtractor(SquareExtractor):

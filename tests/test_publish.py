@@ -338,6 +338,23 @@ def test_a_card_that_is_not_complete_is_refused(checkpoint, tmp_path, changed, e
     assert not (tmp_path / "out").exists()
 
 
+def test_line_breaks_in_a_card_make_no_headings(checkpoint, tmp_path):
+    """They were printed as they were: a heading of the publisher's stood between ours."""
+    plain, broken = (
+        CardFields(**FIELDS | {"training_data": [f"Corpus A{more}:CC BY{more}:no"], "extractor": f"OpenPose{more}", "compute": start + more,
+                               "permission": f"the owner{more}"})
+        for more, start in (("", "2 hours"), ("\n\n# Evil\r## Worse\x0b\u2028# Third\n===\n|a|", "# Evil\n---\n```"))
+    )  # fmt: skip
+    headings = []
+    for name, card in (("plain", plain), ("broken", broken)):
+        assemble(checkpoint, tmp_path / name, "me/name", card)
+        text = (tmp_path / name / "README.md").read_text(encoding="utf-8").split("\n---\n", 1)[1]
+        headings.append([line for line in text.splitlines() if line.startswith("#")])
+        assert text.count("\n```") == 4  # two blocks of ours
+        assert not [line for line in text.splitlines() if line and not line.strip("=-")]
+    assert headings[0] == headings[1]
+
+
 def test_training_data_are_read_from_one_word():
     assert parse_training_set("How2Sign:cc-by-nc-4.0:no") == TrainingSet("How2Sign", "cc-by-nc-4.0", "no")
     assert parse_training_set("Mine:https://x.org/terms:yes") == TrainingSet("Mine", "https://x.org/terms", "yes")

@@ -330,6 +330,21 @@ def test_titles_and_texts_cannot_break_out_of_the_page(signing):
     assert fragment.count("<") == 2 and fragment.startswith("<iframe ") and fragment.endswith("</iframe>")
 
 
+CONTROLS = "".join(map(chr, [*range(32), 127, 0x85, 0xD800, 0xDFFF, 0xFFFE, 0xFFFF])) + "Grüße 👋"
+
+
+def test_titles_of_any_letters_give_whole_xml_and_utf_8(signing, tmp_path):
+    """Control characters are no XML, and half of a surrogate pair was a UnicodeEncodeError when the file was written."""
+    for make in (to_svg, to_animated_svg):
+        drawing = make(signing(3), titles=CONTROLS)
+        (title,) = [node.text for node in ET.fromstring(drawing.encode("utf-8")).iter() if node.tag.endswith("text")]
+        assert title.endswith("\ufffd\ufffd\ufffd\ufffdGrüße 👋") and title.count("\ufffd") == 33
+    for suffix in (".svg", ".html"):
+        render(signing(3), tmp_path / f"clip{suffix}", titles=CONTROLS)
+    for page in (to_html, player_html):
+        assert "Grüße 👋" in page(signing(3), titles=CONTROLS, text=CONTROLS).encode("utf-8").decode("utf-8")
+
+
 def test_a_fragment_holds_the_whole_page(signing):
     page, fragment = (make(signing(5), titles=["a & b"], text="two\nlines") for make in (to_html, player_html))
     assert html.unescape(re.search(r'srcdoc="(.*?)"', fragment, re.DOTALL).group(1)) == page

@@ -6,11 +6,11 @@ Several checkpoints stand side by side: frames, frames with glosses, segments. A
 """
 
 import argparse
-from html import escape
 from pathlib import Path
 
 import numpy as np
 
+from modeling_unigloR.rendering_uniglor import escape
 from train.loading import load_pipeline
 
 SIZE = 260  # pixels of a picture's side

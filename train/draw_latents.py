@@ -13,12 +13,12 @@ The rows are of isolated signs: they have a label, or a gloss of one word.
 
 import argparse
 from collections import Counter
-from html import escape
 from pathlib import Path
 
 import numpy as np
 
 from modeling_unigloR import SignMAEEncoderModel
+from modeling_unigloR.rendering_uniglor import escape
 from train.clips import Clips, LatentStore
 from train.evaluate_checkpoint import specs
 from train.loading import load_model, load_processor

@@ -10,14 +10,13 @@ Frames are evenly spaced over each row's own length. A line between two frames s
 import argparse
 import tempfile
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from modeling_unigloR import SignMAE
-from modeling_unigloR.rendering_uniglor import STRIP_HEADER, to_png, to_svg, write_text
+from modeling_unigloR.rendering_uniglor import STRIP_HEADER, escape, to_png, to_svg, write_text
 from train.evaluate_checkpoint import specs
 from train.loading import load_model, load_pipeline, load_processor, read_model_type
 from train.metrics.reconstruction import mpjpe

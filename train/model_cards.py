@@ -256,7 +256,7 @@ def _body(repo_id, config, kind, fields, scores, report, fps):
     sets = "\n".join(f"| {_cell(entry.name)} | {_cell(entry.license)} | {entry.may_publish} |" for entry in fields.training_data)
     permission = ""
     if any(entry.may_publish != "yes" for entry in fields.training_data):
-        stated = fields.permission.strip()
+        stated = _line(fields.permission)
         permission = f"\nNot all of these terms are known to allow it. Of the permission, the publisher states: {stated}\n"
     own_limits = f"\n{fields.limitations.strip()}\n" if fields.limitations else ""
     return f"""# {repo_id.split("/")[-1]}
@@ -297,8 +297,8 @@ from transformers import pipeline
 Sign languages (ISO 639-3): {", ".join(fields.sign_language)}.{texts}
 
 Keypoints: layout `{config.layout}`, {facts["points"]} points of {facts["channels"]} coordinates, at {rate}; centred on the neck, the
-shoulders 1 wide. They were estimated by {fields.extractor or "a program that is not recorded"}; other estimators place points elsewhere,
-and scores fall where yours differs.
+shoulders 1 wide. They were estimated by {_line(fields.extractor or "a program that is not recorded")}; other estimators place
+points elsewhere, and scores fall where yours differs.
 
 ## Scores
 
@@ -322,7 +322,7 @@ an interpreter. Work with Deaf people who sign the languages above, from the que
 
 ## Compute
 
-{fields.compute or _compute(report)}
+{_line(fields.compute or _compute(report))}
 
 ## Citation
 
@@ -365,7 +365,13 @@ def _compute(report):
 
 
 def _cell(text):
-    return text.replace("|", "\\|")
+    return _line(text).replace("|", "\\|")
+
+
+def _line(text):
+    """A publisher's words in one line, which make no heading, list or block of their own."""
+    line = " ".join(str(text).split())
+    return f"\\{line}" if line[:1] in tuple("#=-`~>+*") else line
 
 
 def citation():
