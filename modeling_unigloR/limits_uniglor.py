@@ -15,6 +15,14 @@ MAX_FILE_BYTES = 2 << 30  # of one keypoint file
 MAX_ARCHIVE_BYTES = 1 << 30  # unpacked, of the members that are read
 MAX_ARCHIVE_MEMBERS = 10_000
 
+# Pickles: features of whole corpora come as one file
+MAX_PICKLE_BYTES = 8 << 30  # unpacked, and of what comes out
+MAX_PICKLE_RATIO = 20  # of unpacked to packed, above MAX_ARCHIVE_BYTES
+MAX_PICKLE_MEMORY = 12 << 30  # of the process that reads them
+MAX_PICKLE_SECONDS = 600.0  # of CPU time, one file
+MAX_PICKLE_OPCODES = 50_000_000
+MAX_PICKLE_DEPTH = 100  # lists within lists
+
 # Coordinates
 MAX_COORDINATE = 1e6  # in shoulder lengths from the neck
 
