@@ -270,7 +270,9 @@ def _array(content, dtype, shape, strides):
         raise ValueError("it has a string of letters that do not exist")
     if strides is None:
         return content.reshape(shape)
-    if min(*shape, *strides) < 0 or extent(shape, strides) > content.size or math.prod(shape) * content.itemsize > MAX_PICKLE_BYTES:
+    if math.prod(shape) * content.itemsize > MAX_PICKLE_BYTES:
+        raise ValueError(f"more than {MAX_PICKLE_BYTES} bytes come out of it")
+    if min(*shape, *strides) < 0 or extent(shape, strides) > content.size:
         raise ValueError(f"an array of shape {shape} and strides {strides} of {content.size} numbers")
     return np.lib.stride_tricks.as_strided(content, shape, [stride * content.itemsize for stride in strides]).copy(order="K")
 

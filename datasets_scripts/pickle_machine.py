@@ -29,6 +29,7 @@ STORAGES = {
 }  # fmt: skip
 EXPECTED = "expected dict, list, tuple, set, str, numbers, NumPy arrays, torch tensors"
 MAX_DIMENSIONS, MAX_SIZE = 32, 1 << 48
+MAX_MARKS = 10_000  # that wait for the end of their list
 MAX_INTEGER_BYTES = 1024  # of a pickled integer; Python prints no longer ones
 MAX_STRING_ITEM = 1024  # characters of an item of an array of strings
 BATCH = 500
@@ -257,7 +258,7 @@ def _load_storage(machine, data):
     if machine.storage is not None:
         raise Refused("a storage inside a storage")
     if id(data) not in machine.inner:  # once, however often the pickle refers to the same bytes
-        inner = Machine(_view(data), machine.limits, machine.inner_opcodes)
+        inner = Machine(_view(data), machine.inner_opcodes)
         value = torch_file(inner)
         _expect(isinstance(value, Storage), "_load_from_bytes")
         machine.inner_opcodes = inner.opcodes
@@ -351,15 +352,13 @@ class Machine:
 
     Args:
         data: bytes, bytearray or memoryview of one pickle, or of several one after the other.
-        limits: {"opcodes": ..., "bytes": ...}.
-        opcodes: how many may still be read.
+        opcodes: how many may be read.
         storage: a function of a persistent id -> Storage, in files of torch.
     """
 
-    def __init__(self, data, limits, opcodes=None, storage=None):
-        self.view, self.place = memoryview(data), 0
-        self.limits, self.opcodes, self.storage = limits, limits["opcodes"] if opcodes is None else opcodes, storage
-        self.inner, self.inner_opcodes = {}, limits["opcodes"]  # storages that were read from bytes, and what they may still take
+    def __init__(self, data, opcodes, storage=None):
+        self.view, self.place, self.opcodes, self.storage = memoryview(data), 0, opcodes, storage
+        self.inner, self.inner_opcodes = {}, opcodes  # storages that were read from bytes, and what others may take
 
     def load(self):
         """The next pickle of the data."""
@@ -376,7 +375,7 @@ class Machine:
             raise Refused(f"damaged or cut off at byte {self.place} ({type(error).__name__})") from error
         finally:
             self.opcodes = left
-        raise Refused(f"more than {self.limits['opcodes']} opcodes")
+        raise Refused("more opcodes than a file of this size may have")
 
     # Reading arguments
 
@@ -410,6 +409,7 @@ class Machine:
     # Opcodes
 
     def mark(self):
+        _expect(len(self.marked) < MAX_MARKS, "a list of lists")
         self.marked.append(self.stack)
         self.stack = []
 
@@ -726,7 +726,7 @@ def torch_archive(data, limits):
         _expect((str(storages[name].dtype), storages[name].length) == (str(dtype), length), "a storage of torch")
         return storages[name]
 
-    return Machine(member("data.pkl"), limits, storage=storage).load()
+    return Machine(member("data.pkl"), opcode_limit(len(data), limits), storage).load()
 
 
 def _is_text(value):
@@ -845,6 +845,11 @@ def unpacked_limit(size, limits):
     return min(limits["bytes"], max(limits["unpacked"], limits["ratio"] * size))
 
 
+def opcode_limit(size, limits):
+    """Of a file of `size` bytes, packed or not: each opcode takes time and memory, and a short one packs to nothing."""
+    return min(limits["opcodes"], limits["opcodes"] // 50 + 2 * size)
+
+
 def interpret(file, size, limits, target):
     """Sends what one file holds, the next `size` bytes of `file`, to `target`."""
     data = head = file.read(min(size, 4))
@@ -856,7 +861,7 @@ def interpret(file, size, limits, target):
         file.readinto(memoryview(data)[len(head) :])
     if head == b"PK\3\4":
         return send(torch_archive(data, limits), target)
-    machine = Machine(data, limits)
+    machine = Machine(data, opcode_limit(size, limits))
     value = machine.load()
     if type(value) is int and value == TORCH_MAGIC:
         machine.place = 0
