@@ -13,7 +13,6 @@ import contextlib
 import json
 import os
 import sys
-import tempfile
 import uuid
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from modeling_unigloR.keypoint_readers_uniglor import VIDEO_SUFFIXES
 
 from .readers import HolisticExtractor, RTMPoseExtractor, extract_video
 from .schema import check_row, features
+from .whole import remove_unfinished, scratch_folder, sync_entry, write_whole
 
 FILE = Path("data") / "train-00000-of-00001.parquet"
 
@@ -49,21 +49,24 @@ def extract(videos, extractor, language="und", progress=False):
     for name, path in videos.items():
         try:
             yield name, check_row(extract_video(path, extractor, progress).row(name, language)), None
-        except ValueError as error:
+        except (ValueError, OSError) as error:  # of the file; those of the extractor would be the same for all
             yield name, None, str(error)
 
 
 def write_parquet(rows, row_features, path):
     """Writes the rows of an iterable as one Parquet file, whole or not at all; returns their number."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unfinished-") as cache, _without_bars():
+    remove_unfinished(path.parent)
+    with scratch_folder(path) as scratch, _without_bars():
         # A fingerprint of its own: the rows are not a function of the arguments that could be hashed.
+        cache = str(scratch / "cache")
         table = datasets.Dataset.from_generator(lambda: iter(rows), row_features, cache_dir=cache, fingerprint=uuid.uuid4().hex)
         num_rows = len(table)
-        table.to_parquet(unfinished)
+        table.to_parquet(scratch / path.name)
         del table  # it maps a file of the folder that goes
-    os.replace(unfinished, path)
+        sync_entry(scratch / path.name)
+        os.replace(scratch / path.name, path)
+    sync_entry(path.parent)
     return num_rows
 
 
@@ -80,9 +83,8 @@ def _without_bars():
 
 
 def write_json(content, path):
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
+    """Replaces a file by another, which is whole when a crash leaves any."""
+    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def parse(argv=None):

@@ -15,6 +15,9 @@ MAX_FILE_BYTES = 2 << 30  # of one keypoint file
 MAX_ARCHIVE_BYTES = 1 << 30  # unpacked, of the members that are read
 MAX_ARCHIVE_MEMBERS = 10_000
 
+# Videos
+MAX_VIDEO_PIXELS = 40_000_000  # of one frame: 8K has 33 million
+
 # Pickles: features of whole corpora come as one file
 MAX_PICKLE_BYTES = 8 << 30  # unpacked, and of what comes out
 MAX_PICKLE_RATIO = 20  # of unpacked to packed, above MAX_ARCHIVE_BYTES
