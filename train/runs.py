@@ -7,6 +7,7 @@ import torch
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
+from train.publish import push
 from train.segments import names
 
 logger = logging.get_logger(__name__)
@@ -39,7 +40,8 @@ def run(trainer, pipeline_class, parts, specs, clips, validation=None, **facts):
         pipeline.save_pretrained(args.output_dir)
         Path(args.output_dir, "report.json").write_text(json.dumps(report, indent=2) + "\n")
         if args.push_to_hub:
-            pipeline.push_to_hub(args.hub_model_id or Path(args.output_dir).name, private=args.hub_private_repo, token=args.hub_token)
+            repo_id = args.hub_model_id or Path(args.output_dir).name
+            push(pipeline, repo_id, args.output_dir, private=args.hub_private_repo, token=args.hub_token)
     trainer.accelerator.wait_for_everyone()
     return report
 
