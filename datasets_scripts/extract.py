@@ -48,7 +48,7 @@ def extract(videos, extractor, language="und", progress=False):
     for name, path in videos.items():
         try:
             yield name, check_row(extract_video(path, extractor, progress).row(name, language)), None
-        except ValueError as error:
+        except (ValueError, OSError) as error:  # of the file; those of the extractor would be the same for all
             yield name, None, str(error)
 
 
@@ -78,6 +78,7 @@ def _without_bars():
 
 
 def write_json(content, path):
+    """Replaces a file by another, which is whole when a crash leaves any."""
     write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -26,6 +26,17 @@ MAX_TABLE_BYTES = 256 << 20  # of a table of annotations
 MAX_ARCHIVE_BYTES = 1 << 30  # unpacked, of the members that are read
 MAX_ARCHIVE_MEMBERS = 10_000
 
+# Videos
+MAX_VIDEO_PIXELS = 40_000_000  # of one frame: 8K has 33 million
+
+# Pickles: features of whole corpora come as one file
+MAX_PICKLE_BYTES = 8 << 30  # unpacked, and of what comes out
+MAX_PICKLE_RATIO = 20  # of unpacked to packed, above MAX_ARCHIVE_BYTES
+MAX_PICKLE_MEMORY = 12 << 30  # of the process that reads them
+MAX_PICKLE_SECONDS = 600.0  # of CPU time, one file
+MAX_PICKLE_OPCODES = 50_000_000
+MAX_PICKLE_DEPTH = 100  # lists within lists
+
 # Coordinates
 MAX_COORDINATE = 1e6  # in shoulder lengths from the neck
 MAX_CLIP_COORDINATES = 64_000_000  # frames x people x keypoints x channels of one clip: 26 minutes of MediaPipe Holistic

@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .keypoint_readers_uniglor import KeypointClip, detections_over_time
+from .limits_uniglor import MAX_CLIP_FRAMES, MAX_CLIP_SECONDS, MAX_FPS, MAX_VIDEO_PIXELS, MIN_FPS
 
 
 class HolisticExtractor:
@@ -126,58 +127,124 @@ def extract_video(path, extractor=None, progress=False, max_seconds=None):
         path: a video file that FFmpeg reads; its rotation mark is obeyed.
         extractor: a `HolisticExtractor` (by default a new one) or an `RTMPoseExtractor`, which serves many videos.
         progress: whether to show a bar.
-        max_seconds: longer videos are refused, before a frame is looked at where the file says how long it is.
+        max_seconds: longer videos are refused, before a frame is looked at where the file says how long it is; at most
+            MAX_CLIP_SECONDS.
 
     Returns:
         `KeypointClip` in pixels, with the size and the frame rate of the video; a frame without a person is NaN.
 
     Raises:
-        FileNotFoundError, ValueError: no such file; not a video, one without frames, one that is too long, or one that shows nobody.
+        FileNotFoundError, ValueError: no such file; not a video, one without frames, one that is too long, one whose frames are too
+            large or of several sizes, or one that shows nobody.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist.")
+    if not path.is_file():  # a pipe would be waited for
+        raise ValueError(f"{path}: no regular file. Expected a video.")
     try:
-        import av
+        import av  # noqa: F401 (before the extractor, which takes seconds to start)
     except ImportError as error:
         raise ImportError("Video is decoded by PyAV: pip install av") from error
     extractor = extractor if extractor is not None else HolisticExtractor()
     extractor.start()
     owner, keypoints, confidence, times, size = [], [], [], [], None
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise ValueError(f"{path}: no video in this file.")
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            rate = stream.average_rate
-            _check_seconds(path, (container.duration or 0) / av.time_base, max_seconds)
-            frames = tqdm(container.decode(stream), path.name, stream.frames or None, unit="frame", disable=not progress)
-            for number, frame in enumerate(frames):
-                known = times and None not in (times[0], frame.time)
-                _check_seconds(path, frame.time - times[0] if known else number / float(rate or 25), max_seconds)
-                image = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
-                size = size or (image.shape[1], image.shape[0])
-                found, scores = extractor(np.ascontiguousarray(image))
-                owner += [number] * len(found)
-                keypoints.append(found)
-                confidence.append(scores)
-                times.append(frame.time)
-    except av.error.FFmpegError as error:
-        raise ValueError(f"{path}: not a video that can be decoded ({error.strerror}).") from error
+    for number, (image, time, rate) in enumerate(decoded_frames(path, progress, max_seconds)):  # noqa: B007 (the last rate is used)
+        size = size or (image.shape[1], image.shape[0])
+        found, scores = extractor(np.ascontiguousarray(image))
+        owner += [number] * len(found)
+        keypoints.append(found)
+        confidence.append(scores)
+        times.append(time)
     if not times:
-        raise ValueError(f"{path}: a video without frames.")
+        raise ValueError(f"{path}: a video without frames. Expected one that a player shows; convert it again: {_CONVERT}")
     if not owner:
-        raise ValueError(f"{path}: no person in any of its {len(times)} frames.")
+        raise ValueError(f"{path}: no person in any of its {len(times)} frames. Expected one whose face and hands are seen.")
+    fps = _frame_rate(rate, times)
+    if fps is not None and not MIN_FPS <= fps <= MAX_FPS:
+        raise ValueError(f"{path}: {fps:g} frames a second, expected {MIN_FPS:g} to {MAX_FPS:g}. Give it times of its own: {_CONVERT}")
     keypoints, confidence = detections_over_time(
         range(len(times)), owner, np.concatenate(keypoints), np.concatenate(confidence), width=size[0]
     )
-    return KeypointClip(keypoints, confidence, extractor.layout, _frame_rate(rate, times), *size)
+    return KeypointClip(keypoints, confidence, extractor.layout, fps, *size)
+
+
+class _Refused(ValueError):
+    """Ours, and not one of PyAV's errors, of which some are ValueErrors too."""
+
+
+def decoded_frames(path, progress=False, max_seconds=None):
+    """Yields (image, time in seconds or None, frame rate or None) of each frame; an image is (H, W, 3) uint8 RGB, upright.
+
+    Nothing but the file itself is opened: playlists and other lists of files are refused, however the file is called.
+    """
+    import av
+
+    max_seconds = MAX_CLIP_SECONDS if max_seconds is None else min(max_seconds, MAX_CLIP_SECONDS)
+    options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
+    first, size, number, damaged = None, None, 0, 0
+    try:
+        with av.open(os.path.abspath(path), options=options) as container:  # absolute: `a:b.mp4` is no address
+            if not container.streams.video:
+                raise _Refused(f"{path}: no video in this file, but {_kinds(container)}. Expected a video.")
+            stream = container.streams.video[0]
+            _check_pixels(path, stream.codec_context.width, stream.codec_context.height)
+            stream.codec_context.options = {"max_pixels": str(MAX_VIDEO_PIXELS)}
+            stream.thread_type = "AUTO"
+            rate = stream.average_rate
+            _check_seconds(path, (container.duration or 0) / av.time_base, max_seconds)
+            promised = float((stream.duration or 0) * (stream.time_base or 0))
+            for frame in tqdm(container.decode(stream), path.name, stream.frames or None, unit="frame", disable=not progress):
+                first = frame.time if number == 0 else first
+                known = None not in (first, frame.time)
+                seconds = frame.time - first if known else number / float(rate or 25)
+                _check_seconds(path, seconds, max_seconds)
+                if number == MAX_CLIP_FRAMES:
+                    raise _Refused(f"{path}: a video of more than {MAX_CLIP_FRAMES} frames, which is the most that is read here. Cut it.")
+                _check_pixels(path, frame.width, frame.height)
+                size = size or (frame.width, frame.height)
+                if (frame.width, frame.height) != size:
+                    raise _Refused(
+                        f"{path}: frame {number} has {frame.width} x {frame.height} pixels, the first one {size[0]} x {size[1]}. "
+                        f"Expected one size: {_CONVERT}"
+                    )
+                damaged += frame.is_corrupt
+                number += 1
+                yield np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)), frame.time, rate
+    except _Refused:
+        raise
+    except Exception as error:  # a broken file fails in whatever FFmpeg was about to make of it
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ValueError(
+            f"{path}: not a video that can be decoded ({reason}). Expected MP4, MOV, AVI, WebM or MKV; convert others: {_CONVERT}"
+        ) from error
+    if number and (damaged or seconds + 2 / float(rate or 25) < 0.9 * promised):
+        warnings.warn(
+            f"{path}: {damaged} of {number} frames are damaged, and {seconds:.1f} s of {promised:.1f} s were there. It may be cut off.",
+            stacklevel=3,
+        )
+
+
+# Files that hold video themselves; FFmpeg's other formats include playlists and lists of images, which open other files.
+_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg"
+_CONVERT = "ffmpeg -i FILE clip.mp4"
+
+
+def _kinds(container):
+    return ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+
+
+def _check_pixels(path, width, height):
+    if width * height > MAX_VIDEO_PIXELS:
+        raise _Refused(
+            f"{path}: frames of {width} x {height} pixels, expected at most {MAX_VIDEO_PIXELS:,} pixels. "
+            "Make it smaller: ffmpeg -i FILE -vf scale=1280:-2 clip.mp4"
+        )
 
 
 def _check_seconds(path, seconds, max_seconds):
-    if max_seconds is not None and seconds > max_seconds:
-        raise ValueError(f"{path}: a video of more than {max_seconds} s, which is the most that is read here. Cut it.")
+    if seconds > max_seconds:
+        raise _Refused(f"{path}: a video of more than {max_seconds:g} s, which is the most that is read here. Cut it.")
 
 
 def _frame_rate(rate, times):

@@ -3,6 +3,11 @@
 import gzip
 import os
 import pickle
+import subprocess
+import sys
+import warnings
+import zipfile
+from collections import OrderedDict
 from pathlib import Path
 
 import datasets
@@ -11,7 +16,7 @@ import pytest
 import torch
 
 from datasets_scripts import convert_pickle
-from datasets_scripts.convert_pickle import load_plain_pickle
+from datasets_scripts.convert_pickle import PickleReader, load_plain_pickle
 from datasets_scripts.schema import check_row
 
 
@@ -91,6 +96,187 @@ def test_dotted_names_do_not_reach_around_the_list(tmp_path):
     (tmp_path / "a.pkl").write_bytes(b"\x80\x04\x8c\x05numpy\x8c\x11ndarray.__class__\x93.")
     with pytest.raises(ValueError, match="numpy.ndarray.__class__, which is refused"):
         load_plain_pickle(tmp_path / "a.pkl")
+
+
+OBJECTS = b"cnumpy\ndtype\n(VO8\n\x89\x88tR(K\x03V|\nNNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x3ftb"
+NUMBERS = b"cnumpy\ndtype\n(Vu8\n\x89\x88tR(K\x03V<\nNNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tC\x01btR"
+FIELDS = b"(VV8\n\x89\x88tR(K\x03V|\nN(Vx\nt}Vx\n(" + OBJECTS + b"K\x00tsK\x08K\x01K\x00tb"
+EIGHT = b"C\x08AAAAAAAA"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"cnumpy\nndarray\n((K\x01t" + NUMBERS + ARRAY + b"(K\x01(K\x01t" + OBJECTS + b"\x89]NatbtR.",  # pointers as numbers
+        b"cnumpy\nndarray\n((K\x01t" + NUMBERS + EIGHT + b"tR.",  # a way to write into bytes
+        ARRAY + b"(K\x01(K\x01t" + OBJECTS + b"\x89" + EIGHT + b"tb.",  # numbers as pointers
+        b"cnumpy.core.multiarray\nscalar\n(" + OBJECTS + EIGHT + b"tR.",
+        b"cnumpy.core.numeric\n_frombuffer\n(" + EIGHT + OBJECTS + b"(K\x01tVC\ntR.",
+        ARRAY + b"(K\x01(K\x01tcnumpy\ndtype\n" + FIELDS + b"\x89" + EIGHT + b"tb.",  # a structure that hides its objects
+        b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n" + FIELDS + EIGHT + b"tR.",
+    ],
+)
+def test_allowed_names_do_not_give_away_memory(tmp_path, content):
+    """A file of allowed names alone ran code: NumPy's own functions made numbers of the addresses of objects, and the reverse."""
+    (tmp_path / "a.pkl").write_bytes(b"\x80\x04" + content)
+    with pytest.raises(ValueError, match="a.pkl: cannot be unpickled"):
+        load_plain_pickle(tmp_path / "a.pkl")
+
+
+def test_arrays_share_no_memory(tmp_path):
+    """The state of an array, set by BUILD, made bytes of the same pickle writable."""
+    array = ARRAY + b"(K\x01(K\x01t" + NUMBERS + b"\x89h\x00tb"
+    (tmp_path / "a.pkl").write_bytes(b"\x80\x04" + EIGHT + b"q\x00" + array + array + b"\x87.")
+    content, first, second = load_plain_pickle(tmp_path / "a.pkl")
+    first[0] = 0
+    assert content == b"A" * 8 and second.tolist() == [0x4141414141414141]
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_tensors_of_torch_save_come_out(tmp_path, zipped):
+    shared = torch.arange(12.0).reshape(3, 4)
+    content = {
+        "rows": shared[1:],
+        "columns": shared.T[1:3],
+        "one": shared[:1].expand(5, 4),
+        "long": torch.arange(3),
+        "none": torch.zeros(0, 3),
+    }
+    torch.save(content | {"bool": torch.tensor([True, False])}, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
+    loaded = load_plain_pickle(tmp_path / "a.pt")
+    for key, tensor in content.items():
+        np.testing.assert_array_equal(loaded[key], tensor.numpy())
+    assert loaded["bool"].tolist() == [True, False] and loaded["long"].dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    "offset, shape, stride",
+    [
+        (5, (1,), (1,)),
+        (0, (5,), (1,)),
+        (0, (2,), (4,)),
+        (-1, (1,), (1,)),
+        (0, (2,), (-1,)),
+        (0, (-2,), (1,)),
+        (0, (2, 2), (1,)),
+        (0, (2**40,), (0,)),
+    ],
+)
+def test_tensors_stay_within_their_storage(tmp_path, offset, shape, stride):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of torch, about its own class
+        storage = torch.arange(4.0).storage()
+    rebuild = Hostile(torch._utils._rebuild_tensor_v2, storage, offset, shape, stride, False, OrderedDict())
+    with pytest.raises(ValueError, match="cannot be unpickled: .*(leaves its storage|other arguments|bytes come out)"):
+        load_plain_pickle(write(tmp_path / "a.pkl", rebuild))
+
+
+def test_what_a_small_file_may_become_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(convert_pickle, "MAX_PICKLE_OPCODES", 1000)
+    monkeypatch.setattr(convert_pickle, "MAX_ARCHIVE_BYTES", 1 << 20)
+    zipped = tmp_path / "a.zip"
+    with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02N" + bytes(2 << 20))
+    double = b"q\x01]h\x01ah\x01a"
+    for name, content, message in (
+        ("deep", b"]" * 200 + b"a" * 199 + b".", "more than 100 lists or dicts within each other"),
+        ("doubled", b"]" + double * 60 + b".", "bytes come out of it"),
+        ("strings", b"V" + b"x" * 1000 + b"\n" + double * 60 + b".", "bytes come out of it"),
+        ("circle", b"]q\x00h\x00a.", "contains itself"),
+        ("opcodes", gzip.compress(b"N0" * 501 + b"N."), "more opcodes than a file of this size may have"),
+        ("gzip", gzip.compress(b"C" * (2 << 20)), "unpacks to more than 1048576 bytes"),
+        ("zip", zipped.read_bytes(), "unpacks to more"),
+        ("lengths", b"\x8e" + b"\xff" * 7 + b"\x7f.", "bytes are missing"),
+        ("integer", b"\x8b\xff\xff\xff\x7f.", "an integer has other arguments"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name}: cannot be unpickled: .*{message}"):
+            load_plain_pickle(tmp_path / name)
+
+
+def test_keys_that_collide_are_refused(tmp_path):
+    keys = {(number + 1) * (2**61 - 1): None for number in range(300)}  # the hash of each is 0
+    with pytest.raises(ValueError, match="equal or collide"):
+        load_plain_pickle(write(tmp_path / "a.pkl", keys))
+    assert len(load_plain_pickle(write(tmp_path / "a.pkl", dict.fromkeys(range(3000))))) == 3000
+
+
+def test_the_reading_process_has_no_rights(tmp_path):
+    """It may not open files or start processes, sees no environment, and ends where it takes too much."""
+    resource = pytest.importorskip("resource")
+    script = (
+        "import json, os, sys\n"
+        f"sys.path.insert(0, {str(Path(convert_pickle.__file__).parent)!r})\n"
+        "import pickle_machine\n"
+        "pickle_machine.drop_rights(dict(memory=1 << 30))\n"
+        "def fails(call, *arguments):\n"
+        "    try: call(*arguments)\n"
+        "    except (OSError, MemoryError) as error: return type(error).__name__\n"
+        "print(fails(open, os.__file__), fails(os.pipe), fails(bytearray, 2 << 30))\n"
+    )
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True)
+    assert done.stdout.split() == ["OSError", "OSError", "MemoryError"], done.stderr
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 0  # ours is as it was
+
+
+def test_a_reading_process_that_ends_is_an_error_of_the_file(tmp_path, monkeypatch):
+    pytest.importorskip("resource")
+    path = write(tmp_path / "a.pkl", bytes(10 << 20))
+    with PickleReader() as reader:
+        reader._start()
+        reader._process.kill()
+        with pytest.raises(ValueError, match="a.pkl: cannot be unpickled: the process that reads it ended.* may take 600 s"):
+            reader.read(path)
+        assert len(reader.read(path)) == 10 << 20
+    monkeypatch.setattr(convert_pickle, "MAX_PICKLE_MEMORY", 1 << 20)
+    with pytest.raises(ValueError, match="a.pkl: cannot be unpickled: it takes more memory than is given to one pickle"):
+        load_plain_pickle(path)
+
+
+def test_one_process_reads_many_files_and_a_refused_one_ends_it(tmp_path):
+    good, bad = write(tmp_path / "good.pkl", [1, "a"]), write(tmp_path / "bad.pkl", Hostile(os.system, "true"))
+    with PickleReader() as reader:
+        assert reader.read(good) == [1, "a"]
+        process = reader._process
+        assert reader.read(good) == [1, "a"] and reader._process is process
+        with pytest.raises(ValueError, match="bad.pkl: .*system, which is refused"):
+            reader.read(bad)
+        assert reader.read(good) == [1, "a"] and reader._process is not process
+    assert process.poll() is not None and reader._process is None
+
+
+def test_a_system_without_limits_says_so(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.pkl", [1])
+    monkeypatch.setattr(convert_pickle.importlib.util, "find_spec", lambda name: None)
+    with pytest.warns(UserWarning, match="no `resource` module: .* without bounds of memory and CPU time"):
+        assert load_plain_pickle(path) == [1]
+
+
+def test_pipes_and_folders_are_no_pickles(tmp_path):
+    os.mkfifo(tmp_path / "pipe.pkl")
+    for path in (tmp_path / "pipe.pkl", tmp_path):
+        with pytest.raises(ValueError, match="cannot be unpickled: it is no regular file"):
+            load_plain_pickle(path)
+
+
+def test_what_is_no_plain_data_is_refused(tmp_path):
+    for content, what in ((int, "a class or a function"), (np.dtype("f4"), "a dtype")):
+        with pytest.raises(ValueError, match=f"it holds {what}"):
+            load_plain_pickle(write(tmp_path / "a.pkl", [content]))
+    for content in (np.zeros(2, "f4,i2"), np.zeros(2, "M8[s]"), np.datetime64("2026-01-01")):
+        with pytest.raises(ValueError, match="dtype (V6|M8), which is refused: expected numbers, bool, strings or objects"):
+            load_plain_pickle(write(tmp_path / "a.pkl", [content]))
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_hostile_pickles_in_bulk(tmp_path):
+    """A small part of `python -m tests.soak --only pickles`."""
+    pytest.importorskip("resource")
+    from .soak.pickles import soak
+
+    for row in soak(0.04, tmp_path, seed=1):
+        assert row.bad == 0, row.examples
 
 
 def test_broken_files_are_named(tmp_path):

@@ -77,6 +77,21 @@ def publish(checkpoint, repo_id, card, scores=None, private=False):
             )
 
 
+def push(pipe, repo_id, folder, **options):
+    """Uploads the pipeline of a training that has ended; `folder` is where it lies on the disk.
+
+    Raises:
+        ConnectionError: in one line, that nothing is lost and how to upload it later.
+    """
+    try:
+        return pipe.push_to_hub(repo_id, **options)
+    except (OSError, HTTPError) as error:
+        raise ConnectionError(
+            f"The training has ended and {folder} holds its model, but it was not uploaded as {repo_id} ({_first_line(error)}). "
+            f"Upload it later: python -m train.publish --checkpoint {folder} --repo_id OWNER/NAME"
+        ) from error
+
+
 def assemble(checkpoint, folder, repo_id, card, scores=None):
     """Writes into an empty folder all that is published.
 

@@ -29,6 +29,7 @@ from train.checkpoints import (
     stop_behind,
 )
 from train.loading import check_finite
+from train.publish import push
 from train.segments import names
 from train.trainers import BatchTooLargeError, LoaderMemoryError, NonFiniteLossError
 
@@ -92,7 +93,8 @@ def run(trainer, pipeline_class, parts, specs, clips, validation=None, data=None
             pipeline.save_pretrained(folder)
             (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n")
     if trainer.is_world_process_zero() and args.push_to_hub:
-        pipeline.push_to_hub(args.hub_model_id or Path(args.output_dir).name, private=args.hub_private_repo, token=args.hub_token)
+        repo_id = args.hub_model_id or Path(args.output_dir).name
+        push(pipeline, repo_id, args.output_dir, private=args.hub_private_repo, token=args.hub_token)
     mark_finished(trainer)
     return report
 
