@@ -142,6 +142,16 @@ def test_it_learns_a_batch(sign_encoder, tiny_sign_mae):
     assert losses[-1] < losses[0] / 5
 
 
+def test_a_sign_mae_without_statistics_is_named(tiny_sign_mae, caplog):
+    sign_mae = tiny_sign_mae()
+    for expected in (True, False):
+        with caplog.at_level("WARNING"):
+            SignRecognition.from_parts(sign_mae, LABELS, **TINY_ENCODER)
+        assert ("no statistics of its latents" in caplog.text) == expected
+        caplog.clear()
+        standardised(sign_mae, batch()[0]["keypoints"])
+
+
 def test_a_new_head_finds_every_label_about_as_probable(tiny_sign_mae):
     torch.manual_seed(0)
     model = SignRecognition.from_parts(tiny_sign_mae(), [f"word {n}" for n in range(50)], **TINY_ENCODER).eval()
