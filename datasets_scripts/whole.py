@@ -84,18 +84,6 @@ def whole_file(path):
         Path(unfinished).unlink(missing_ok=True)
 
 
-@contextmanager
-def scratch_folder(path):
-    """Yields a folder beside `path` that is gone when the block ends; `remove_unfinished` deletes that of a killed process."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=_prefix(path), dir=path.parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def write_whole(path, content):
     """Writes text (as UTF-8) or bytes to a file that is replaced at once."""
     with whole_file(path) as unfinished:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from transformers import initialization as init
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, logging
 
 from .configuration_uniglor import SignMAEConfig
 from .keypoint_weighting_uniglor import keypoint_weights
@@ -30,6 +30,8 @@ from .modeling_layers_uniglor import (
     mean_loss,
     sinusoids,
 )
+
+logger = logging.get_logger(__name__)
 
 OFFSET_FLOOR = 0.01  # shoulder lengths: a point that never moved in training still can
 WHITENING_FLOOR = 0.01  # of variances whose mean is 1: smaller ones are made larger, but not as large as the others
@@ -331,6 +333,18 @@ class ClipReadingModel(UniGloRPreTrainedModel):
         super()._init_weights(module)
         if module is self and self.config.sign_encoder == "segments":
             init.copy_(module.latent_whitening, torch.eye(len(module.latent_whitening)))
+
+    def _read_with(self, sign_mae):
+        """Takes the weights of a pretrained encoder."""
+        names = self.sign_mae.state_dict().keys()
+        self.sign_mae.load_state_dict({name: value for name, value in sign_mae.state_dict().items() if name in names})
+        if (self.sign_mae.latent_std == 1).all():
+            # Measured: with latents that are not standardised a model of 128 dimensions does not learn 16 clips by heart in 100 steps.
+            logger.warning(
+                "The SignMAE has no statistics of its latents (latent_std is 1 everywhere). What distinguishes clips is then a small "
+                "part of them, and training starts slowly or not at all. train/pretrain.py sets the statistics at its end; for a SignMAE "
+                "made by hand call sign_mae.set_latent_statistics(mean, std) of the latents of the training clips first."
+            )
 
     def embed(self, keypoints=None, attention_mask=None, latents=None, latent_mask=None):
         """What the task's Transformer reads: (B, S, D), and its mask (B, S)."""

@@ -78,8 +78,7 @@ class SignRecognition(ClipReadingModel):
         sign_mae_config = sign_mae.config.to_dict() | {"_name_or_path": ""}  # no path of this machine travels
         model = cls(SignRecognitionConfig(sign_mae_config=sign_mae_config, id2label=id2label, label2id=label2id, **fields))
         if model.config.sign_encoder == "segments":
-            names = model.sign_mae.state_dict().keys()
-            model.sign_mae.load_state_dict({name: value for name, value in sign_mae.state_dict().items() if name in names})
+            model._read_with(sign_mae)
         return model
 
     # --- Recognition --------------------------------------------------------------------------------------------------------------

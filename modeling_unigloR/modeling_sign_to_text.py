@@ -99,8 +99,7 @@ class SignToText(ClipReadingModel, GenerationMixin):
         sign_mae_config = sign_mae.config.to_dict() | {"_name_or_path": ""}
         model = cls(SignToTextConfig(sign_mae_config=sign_mae_config, **fields))
         if model.config.sign_encoder == "segments":
-            names = model.sign_mae.state_dict().keys()
-            model.sign_mae.load_state_dict({name: value for name, value in sign_mae.state_dict().items() if name in names})
+            model._read_with(sign_mae)
         if pretrained is not None:
             model.text_model.load_state_dict(pretrained.state_dict())
             model.generation_config = copy.deepcopy(pretrained.generation_config)

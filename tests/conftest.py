@@ -8,6 +8,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -25,8 +26,12 @@ from modeling_unigloR import (
     TextToSignPipeline,
 )
 from modeling_unigloR.keypoints_uniglor import get_layout, point_index
+from tests.seeds import TEST_SEED, shift_seeds
 
-torch.set_num_threads(1)
+shift_seeds()
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+hypothesis.settings.register_profile("suite", deadline=None, database=None)  # a busy machine is slow
+hypothesis.settings.load_profile("suite")
 
 REAL_DATA = Path(os.environ.get("UNIGLOR_DATA", Path(__file__).parents[2] / "shared" / "data")) / "real"
 
@@ -34,6 +39,11 @@ TINY = dict(
     hidden_size=16, num_hidden_layers=2, decoder_num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
     graph_channels=4, relation_channels=2, temporal_branch_channels=2,
 )  # fmt: skip
+
+
+def pytest_configure(config):
+    if config.getoption("hypothesis_seed", None) is None:
+        config.option.hypothesis_seed = str(TEST_SEED)  # the same examples on every machine
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -61,6 +71,17 @@ def tiny_sign_mae():
         return model
 
     return make
+
+
+@torch.no_grad()
+def standardised(sign_mae, keypoints):
+    """`sign_mae` with the statistics of its latents, as pretraining leaves it.
+
+    Without, what a random SignMAE says of two clips differs by a tenth of what it says of any: a Transformer learns that late or never.
+    """
+    latents, _ = sign_mae.encode_sequence(keypoints, stride=7)
+    sign_mae.set_latent_statistics(latents.mean((0, 1)), latents.std((0, 1)))
+    return sign_mae
 
 
 TINY_ENCODER = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)

@@ -30,7 +30,7 @@ from train.metrics import reconstruction
 from train.runs import REPORT, check_folder, compute_used, finished_report, mark_finished, run_script, train
 from train.segments import FrameStore, SegmentDataset, SegmentSampler, SegmentStream, consecutive_segments, describe, load_rows, names
 from train.train_sign_to_text import make_processor
-from train.trainers import SegmentTrainer, check_amount, latents_of_training, scored_points
+from train.trainers import SegmentTrainer, check_amount, latents_of_training, scored_points, unstandardised_latents
 
 logger = logging.get_logger(__name__)
 
@@ -208,7 +208,10 @@ def finish(trainer, model, train_set, train_stores, validation, data):
         }
         logger.warning(f"Latents: {report['latents']}")
     else:
-        logger.warning("A streamed data set is not read a second time: latent_mean and latent_std stay 0 and 1.")
+        segments = first_segments(train_set)  # a stream may be long; without statistics, models that read the latents hardly learn
+        latents = unstandardised_latents(model, segments.split(trainer.args.eval_batch_size))
+        model.set_latent_statistics(latents.mean(0), latents.std(0))
+        logger.warning(f"The data set is streamed: latent_mean and latent_std are those of its first {len(latents)} segments.")
     if validation is not None:
         scores = trainer.evaluate()
         report["validation"] = {name: value for name, value in scores.items() if "mpjpe" in name or "motion" in name or "border" in name}

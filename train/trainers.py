@@ -448,8 +448,14 @@ def scored_points(mask, model):
 @torch.no_grad()
 def latents_of_training(model, dataset, batch_size=256, max_segments=20_000):
     """Unstandardised latents (N, D) of one segment of each training clip, at most `max_segments` of them."""
-    model.eval()
     order = list(SegmentSampler(dataset))[:max_segments]
     loader = DataLoader(dataset, sampler=order, batch_size=batch_size, collate_fn=_already_a_batch)
-    latents = torch.cat([model.encode(batch["keypoints"].to(model.device)).float() for batch in loader])
+    return unstandardised_latents(model, (batch["keypoints"] for batch in loader))
+
+
+@torch.no_grad()
+def unstandardised_latents(model, batches):
+    """Latents (N, D) of the segments of several batches (.., W, K, C), nothing masked."""
+    model.eval()
+    latents = torch.cat([model.encode(keypoints.to(model.device)).float() for keypoints in batches])
     return (latents * model.latent_std + model.latent_mean).cpu()
