@@ -211,8 +211,8 @@ def decoded_frames(path, progress=False, max_seconds=None):
                 damaged += frame.is_corrupt
                 number += 1
                 yield np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)), frame.time, rate
-    except _Refused:
-        raise
+    except _Refused as error:
+        raise ValueError(str(error)) from None
     except Exception as error:  # a broken file fails in whatever FFmpeg was about to make of it
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ValueError(

@@ -1,8 +1,11 @@
 """Videos to clips and rows: decoding, following, refusing; MediaPipe itself where it is installed."""
 
 import json
+import os
+import subprocess
 import sys
 import types
+import warnings
 
 import datasets
 import numpy as np
@@ -11,6 +14,7 @@ import pytest
 from datasets_scripts import extract
 from datasets_scripts.readers import HolisticExtractor, RTMPoseExtractor, extract_video, read_keypoints
 from datasets_scripts.schema import check_row
+from datasets_scripts.whole import scratch_folder
 from modeling_unigloR import KeypointProcessor
 from modeling_unigloR.video_extraction_uniglor import _frame_rate
 
@@ -19,10 +23,10 @@ from .conftest import REAL_DATA
 av = pytest.importorskip("av", reason="video needs PyAV: pip install av")
 
 
-def write_video(path, images, fps=20, rotation=0):
+def write_video(path, images, fps=20, rotation=0, codec="mpeg4"):
     """(T, H, W, 3) uint8 as a video."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=fps)
+        stream = container.add_stream(codec, rate=fps)
         stream.height, stream.width = images.shape[1:3]
         stream.pix_fmt = "yuv420p"
         if rotation:
@@ -118,6 +122,89 @@ def test_videos_that_cannot_be_used_say_why(tmp_path):
         extract_video(tmp_path / "none.avi", SquareExtractor())
     with pytest.raises(FileNotFoundError, match="nowhere.mp4 does not exist"):
         extract_video(tmp_path / "nowhere.mp4", SquareExtractor())
+
+
+def test_only_the_file_itself_is_opened(tmp_path):
+    """A list of files is a video to FFmpeg, whatever its name: such a clip.mp4 gave the frames of the file beside it."""
+    write_video(tmp_path / "secret.mp4", squares([[(100, 40)]] * 3))
+    for name, content in {
+        "concat": "ffconcat version 1.0\nfile 'secret.mp4'\n",
+        "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nsecret.mp4\n#EXT-X-ENDLIST\n",
+        "subtitles": "1\n00:00:01,000 --> 00:00:02,000\ntext\n",
+    }.items():
+        (tmp_path / f"{name}.mp4").write_text(content)
+        with pytest.raises(ValueError, match=f"{name}.mp4: not a video that can be decoded .*Expected MP4, MOV, .*ffmpeg -i FILE clip.mp4"):
+            extract_video(tmp_path / f"{name}.mp4", SquareExtractor())
+
+
+def test_a_name_with_a_colon_is_no_address(tmp_path, monkeypatch):
+    (tmp_path / "concat:a").mkdir()
+    monkeypatch.chdir(tmp_path)
+    path = write_video("plain.mp4", squares([[(100, 40)]]))
+    os.rename(path, "concat:a/b|c.mp4")
+    assert len(extract_video("concat:a/b|c.mp4", SquareExtractor()).keypoints) == 1
+
+
+def test_pipes_folders_and_devices_are_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "zero.mp4").symlink_to("/dev/zero")
+    for name in ("pipe", "folder", "zero"):
+        with pytest.raises(ValueError, match=f"{name}.mp4: no regular file. Expected a video"):
+            extract_video(tmp_path / f"{name}.mp4", SquareExtractor())
+
+
+def test_frames_of_two_sizes_are_refused(tmp_path):
+    """Their keypoints would be in pixels of different sizes."""
+    parts = [squares([[(10, 10)]] * 2, height, width) for height, width in ((64, 64), (128, 128))]
+    content = b"".join(write_video(tmp_path / "part.ts", part, codec="mpeg2video", fps=25).read_bytes() for part in parts)
+    (tmp_path / "a.mp4").write_bytes(content)
+    with pytest.raises(ValueError, match="a.mp4: frame . has 128 x 128 pixels, the first one 64 x 64. Expected one size"):
+        extract_video(tmp_path / "a.mp4", SquareExtractor())
+
+
+@pytest.mark.parametrize(
+    "limit, value, message",
+    [
+        ("MAX_VIDEO_PIXELS", 160 * 120 - 1, "frames of 160 x 120 pixels, expected at most 19,199 pixels. Make it smaller"),
+        ("MAX_CLIP_FRAMES", 3, "more than 3 frames, which is the most that is read here. Cut it"),
+        ("MAX_CLIP_SECONDS", 0.1, "more than 0.1 s, which is the most that is read here. Cut it"),
+    ],
+)
+def test_large_and_long_videos_are_refused(tmp_path, monkeypatch, limit, value, message):
+    monkeypatch.setattr(f"modeling_unigloR.video_extraction_uniglor.{limit}", value)
+    with pytest.raises(ValueError, match=f"a.mp4: .*{message}"):
+        extract_video(write_video(tmp_path / "a.mp4", squares([[(100, 40)]] * 4)), SquareExtractor())
+
+
+def test_absurd_frame_rates_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="a.mkv: 5000 frames a second, expected 1 to 1000. Give it times of its own"):
+        extract_video(write_video(tmp_path / "a.mkv", squares([[(100, 40)]] * 6), fps=5000), SquareExtractor())
+
+
+def test_what_fails_inside_ffmpeg_is_an_error_of_the_file(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "a.mp4", squares([[(100, 40)]]))
+    for error in (IndexError("tuple index out of range"), MemoryError(), UnicodeDecodeError("utf-8", b"x", 0, 1, "no text")):
+
+        def fail(*_, error=error, **__):
+            raise error
+
+        monkeypatch.setattr(av, "open", fail)
+        with pytest.raises(ValueError, match="a.mp4: not a video that can be decoded"):
+            extract_video(path, SquareExtractor())
+
+
+def test_a_video_that_is_cut_off_is_told_of(tmp_path):
+    rng = np.random.default_rng(0)
+    whole = write_video(tmp_path / "whole.avi", squares([[(100, 40)]] * 40) | rng.integers(0, 100, (40, 120, 160, 3), dtype=np.uint8))
+    content = whole.read_bytes()
+    (tmp_path / "half.avi").write_bytes(content[: len(content) // 2])
+    with pytest.warns(UserWarning, match=r"half.avi: .* were there. It may be cut off"):
+        clip = extract_video(tmp_path / "half.avi", SquareExtractor())
+    assert 0 < len(clip.keypoints) < 40
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        extract_video(whole, SquareExtractor())
 
 
 def test_a_missing_mediapipe_says_what_to_install(monkeypatch):
@@ -223,6 +310,33 @@ def test_the_script_writes_rows_and_how_they_were_made(tmp_path, with_squares, c
     assert facts["extractor"] == "squares" and (facts["clips"], facts["frames"]) == (3, 10)
     assert list(facts["skipped"]) == ["nobody"] and "no person" in capsys.readouterr().err
     assert sorted(path.name for path in output.rglob("*")) == ["data", "extraction.json", "train-00000-of-00001.parquet"]
+
+
+def test_bad_videos_are_left_out_and_counted(tmp_path, with_squares):
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    good = write_video(clips / "good.mp4", squares([[(100, 40)]] * 3)).read_bytes()
+    (clips / "cut.mp4").write_bytes(good[: len(good) // 2])
+    (clips / "list.mp4").write_text("ffconcat version 1.0\nfile 'good.mp4'\n")
+    (clips / "broken.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    (clips / "folder.mp4").mkdir()
+    os.mkfifo(clips / "pipe.mp4")
+    facts = extract.main([str(clips), "--output_dir", str(tmp_path / "out")])
+    assert facts["clips"] == 1 and set(facts["skipped"]) == {"broken", "cut", "folder", "list", "pipe"}
+    assert all(f"{name}.mp4" in reason for name, reason in facts["skipped"].items())
+
+
+def test_what_a_killed_run_left_behind_goes_with_the_next(tmp_path, with_squares):
+    """A process that was killed deletes nothing; its folder has its number, which no process has any more."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    data = tmp_path / "out" / "data"
+    with scratch_folder(data / extract.FILE.name) as mine:
+        left = data / mine.name.replace(f"-{os.getpid()}-", f"-{ended.pid}-")
+        left.mkdir()
+        extract.main([str(write_video(tmp_path / "a.mp4", squares([[(100, 40)]]))), "--output_dir", str(tmp_path / "out")])
+        assert mine.exists() and not left.exists()
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == ["data", "extraction.json", extract.FILE.name]
 
 
 def test_a_run_that_fails_leaves_the_old_rows(tmp_path, with_squares, monkeypatch):
