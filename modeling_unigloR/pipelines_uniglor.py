@@ -3,6 +3,7 @@
 Shapes: T frames, S segments (or frames that are read), K keypoints, C channels, L text tokens or labels, D size of a latent.
 """
 
+import math
 import os
 import threading
 
@@ -11,6 +12,7 @@ import torch
 from transformers import Pipeline
 from transformers.utils import logging
 
+from .keypoint_processing_uniglor import Calibration
 from .keypoint_readers_uniglor import KeypointClip, read_keypoints
 from .keypoints_uniglor import get_layout
 from .limits_uniglor import (
@@ -90,7 +92,10 @@ class ClipPipeline(Pipeline):
         return [] if _checked_call(inputs, kwargs) == 0 else super().__call__(inputs, **kwargs)
 
     def preprocess(self, inputs, **parameters):
-        clip = self.feature_extractor.process(**as_clip(inputs, parameters))
+        given = as_clip(inputs, parameters)
+        if given.get("calibration") is not None:
+            given["calibration"] = checked_calibration(given["calibration"], self.feature_extractor.num_channels)
+        clip = self.feature_extractor.process(**given)
         layout = get_layout(self.feature_extractor.layout)
         hands = [index for part, span in layout.parts.items() if part.endswith("_hand") for index in range(span.start, span.stop)]
         if not clip.keypoint_mask[:, [index for index in hands if layout.names[index] not in layout.copies]].any():
@@ -431,6 +436,20 @@ def _checked_parameters(parameters):
         if not isinstance(parameters[name], str | None):
             raise ValueError(f"Found {name}={parameters[name]!r}, expected its name (str).")
     return parameters
+
+
+def checked_calibration(calibration, num_channels):
+    """A `Calibration` of finite numbers, or `ValueError`."""
+    try:
+        center, scale, hands_swapped = calibration
+        center, scale = np.asarray(center, np.float64), float(scale)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"Found calibration={calibration!r}, expected a Calibration, such as `KeypointProcessor.calibrate` gives."
+        ) from error
+    if center.shape != (num_channels,) or not np.isfinite(center).all() or not 0 < scale < math.inf:
+        raise ValueError(f"Found calibration={calibration!r}, expected {num_channels} finite numbers as its center, and a scale above 0.")
+    return Calibration(center, np.float64(scale), bool(hands_swapped))
 
 
 def _checked_call(inputs, kwargs):
