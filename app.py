@@ -36,7 +36,7 @@ from transformers.utils import cached_file, logging
 
 from modeling_unigloR.keypoint_readers_uniglor import VIDEO_SUFFIXES, read_keypoints
 from modeling_unigloR.keypoints_uniglor import SOURCE_LAYOUTS, get_layout
-from modeling_unigloR.limits_uniglor import MAX_FPS, MAX_IMAGE_SIZE, MIN_FPS, checked_number
+from modeling_unigloR.limits_uniglor import MAX_FPS, MAX_IMAGE_SIDE, MIN_FPS, checked_number
 from modeling_unigloR.pipelines_uniglor import span_seconds
 from modeling_unigloR.rendering_uniglor import escape, player_html, to_mp4, to_pose, to_svg
 from modeling_unigloR.video_extraction_uniglor import extract_video
@@ -482,8 +482,8 @@ def read_clip(path, layout=None, fps=None, width=None, height=None):
     """`KeypointClip` of a file of any accepted kind; `ValueError` where it is none, too long, or shows nobody."""
     for name, value, least, most in (
         ("frames a second", fps, MIN_FPS, MAX_FPS),
-        ("width of the picture", width, 1, MAX_IMAGE_SIZE),
-        ("height of the picture", height, 1, MAX_IMAGE_SIZE),
+        ("width of the picture", width, 1, MAX_IMAGE_SIDE),
+        ("height of the picture", height, 1, MAX_IMAGE_SIDE),
     ):
         if value:
             checked_number(name, value, least, most)

@@ -21,8 +21,7 @@ MAX_ARCHIVE_MEMBERS = 10_000
 
 # Coordinates
 MAX_COORDINATE = 1e6  # in shoulder lengths from the neck
-MAX_IMAGE_SIZE = 100_000  # pixels, width and height of a picture
-MAX_ASPECT = 100.0  # width / height, and the other way round
+MAX_IMAGE_SIDE = 1_000_000  # pixels; also of width / height
 
 # Texts
 MAX_TEXT_LETTERS = 10_000  # of a text to sign

@@ -16,10 +16,9 @@ from .keypoint_processing_uniglor import Calibration
 from .keypoint_readers_uniglor import KeypointClip, read_keypoints
 from .keypoints_uniglor import get_layout
 from .limits_uniglor import (
-    MAX_ASPECT,
     MAX_BEAMS,
     MAX_FPS,
-    MAX_IMAGE_SIZE,
+    MAX_IMAGE_SIDE,
     MAX_NEW_TOKENS,
     MAX_TEXT_LETTERS,
     MIN_FPS,
@@ -33,9 +32,9 @@ CLIP_PARAMETERS = ("layout", "fps", "width", "height", "confidence", "aspect", "
 # Numbers that a clip's parameters, and `generate`, may have: from, to, and whether they are whole.
 CLIP_LIMITS = {
     "fps": (MIN_FPS, MAX_FPS),
-    "width": (1, MAX_IMAGE_SIZE),
-    "height": (1, MAX_IMAGE_SIZE),
-    "aspect": (1 / MAX_ASPECT, MAX_ASPECT),
+    "width": (1, MAX_IMAGE_SIDE),
+    "height": (1, MAX_IMAGE_SIDE),
+    "aspect": (1 / MAX_IMAGE_SIDE, MAX_IMAGE_SIDE),
 }
 GENERATION_LIMITS = {
     "num_beams": (1, MAX_BEAMS, True),
@@ -145,7 +144,7 @@ class SignToTextPipeline(ClipPipeline):
         return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(self, return_attentions=None, **kwargs):
-        clip = _checked_parameters({name: kwargs.pop(name) for name in CLIP_PARAMETERS if name in kwargs})
+        clip = checked_parameters({name: kwargs.pop(name) for name in CLIP_PARAMETERS if name in kwargs})
         _check_generation(self.model, kwargs)
         chosen = {} if return_attentions is None else {"return_attentions": return_attentions}
         return clip, chosen | kwargs, {}
@@ -224,7 +223,7 @@ class SignRecognitionPipeline(ClipPipeline):
         if unknown := sorted(set(clip) - set(CLIP_PARAMETERS)):
             raise ValueError(f"Unknown argument {', '.join(unknown)}. Expected top_k, or of the clip: {', '.join(CLIP_PARAMETERS)}.")
         chosen = {} if top_k is None else {"top_k": _at_least_1("top_k", top_k)}
-        return _checked_parameters(clip), {}, chosen
+        return checked_parameters(clip), {}, chosen
 
     def _forward(self, model_inputs):
         return {"logits": self.model(model_inputs["keypoints"], model_inputs["attention_mask"]).logits}
@@ -267,7 +266,7 @@ class SignFeatureExtractionPipeline(ClipPipeline):
         if unknown := sorted(set(clip) - set(CLIP_PARAMETERS)):
             raise ValueError(f"Unknown argument {', '.join(unknown)}. Expected stride, or of the clip: {', '.join(CLIP_PARAMETERS)}.")
         chosen = {} if stride is None else {"stride": _at_least_1("stride", stride)}
-        return _checked_parameters(clip), chosen, chosen
+        return checked_parameters(clip), chosen, chosen
 
     def _forward(self, model_inputs, stride=None):
         attention_mask = model_inputs["attention_mask"]
@@ -348,7 +347,7 @@ class TextToSignPipeline(Pipeline):
             checked_number("seam_frames", seam_frames, 0, self.model.config.sign_mae_config.window_size // 2, whole=True)
         if units not in (None, "shoulder", "pixels"):
             raise ValueError(f"Found units={units!r}, expected 'shoulder' or 'pixels'.")
-        _checked_parameters({name: value for name, value in (("width", width), ("height", height)) if value is not None})
+        checked_parameters({name: value for name, value in (("width", width), ("height", height)) if value is not None})
         chosen = {"num_segments": num_segments, "seam_frames": seam_frames}
         placed = {"units": units, "width": width, "height": height}
         return {}, *({name: value for name, value in given.items() if value is not None} for given in (chosen, placed))
@@ -427,7 +426,7 @@ def _text_positions(model):
     return getattr(text_config, "max_position_embeddings", None) or MAX_NEW_TOKENS
 
 
-def _checked_parameters(parameters):
+def checked_parameters(parameters):
     """What the caller says of a clip, its numbers within their limits."""
     for name in CLIP_LIMITS.keys() & parameters.keys():
         if parameters[name] is not None:
@@ -504,7 +503,7 @@ def as_clip(inputs, parameters):
             found = ", ".join(f"{name}={given[name]!r:.100}" for name in ("fps", "width", "height") if name in given)
             raise ValueError(f"{inputs.get('id', 'clip')}: found {found}, expected numbers.") from error
         given = {name: value for name, value in given.items() if not (isinstance(value, float) and np.isnan(value))}
-        _checked_parameters(given)
+        checked_parameters(given)
         return {**parameters, **given, "keypoints": _array(inputs["keypoints"]), "name": str(inputs.get("id", "clip"))}
     keypoints = _array(inputs)
     if keypoints.ndim == 4 and len(keypoints) == 1:

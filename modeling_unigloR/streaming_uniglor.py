@@ -12,18 +12,8 @@ from transformers.utils import logging
 
 from .keypoint_processing_uniglor import RELATIVE_LIMIT, _check_choice, _fill, _relative_to_pixels, _settle_hands
 from .keypoints_uniglor import get_layout, get_source_layout, point_index
-from .limits_uniglor import (
-    MAX_ASPECT,
-    MAX_CLIP_FRAMES,
-    MAX_COORDINATE,
-    MAX_FPS,
-    MAX_IMAGE_SIZE,
-    MAX_STREAM_SEGMENTS,
-    MAX_WAITING_FRAMES,
-    MIN_FPS,
-    checked_number,
-)
-from .pipelines_uniglor import checked_calibration, checked_generation
+from .limits_uniglor import MAX_CLIP_FRAMES, MAX_COORDINATE, MAX_STREAM_SEGMENTS, MAX_WAITING_FRAMES, checked_number
+from .pipelines_uniglor import checked_calibration, checked_generation, checked_parameters
 
 logger = logging.get_logger(__name__)
 
@@ -59,16 +49,10 @@ class CausalKeypointProcessor:
         missing=None,
         relative=None,
     ):
-        self.processor = processor
+        checked_parameters(dict(layout=layout, fps=fps, width=width, height=height, aspect=aspect, missing=missing))
+        self.processor, self.fps = processor, fps
         self.layout = processor.layout if layout is None else layout
-        if not isinstance(self.layout, str):
-            raise ValueError(f"Found layout={layout!r}, expected the name of a keypoint layout.")
         get_source_layout(self.layout)
-        self.fps = None if fps is None else checked_number("fps", fps, MIN_FPS, MAX_FPS)
-        sizes = {"width": (width, 1, MAX_IMAGE_SIZE), "height": (height, 1, MAX_IMAGE_SIZE), "aspect": (aspect, 1 / MAX_ASPECT, MAX_ASPECT)}
-        for name, (value, least, most) in sizes.items():
-            if value is not None:
-                checked_number(name, value, least, most)
         self.width, self.height, self.aspect = width, height, aspect
         if missing is not None:
             _check_choice("missing", missing, ("nan", "zero", "confidence"))
