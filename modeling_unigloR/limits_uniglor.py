@@ -42,7 +42,6 @@ MAX_COORDINATE = 1e6  # in shoulder lengths from the neck
 MAX_CLIP_COORDINATES = 64_000_000  # frames x people x keypoints x channels of one clip: 26 minutes of MediaPipe Holistic
 MAX_BATCH_COORDINATES = 128_000_000  # of a padded batch
 MAX_IMAGE_SIDE = 1_000_000  # pixels; also of width / height
-MAX_ASPECT = 100.0  # width / height, and the other way round
 
 # Texts
 MAX_SPLIT_BYTES = 100  # of a split's name, which becomes part of a file's

@@ -3,6 +3,7 @@
 Shapes: T frames, S segments (or frames that are read), K keypoints, C channels, L text tokens or labels, D size of a latent.
 """
 
+import math
 import os
 import threading
 
@@ -11,10 +12,10 @@ import torch
 from transformers import Pipeline
 from transformers.utils import logging
 
+from .keypoint_processing_uniglor import Calibration
 from .keypoint_readers_uniglor import KeypointClip, read_keypoints
 from .keypoints_uniglor import get_layout
 from .limits_uniglor import (
-    MAX_ASPECT,
     MAX_BEAMS,
     MAX_FPS,
     MAX_IMAGE_SIDE,
@@ -33,7 +34,7 @@ CLIP_LIMITS = {
     "fps": (MIN_FPS, MAX_FPS),
     "width": (1, MAX_IMAGE_SIDE),
     "height": (1, MAX_IMAGE_SIDE),
-    "aspect": (1 / MAX_ASPECT, MAX_ASPECT),
+    "aspect": (1 / MAX_IMAGE_SIDE, MAX_IMAGE_SIDE),
 }
 GENERATION_LIMITS = {
     "num_beams": (1, MAX_BEAMS, True),
@@ -90,7 +91,10 @@ class ClipPipeline(Pipeline):
         return [] if _checked_call(inputs, kwargs) == 0 else super().__call__(inputs, **kwargs)
 
     def preprocess(self, inputs, **parameters):
-        clip = self.feature_extractor.process(**as_clip(inputs, parameters))
+        given = as_clip(inputs, parameters)
+        if given.get("calibration") is not None:
+            given["calibration"] = checked_calibration(given["calibration"], self.feature_extractor.num_channels)
+        clip = self.feature_extractor.process(**given)
         layout = get_layout(self.feature_extractor.layout)
         hands = [index for part, span in layout.parts.items() if part.endswith("_hand") for index in range(span.start, span.stop)]
         if not clip.keypoint_mask[:, [index for index in hands if layout.names[index] not in layout.copies]].any():
@@ -140,7 +144,7 @@ class SignToTextPipeline(ClipPipeline):
         return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(self, return_attentions=None, **kwargs):
-        clip = _checked_parameters({name: kwargs.pop(name) for name in CLIP_PARAMETERS if name in kwargs})
+        clip = checked_parameters({name: kwargs.pop(name) for name in CLIP_PARAMETERS if name in kwargs})
         _check_generation(self.model, kwargs)
         chosen = {} if return_attentions is None else {"return_attentions": return_attentions}
         return clip, chosen | kwargs, {}
@@ -219,7 +223,7 @@ class SignRecognitionPipeline(ClipPipeline):
         if unknown := sorted(set(clip) - set(CLIP_PARAMETERS)):
             raise ValueError(f"Unknown argument {', '.join(unknown)}. Expected top_k, or of the clip: {', '.join(CLIP_PARAMETERS)}.")
         chosen = {} if top_k is None else {"top_k": _at_least_1("top_k", top_k)}
-        return _checked_parameters(clip), {}, chosen
+        return checked_parameters(clip), {}, chosen
 
     def _forward(self, model_inputs):
         return {"logits": self.model(model_inputs["keypoints"], model_inputs["attention_mask"]).logits}
@@ -262,7 +266,7 @@ class SignFeatureExtractionPipeline(ClipPipeline):
         if unknown := sorted(set(clip) - set(CLIP_PARAMETERS)):
             raise ValueError(f"Unknown argument {', '.join(unknown)}. Expected stride, or of the clip: {', '.join(CLIP_PARAMETERS)}.")
         chosen = {} if stride is None else {"stride": _at_least_1("stride", stride)}
-        return _checked_parameters(clip), chosen, chosen
+        return checked_parameters(clip), chosen, chosen
 
     def _forward(self, model_inputs, stride=None):
         attention_mask = model_inputs["attention_mask"]
@@ -343,7 +347,7 @@ class TextToSignPipeline(Pipeline):
             checked_number("seam_frames", seam_frames, 0, self.model.config.sign_mae_config.window_size // 2, whole=True)
         if units not in (None, "shoulder", "pixels"):
             raise ValueError(f"Found units={units!r}, expected 'shoulder' or 'pixels'.")
-        _checked_parameters({name: value for name, value in (("width", width), ("height", height)) if value is not None})
+        checked_parameters({name: value for name, value in (("width", width), ("height", height)) if value is not None})
         chosen = {"num_segments": num_segments, "seam_frames": seam_frames}
         placed = {"units": units, "width": width, "height": height}
         return {}, *({name: value for name, value in given.items() if value is not None} for given in (chosen, placed))
@@ -422,7 +426,7 @@ def _text_positions(model):
     return getattr(text_config, "max_position_embeddings", None) or MAX_NEW_TOKENS
 
 
-def _checked_parameters(parameters):
+def checked_parameters(parameters):
     """What the caller says of a clip, its numbers within their limits."""
     for name in CLIP_LIMITS.keys() & parameters.keys():
         if parameters[name] is not None:
@@ -431,6 +435,20 @@ def _checked_parameters(parameters):
         if not isinstance(parameters[name], str | None):
             raise ValueError(f"Found {name}={parameters[name]!r}, expected its name (str).")
     return parameters
+
+
+def checked_calibration(calibration, num_channels):
+    """A `Calibration` of finite numbers, or `ValueError`."""
+    try:
+        center, scale, hands_swapped = calibration
+        center, scale = np.asarray(center, np.float64), float(scale)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"Found calibration={calibration!r}, expected a Calibration, such as `KeypointProcessor.calibrate` gives."
+        ) from error
+    if center.shape != (num_channels,) or not np.isfinite(center).all() or not 0 < scale < math.inf:
+        raise ValueError(f"Found calibration={calibration!r}, expected {num_channels} finite numbers as its center, and a scale above 0.")
+    return Calibration(center, np.float64(scale), bool(hands_swapped))
 
 
 def _checked_call(inputs, kwargs):
@@ -485,7 +503,7 @@ def as_clip(inputs, parameters):
             found = ", ".join(f"{name}={given[name]!r:.100}" for name in ("fps", "width", "height") if name in given)
             raise ValueError(f"{inputs.get('id', 'clip')}: found {found}, expected numbers.") from error
         given = {name: value for name, value in given.items() if not (isinstance(value, float) and np.isnan(value))}
-        _checked_parameters(given)
+        checked_parameters(given)
         return {**parameters, **given, "keypoints": _array(inputs["keypoints"]), "name": str(inputs.get("id", "clip"))}
     keypoints = _array(inputs)
     if keypoints.ndim == 4 and len(keypoints) == 1:

@@ -10,20 +10,10 @@ import numpy as np
 import torch
 from transformers.utils import logging
 
-from .keypoint_processing_uniglor import RELATIVE_LIMIT, Calibration, _check_choice, _fill, _relative_to_pixels, _settle_hands
+from .keypoint_processing_uniglor import RELATIVE_LIMIT, _check_choice, _fill, _relative_to_pixels, _settle_hands
 from .keypoints_uniglor import get_layout, get_source_layout, point_index
-from .limits_uniglor import (
-    MAX_ASPECT,
-    MAX_CLIP_FRAMES,
-    MAX_COORDINATE,
-    MAX_FPS,
-    MAX_IMAGE_SIDE,
-    MAX_STREAM_SEGMENTS,
-    MAX_WAITING_FRAMES,
-    MIN_FPS,
-    checked_number,
-)
-from .pipelines_uniglor import checked_generation
+from .limits_uniglor import MAX_CLIP_FRAMES, MAX_COORDINATE, MAX_STREAM_SEGMENTS, MAX_WAITING_FRAMES, checked_number
+from .pipelines_uniglor import checked_calibration, checked_generation, checked_parameters
 
 logger = logging.get_logger(__name__)
 
@@ -59,16 +49,10 @@ class CausalKeypointProcessor:
         missing=None,
         relative=None,
     ):
-        self.processor = processor
+        checked_parameters(dict(layout=layout, fps=fps, width=width, height=height, aspect=aspect, missing=missing))
+        self.processor, self.fps = processor, fps
         self.layout = processor.layout if layout is None else layout
-        if not isinstance(self.layout, str):
-            raise ValueError(f"Found layout={layout!r}, expected the name of a keypoint layout.")
         get_source_layout(self.layout)
-        self.fps = None if fps is None else checked_number("fps", fps, MIN_FPS, MAX_FPS)
-        sizes = {"width": (width, 1, MAX_IMAGE_SIDE), "height": (height, 1, MAX_IMAGE_SIDE), "aspect": (aspect, 1 / MAX_ASPECT, MAX_ASPECT)}
-        for name, (value, least, most) in sizes.items():
-            if value is not None:
-                checked_number(name, value, least, most)
         self.width, self.height, self.aspect = width, height, aspect
         if missing is not None:
             _check_choice("missing", missing, ("nan", "zero", "confidence"))
@@ -77,7 +61,7 @@ class CausalKeypointProcessor:
             raise ValueError(f"Found relative={relative!r}, expected True, False, or None: seen from the coordinates' size.")
         if relative:
             self._factors()
-        self._given = None if calibration is None else _checked_calibration(calibration, processor.num_channels), relative
+        self._given = None if calibration is None else checked_calibration(calibration, processor.num_channels), relative
         self.reset()
 
     def reset(self):
@@ -250,20 +234,6 @@ def _numbers(name, values):
     return array
 
 
-def _checked_calibration(calibration, num_channels):
-    """A `Calibration` of finite numbers, or `ValueError`."""
-    try:
-        center, scale, hands_swapped = calibration
-        center, scale = np.asarray(center, np.float64), float(scale)
-    except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"Found calibration={calibration!r}, expected a Calibration, such as `KeypointProcessor.calibrate` gives."
-        ) from error
-    if center.shape != (num_channels,) or not np.isfinite(center).all() or not 0 < scale < math.inf:
-        raise ValueError(f"Found calibration={calibration!r}, expected {num_channels} finite numbers as its center, and a scale above 0.")
-    return Calibration(center, np.float64(scale), bool(hands_swapped))
-
-
 def _last_seen(points, present):
     """The newest seen place of every point: (T, K, C), (T, K) -> (1, K, C), (1, K)."""
     frame = np.arange(len(points))[:, None]
@@ -342,8 +312,8 @@ class SignToTextStreamer:
             list of {"translation_text", "start", "end", "num_segments"}; start and end in seconds since the stream's begin (frames where
             fps is not known).
         """
-        told = [self._translated(self._latents[first - self._num_forgotten : end - self._num_forgotten], first, kwargs)
-                for first, end in self._ended]  # fmt: skip
+        spans = [slice(first - self._num_forgotten, end - self._num_forgotten) for first, end in self._ended]
+        told = [self._translated(self._latents[span], first, kwargs) for (first, _), span in zip(self._ended, spans)]
         kept = [] if self._begin is None else self._latents[self._begin - self._num_forgotten :]
         self._ended, self._num_forgotten, self._latents = [], self._num_forgotten + len(self._latents) - len(kept), kept
         return told

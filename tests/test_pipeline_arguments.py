@@ -46,6 +46,7 @@ EXPECTED = "[Ee]xpected|Leave it out|must be"
         dict(fps="25"), dict(fps=[25.0]), dict(fps=True), dict(fps=float("inf")), dict(width=-5, height=3), dict(width="640"),
         dict(aspect=float("nan")), dict(aspect=-1), dict(layout=7), dict(layout=["uniglor73"]), dict(missing=[]), dict(batch_size=0),
         dict(batch_size="a"), dict(num_workers=-1),
+        dict(calibration="a", causal=True), dict(calibration=(np.zeros(2), -1.0, False), causal=True),
     ],
 )  # fmt: skip
 def test_wrong_arguments_of_sign_to_text_say_what_is_expected(reader, given):
