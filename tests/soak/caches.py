@@ -8,12 +8,14 @@ import multiprocessing
 import os
 import resource
 import signal
+import threading
 import time
 from collections import Counter
 
 import datasets
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from datasets_scripts import build as corpus_build
 from datasets_scripts.schema import FEATURES
@@ -32,6 +34,8 @@ TIMEOUT = 120  # seconds, for a build of a second
 def soak(scale, folder, seed):
     """Runs all cases, each in a folder of its own below `folder`."""
     torch.set_num_threads(1)  # threads do not survive a fork
+    bars = tqdm.get_lock()
+    tqdm.set_lock(threading.RLock())  # tqdm's own is shared with forked processes, and stays locked when one is killed in it
     rng, kept = np.random.default_rng(seed), datasets.config.HF_DATASETS_CACHE
     datasets.config.HF_DATASETS_CACHE = folder / "datasets"
     try:
@@ -44,6 +48,7 @@ def soak(scale, folder, seed):
             rows.append(full_disks(subjects, count(4, scale), rng))
     finally:
         datasets.config.HF_DATASETS_CACHE = kept
+        tqdm.set_lock(bars)
     return rows
 
 
