@@ -6,6 +6,7 @@ errors that name the folder or the tensors. Nothing here runs code that travels 
 
 import logging
 import re
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -88,7 +89,7 @@ def load_model(name, model_class, option="--checkpoint"):
     """
     name = check_path(name, option)
     read_model_type(name, option, [model_class.config_class.model_type])
-    with _quiet("transformers.modeling_utils"):  # the report of what is missing, 60 to 120 lines, which one error says here
+    with _without_warnings("transformers.modeling_utils"):  # the report of what is missing, 60 to 120 lines, which one error says here
         try:
             model, report = model_class.from_pretrained(name, output_loading_info=True, ignore_mismatched_sizes=True, use_safetensors=True)
         except (OSError, SafetensorError, RuntimeError) as error:
@@ -161,15 +162,16 @@ def _first_line(error):
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-class _quiet:
-    """Warnings of a logger are not shown meanwhile."""
+@contextmanager
+def _without_warnings(name):
+    """Warnings of a logger are not shown meanwhile. By a filter: a higher level makes transformers warn of other things."""
+    logger = logging.getLogger(name)
 
-    def __init__(self, name):
-        self.logger = logging.getLogger(name)
+    def is_error(record):
+        return record.levelno >= logging.ERROR
 
-    def __enter__(self):
-        self.level = self.logger.level
-        self.logger.setLevel(logging.ERROR)
-
-    def __exit__(self, *_):
-        self.logger.setLevel(self.level)
+    logger.addFilter(is_error)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_error)
