@@ -28,7 +28,7 @@ from modeling_unigloR import (
 from modeling_unigloR.keypoints_uniglor import get_layout, point_index
 from tests.seeds import TEST_SEED, shift_seeds
 
-shift_seeds()
+shift_seeds(TEST_SEED)
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 hypothesis.settings.register_profile("suite", deadline=None, database=None)  # a busy machine is slow
 hypothesis.settings.load_profile("suite")

@@ -37,15 +37,16 @@ def shift(seed, by):
     return seed
 
 
-class Generator(torch.Generator):
-    def manual_seed(self, seed):
-        return super().manual_seed(shift(seed, TEST_SEED))
+def shift_seeds(by):
+    """From now on, in this process and those that it forks; nothing is touched where `by` is 0."""
+    if not by:
+        return
 
+    class Generator(torch.Generator):
+        def manual_seed(self, seed):
+            return super().manual_seed(shift(seed, by))
 
-def shift_seeds():
-    """From now on, in this process and those that it forks; nothing is touched where TEST_SEED is 0."""
-    if TEST_SEED:
-        torch.Generator = Generator
-        torch.manual_seed = torch.random.manual_seed = shifted(torch.manual_seed, TEST_SEED)
-        np.random.default_rng, np.random.seed = (shifted(function, TEST_SEED) for function in (np.random.default_rng, np.random.seed))
-        random.seed = shifted(random.seed, TEST_SEED)
+    torch.Generator = Generator
+    torch.manual_seed = torch.random.manual_seed = shifted(torch.manual_seed, by)
+    np.random.default_rng, np.random.seed = shifted(np.random.default_rng, by), shifted(np.random.seed, by)
+    random.seed = shifted(random.seed, by)

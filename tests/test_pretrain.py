@@ -232,7 +232,8 @@ def test_two_processes_share_an_epoch_and_its_segments_change(corpus, tmp_path):
         "pretrain.main(sys.argv[2:])\n"
     )
     fields = dict(max_steps=4, per_device_train_batch_size=3, save_steps=4, eval_steps=4)  # two steps make an epoch
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29571", str(probe), str(tmp_path)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "--rdzv_backend", "c10d"]
+    command += ["--rdzv_endpoint", "localhost:0", str(probe), str(tmp_path)]  # any free port
     environment = os.environ | {"HF_DATASETS_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(command + arguments(corpus, tmp_path / "out", **fields), capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
