@@ -238,7 +238,9 @@ def test_a_finished_run_goes_on_for_more_steps(finished, corpus):  # noqa: F811
 def test_other_arguments_are_refused_and_listed(stopped, corpus):  # noqa: F811
     before = state_of(stopped)
     with pytest.raises(ValueError) as refused:
-        pretrain.main(arguments(corpus, stopped, learning_rate=0.5, hidden_size=32, datasets=corpus[1], fps=50, **RESUME))
+        pretrain.main(
+            arguments(corpus, stopped, learning_rate=0.5, hidden_size=32, datasets=corpus[1], fps=50, dataloader_drop_last=False, **RESUME)
+        )
     for difference in ("learning_rate: 0.001 -> 0.5", "hidden_size: 16 -> 32", 'datasets: ["train.parquet"] -> ["validation.parquet"]'):
         assert difference in str(refused.value)
     assert "fps: 25" in str(refused.value) and "training_clips: " in str(refused.value) and str(corpus[0].parent) not in str(refused.value)
@@ -277,41 +279,47 @@ def test_weights_that_a_run_reads_are_known_by_their_content(tmp_path):
 # --- The best model ---------------------------------------------------------------------------------------------------------------
 
 
-def selecting(labelled, output_dir, *more, steps=8):  # noqa: F811
-    """A run whose score never gets better than at its first evaluation, at step 2."""
-    more = ["--sign_encoder", "frames", "--learning_rate", "0", "--early_stopping_patience", "3", *more]
-    return recognition_arguments(labelled, output_dir, *more, steps=steps)
+@pytest.fixture
+def selecting(labelled, sign_mae_dir):  # noqa: F811
+    """Arguments of a run whose weights and scores stay as they are, so that its first evaluation, at step 2, is its best."""
+
+    def make(output_dir, *more, steps=8):
+        still = ["--learning_rate", "0", "--lr_scheduler_type", "constant", "--lr_scheduler_kwargs", "null", "--sign_mae", sign_mae_dir]
+        selection = ["--metric_for_best_model", "loss", "--greater_is_better", "false", "--early_stopping_patience", "3"]
+        return recognition_arguments(labelled, output_dir, *still, *selection, *more, steps=steps)
+
+    return make
 
 
-def test_a_resumed_run_stops_early_where_it_would_have_stopped(labelled, tmp_path):  # noqa: F811
+def test_a_resumed_run_stops_early_where_it_would_have_stopped(selecting, tmp_path):
     """transformers' Trainer counts from 0 again: stopped after 6 steps, it would have trained for 12."""
     with stopped_at(6):
-        train_recognition.main(selecting(labelled, tmp_path / "out", steps=30))
+        train_recognition.main(selecting(tmp_path / "out", steps=30))
     moved = (tmp_path / "out").rename(tmp_path / "moved")
-    report = train_recognition.main([*selecting(labelled, moved, steps=30), "--resume_from_checkpoint", "true"])
+    report = train_recognition.main([*selecting(moved, steps=30), "--resume_from_checkpoint", "true"])
     assert report["steps"] == 8
     assert json.loads((moved / runs.RECORD).read_text())["finished"]["stopped_early"]
     best = json.loads((moved / "checkpoint-8" / "trainer_state.json").read_text())["best_model_checkpoint"]
     assert best == str(moved / "checkpoint-2")  # in the folder's new place
 
 
-def test_a_run_that_had_stopped_early_when_it_was_killed_takes_no_other_step(labelled, tmp_path, monkeypatch):  # noqa: F811
+def test_a_run_that_had_stopped_early_when_it_was_killed_takes_no_other_step(selecting, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(train_recognition.RecognitionTrainer, "_load_best_model", stop)
-        train_recognition.main(selecting(labelled, tmp_path / "out", steps=30))
-    report = train_recognition.main([*selecting(labelled, tmp_path / "out", steps=30), "--resume_from_checkpoint", "true"])
+        train_recognition.main(selecting(tmp_path / "out", steps=30))
+    report = train_recognition.main([*selecting(tmp_path / "out", steps=30), "--resume_from_checkpoint", "true"])
     assert report["steps"] == 8
 
 
-def test_a_damaged_best_checkpoint_is_not_kept_as_the_result(labelled, tmp_path):  # noqa: F811
+def test_a_damaged_best_checkpoint_is_not_kept_as_the_result(selecting, tmp_path):
     with stopped_at(5):
-        train_recognition.main(selecting(labelled, tmp_path / "out"))
+        train_recognition.main(selecting(tmp_path / "out"))
     flip_a_bit(tmp_path / "out" / "checkpoint-2" / "model.safetensors")
     with pytest.raises(ValueError, match="checkpoint-4 .checkpoint-2, the best so far, model.safetensors is not as it was written"):
-        train_recognition.main([*selecting(labelled, tmp_path / "out"), "--resume_from_checkpoint", "true"])
+        train_recognition.main([*selecting(tmp_path / "out"), "--resume_from_checkpoint", "true"])
 
 
-def test_a_best_checkpoint_that_is_damaged_later_is_named_at_the_end(labelled, tmp_path, monkeypatch):  # noqa: F811
+def test_a_best_checkpoint_that_is_damaged_later_is_named_at_the_end(selecting, tmp_path, monkeypatch):
     load = train_recognition.RecognitionTrainer._load_best_model
 
     def damaged(self):
@@ -320,12 +328,12 @@ def test_a_best_checkpoint_that_is_damaged_later_is_named_at_the_end(labelled, t
 
     monkeypatch.setattr(train_recognition.RecognitionTrainer, "_load_best_model", damaged)
     with pytest.raises(ValueError, match="checkpoint-2, whose weights are to be kept, is not whole: model.safetensors"):
-        train_recognition.main(selecting(labelled, tmp_path / "out", steps=4))
+        train_recognition.main(selecting(tmp_path / "out", steps=4))
 
 
-def test_old_checkpoints_go_and_the_newest_and_the_best_stay(labelled, tmp_path):  # noqa: F811
+def test_old_checkpoints_go_and_the_newest_and_the_best_stay(selecting, tmp_path):
     with stopped_at(6):
-        train_recognition.main(selecting(labelled, tmp_path / "out", "--save_total_limit", "1"))
+        train_recognition.main(selecting(tmp_path / "out", "--save_total_limit", "1"))
     assert [step for step, _ in checkpoints.checkpoints(tmp_path / "out")] == [2, 6]
 
 
