@@ -337,7 +337,7 @@ def test_titles_of_any_letters_give_whole_xml_and_utf_8(signing, tmp_path):
     """Control characters are no XML, and half of a surrogate pair was a UnicodeEncodeError when the file was written."""
     for make in (to_svg, to_animated_svg):
         drawing = make(signing(3), titles=CONTROLS)
-        (title,) = [node.text for node in ET.fromstring(drawing.encode("utf-8")).iter() if node.tag.endswith("text")]
+        title = next(node.text for node in ET.fromstring(drawing.encode("utf-8")).iter() if node.tag.endswith("text"))
         assert title.endswith("\ufffd\ufffd\ufffd\ufffdGrüße 👋") and title.count("\ufffd") == 33
     for suffix in (".svg", ".html"):
         render(signing(3), tmp_path / f"clip{suffix}", titles=CONTROLS)
