@@ -53,7 +53,10 @@ def test_four_steps_leave_a_loadable_model_and_a_report(corpus, tmp_path):
     assert 0 < report["linear_codes"]["32"] < report["linear_codes"]["16"]
     assert {"eval_mpjpe", "eval_mpjpe_hands", "eval_motion_ratio", "eval_border_jump"} <= set(report["validation"])
     assert report["latents"]["effective_rank"] > 1 and report["datasets"] == [corpus[0].name]
-    assert report["selection"]["why"].startswith("Trained to step 4 of 4") and report["selection"]["kept_step"] == report["steps"] == 4
+    assert (
+        report["selection"]["why"].endswith("No score selects (metric_for_best_model), so the last weights are kept.")
+        and report["selection"]["kept_step"] == report["steps"] == 4
+    )
     assert report["validation_data"] == {
         "from": "named", "datasets": [corpus[1].name], "why": f"Validation: {corpus[1].name}, as named.",
     }  # fmt: skip
@@ -296,3 +299,13 @@ def test_keypoints_on_disk_are_not_pickles(corpus, tmp_path):
     pretrain.main(arguments(corpus, tmp_path, frames_dir=tmp_path / "frames", max_steps=2))
     index = next((tmp_path / "frames").rglob("index.npz"))
     assert {np.load(index, allow_pickle=False)[key].dtype.kind for key in ("offsets", "ids", "point_shape")} == {"i", "U"}
+
+
+def test_asked_to_keep_the_best_weights_it_keeps_those_of_the_lowest_error(corpus, tmp_path):
+    report = pretrain.main(arguments(corpus, tmp_path, load_best_model_at_end="true"))
+    errors = {
+        entry["step"]: entry["eval_mpjpe"]
+        for entry in json.loads((tmp_path / "checkpoint-4" / "trainer_state.json").read_text())["log_history"]
+        if "eval_mpjpe" in entry
+    }
+    assert report["selection"]["metric"] == "mpjpe" and report["selection"]["kept_step"] == min(errors, key=errors.get)

@@ -115,6 +115,8 @@ def test_the_report_says_that_nothing_was_evaluated():
     state = TrainerState(global_step=4, epoch=2.0, max_steps=4, num_train_epochs=2)
     report = Selection([{"loss": 1.0, "step": 2, "epoch": 1.0}], "loss", False).report(state, restored=False)
     assert "Nothing was evaluated, so the last weights are kept." in report["why"] and report["scores"] is None
+    report = Selection(history(0.5, 0.4, metric="mpjpe"), None, False).report(state, restored=False)
+    assert "No score selects (metric_for_best_model), so the last weights are kept." in report["why"] and report["evaluations"] == 2
 
 
 # --- The real scripts -------------------------------------------------------------------------------------------------------------

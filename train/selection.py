@@ -18,7 +18,7 @@ class Selection:
 
     Args:
         history: `TrainerState.log_history`.
-        metric: name of the score that selects, without eval_.
+        metric: name of the score that selects, without eval_; None selects nothing, and the last weights are kept.
         greater_is_better: of that score.
 
     Attributes:
@@ -29,6 +29,7 @@ class Selection:
 
     def __init__(self, history, metric, greater_is_better):
         self.metric, self.greater_is_better = metric, greater_is_better
+        self.num_evaluations = sum(any(name.startswith("eval_") for name in entry) for entry in history)
         self.evaluations = [entry for entry in history if f"eval_{metric}" in entry and entry["step"] > 0]  # step 0 has no checkpoint
         self.best, self.num_without_better, lowest = None, 0, math.inf
         for entry in self.evaluations:
@@ -71,8 +72,15 @@ class Selection:
         end = f"step {state.global_step} of {state.max_steps} (epoch {_number(state.epoch)} of {state.num_train_epochs})"
         best = self.best
         if best is None:
-            why = f"Trained to {end}. Nothing was evaluated, so the last weights are kept."
-            facts = {"evaluations": 0, "stopped_early": stopped, "kept_step": state.global_step, "kept_epoch": state.epoch, "scores": None}
+            reason = "No score selects (metric_for_best_model)" if self.num_evaluations else "Nothing was evaluated"
+            why = f"Trained to {end}. {reason}, so the last weights are kept."
+            facts = {
+                "evaluations": self.num_evaluations,
+                "stopped_early": stopped,
+                "kept_step": state.global_step,
+                "kept_epoch": state.epoch,
+                "scores": None,
+            }
             return {"metric": None, "tie_breakers": [], **facts, "best_step": None, "why": why}
         names = [self.metric, *self._tie_breakers(best)]
         scores = {name: best[f"eval_{name}"] for name in names}
@@ -111,9 +119,8 @@ class SelectsTheBest:
             self.add_callback(_StopsWithoutBetter(self))
 
     def selection(self):
-        metric = (self.args.metric_for_best_model or "loss").removeprefix("eval_")
-        greater = self.args.greater_is_better if self.args.metric_for_best_model else False
-        return Selection(self.state.log_history, metric, bool(greater))
+        metric = self.args.metric_for_best_model
+        return Selection(self.state.log_history, metric and metric.removeprefix("eval_"), bool(self.args.greater_is_better))
 
     def selection_report(self):
         """See `Selection.report`; asked for after training, before anything else is evaluated."""
