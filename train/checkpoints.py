@@ -30,7 +30,9 @@ logger = logging.get_logger(__name__)
 
 MANIFEST = "checkpoint.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
-_WRITE_ERRORS = re.compile(r"inline_container|PytorchStreamWriter|iostream error|No space left|[Oo]s error|quota")
+_WRITE_ERRORS = re.compile(r"inline_container|PytorchStreamWriter|iostream error|No space left|os error|quota")
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_WRITING = {errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ESTALE}
 
 
 class SavingError(RuntimeError):
@@ -262,7 +264,7 @@ def saving(trainer, what, with_optimizer=False):
     except (OSError, RuntimeError, SafetensorError) as error:
         if (stop := stop_behind(error)) is not None:  # a writer that was interrupted says that its file is not whole
             raise stop from None
-        if not _is_write_error(error):
+        if (number := _write_error(error)) is None:
             raise
         folder = Path(trainer.args.output_dir)
         tensors = list(trainer.model.state_dict().values())
@@ -271,10 +273,10 @@ def saving(trainer, what, with_optimizer=False):
         needed, free = sum(value.numel() * value.element_size() for value in tensors), shutil.disk_usage(folder).free
         left = checkpoints(folder)
         raise SavingError(
-            f"Could not save {what} in {folder}: {_reason(error, needed, free)}. About {needed / 1e6:,.1f} MB are needed there, "
+            f"Could not save {what} in {folder}: {os.strerror(number)}. About {needed / 1e6:,.1f} MB are needed there, "
             f"{free / 1e6:,.1f} MB are free{_file_limit()}. What was half-written is removed"
             + (f", {left[-1][1].name} is kept" if left else "")
-            + ". Make room, then give the same command and --resume_from_checkpoint true."
+            + f". {'Make room' if number in _NO_ROOM else 'Mend that'}, then give the same command and --resume_from_checkpoint true."
         ) from error
 
 
@@ -285,20 +287,15 @@ def stop_behind(error):
     return error
 
 
-def _is_write_error(error):
+def _write_error(error):
+    """The system's number of a failure to write, or None where an error is none."""
     if isinstance(error, OSError):
-        return error.errno is not None
-    return isinstance(error, SafetensorError) or _WRITE_ERRORS.search(str(error)) is not None
-
-
-def _reason(error, needed, free):
-    if isinstance(error, OSError):
-        return os.strerror(error.errno)
+        return error.errno if error.errno in _NO_ROOM | _NO_WRITING else None
+    if not isinstance(error, SafetensorError) and _WRITE_ERRORS.search(str(error)) is None:
+        return None
     if code := re.search(r"os error (\d+)", str(error)):
-        return os.strerror(int(code[1]))
-    if _file_limit():
-        return os.strerror(errno.EFBIG)
-    return os.strerror(errno.ENOSPC) if free < needed else str(error).split("\n")[0]
+        return int(code[1])
+    return errno.EFBIG if _file_limit() else errno.ENOSPC  # torch does not say why
 
 
 def _file_limit():

@@ -391,7 +391,15 @@ def run_script(main):
     130 and 143: stopped by Ctrl-C or SIGTERM. 1: no room on the disk or in memory, or a loss that is not a number. 2: arguments or
     data that cannot be. Any other error is a bug and shows its traceback, and UNIGLOR_TRACEBACK=1 shows that of all.
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    process = os.getpid()
+
+    def terminate(number, frame):
+        signal.signal(number, signal.SIG_IGN)  # some send it twice, to the process and to its group; there is SIGKILL for the rest
+        if os.getpid() == process:
+            raise Terminated
+        os._exit(128 + number)  # a worker, which its parent ends by this signal
+
+    signal.signal(signal.SIGTERM, terminate)
     try:
         main()
     except (Exception, KeyboardInterrupt, Terminated) as error:
@@ -412,11 +420,6 @@ def run_script(main):
         if line is not None:
             print(line, file=sys.stderr, flush=True)
         sys.exit(status)
-
-
-def _terminate(number, frame):
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # some send it twice, to the process and to its group; there is SIGKILL for the rest
-    raise Terminated
 
 
 def _how_to_go_on():

@@ -166,7 +166,7 @@ def one_of_two(bench, count, sharded=False):
         return Row(what, count, {"no run at all": count}, count, "0 fail", "", [rank.last for rank in ranks])
     for case in range(count):
         out = bench.folder / f"two-{sharded}-{case}"
-        first = bench.train_two(out, sharded=sharded, kill_rank=case % 2, kill_at=bench.random.randrange(*((9, 200), (0, 8))[case % 2]))
+        first = bench.train_two(out, sharded=sharded, kill_rank=case % 2, kill_at=bench.random.randrange(*((110, 250), (3, 9))[case % 2]))
         again = bench.train_two(out, sharded=sharded, resume=True)
         starts.append(again[0].start)
         if all(rank.code == 0 for rank in first):
