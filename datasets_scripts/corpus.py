@@ -470,10 +470,11 @@ def list_corpus(corpus, data_dir, language=None, source_layout=None, width=None,
     given = {key: value for key, value in given.items() if value is not None}
     sources = {}
     for source in listing.sources:
-        if source.id in sources:
-            listing.leave_out(source.split, source.id, f"the id is there already, in split {sources[source.id].split}")
+        name = printable(source.id)
+        if name in sources:
+            listing.leave_out(source.split, name, f"the id is there already, in split {sources[name].split}")
         else:
-            sources[source.id] = dataclasses.replace(source, **{"language": source.language or corpus.language} | given)
+            sources[name] = dataclasses.replace(source, **{"id": name, "language": source.language or corpus.language} | given)
     listing.sources = list(sources.values())
     listing.labels = None if listing.labels is None else [printable(label) for label in listing.labels]
     if not listing.sources:

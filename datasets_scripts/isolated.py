@@ -21,7 +21,7 @@ from pathlib import Path
 from modeling_unigloR.keypoint_readers_uniglor import file_bytes
 from modeling_unigloR.limits_uniglor import MAX_TEXT_BYTES, brief
 
-from .corpus import SPLITS, ClipSource, Corpus, CorpusBuilder, Listing, find_clips, split_of
+from .corpus import SPLITS, ClipSource, Corpus, CorpusBuilder, Listing, find_clips, printable, split_of
 
 WLASL_JSON = "WLASL_v0.3.json"
 
@@ -37,7 +37,7 @@ def list_clips(data_dir):
         if not word or folder.lower() in SPLITS:
             listing.leave_out(_split(name), name, "not in a folder of its word")
         else:
-            words[name] = word
+            words[name] = printable(word)
     listing.labels = sorted(set(words.values()))
     labels = {word: number for number, word in enumerate(listing.labels)}
     for name, word in words.items():

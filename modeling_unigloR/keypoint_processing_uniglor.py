@@ -8,8 +8,8 @@ Shapes: B clips, T frames of a clip, P points of a source layout, K keypoints of
 """
 
 import functools
-import json
 import numbers
+import os
 from typing import NamedTuple
 
 import numpy as np
@@ -179,8 +179,8 @@ class KeypointProcessor(FeatureExtractionMixin):
         try:
             settings, kwargs = super().get_feature_extractor_dict(pretrained_model_name_or_path, **kwargs)
         except (UnicodeDecodeError, TypeError, RecursionError, OSError) as error:
-            if isinstance(error, OSError) and not isinstance(error.__context__, json.JSONDecodeError):
-                raise  # not there, or not readable
+            if isinstance(error, OSError) and not os.path.isfile(os.path.join(pretrained_model_name_or_path, "preprocessor_config.json")):
+                raise  # not there, or on the Hub
             raise ValueError(f"{pretrained_model_name_or_path}: preprocessor_config.json is not whole JSON ({error}).") from error
         if not isinstance(settings, dict):
             raise ValueError(
@@ -372,18 +372,22 @@ class KeypointProcessor(FeatureExtractionMixin):
         Raises:
             ValueError: arrays that do not fit each other, or of which something is not finite.
         """
+        keypoints, center, scale = (_array(values, "arrays", "denormalize") for values in (keypoints, center, scale))
+        shapes = f"keypoints {keypoints.shape}, center {center.shape} and scale {scale.shape}"
+        expected = "Expected keypoints (..., T, K, C), with center (C,) or (T, C) and scale () or (T,) as `process` returned them."
         try:
-            keypoints, center, scale = np.asarray(keypoints), np.asarray(center), np.asarray(scale)
-            with np.errstate(over="ignore", invalid="ignore"):
-                pixels = (keypoints * scale[..., None, None] + center[..., None, :]).astype(np.float32)
-        except (TypeError, ValueError, IndexError, RuntimeError) as error:
-            raise ValueError(f"{error}. Expected keypoints (..., T, K, C), center (C,) or (T, C), and scale () or (T,).") from error
-        if pixels.shape != keypoints.shape or not np.isfinite(pixels).all():
-            raise ValueError(
-                f"Found keypoints of shape {keypoints.shape}, center of {center.shape} and scale of {scale.shape}, of which the result has "
-                f"shape {pixels.shape} and {int((~np.isfinite(pixels)).sum())} numbers that are not finite. Expected finite keypoints "
-                "(..., T, K, C), with center and scale as `process` returned them."
+            together = np.broadcast_shapes(keypoints.shape, (*scale.shape, 1, 1), (*center.shape[:-1], 1, *center.shape[-1:]))
+            fit = (
+                center.ndim > 0 and together == keypoints.shape and all(values.dtype.kind in "fiu" for values in (keypoints, center, scale))
             )
+        except ValueError:
+            fit = False
+        if not fit or keypoints.size > MAX_BATCH_COORDINATES:
+            raise ValueError(f"Found {shapes} of types {keypoints.dtype}, {center.dtype} and {scale.dtype}. {expected}")
+        with np.errstate(over="ignore", invalid="ignore"):
+            pixels = (keypoints * scale[..., None, None] + center[..., None, :]).astype(np.float32)
+        if not np.isfinite(pixels).all():
+            raise ValueError(f"Found {shapes}, of which {int((~np.isfinite(pixels)).sum()):,} numbers come out not finite. {expected}")
         return pixels
 
     def mirror(self, keypoints, keypoint_mask=None):
@@ -517,7 +521,7 @@ KeypointProcessor.register_for_auto_class("AutoFeatureExtractor")
 def _gather_points(keypoints, confidence, layout, target, missing, min_confidence, name):
     """Checks one clip at the door and takes the target's points from it, in the source's hand slots."""
     keypoints = _array(keypoints, "keypoints", name)
-    source = get_source_layout(layout)
+    source, _ = get_source_layout(layout), get_layout(target)
     if keypoints.ndim != 3 or keypoints.shape[-1] not in (2, 3):
         raise ValueError(f"{name}: found keypoints of shape {keypoints.shape}, expected (frames, keypoints, 2 or 3).")
     num_frames, num_points, num_channels = keypoints.shape

@@ -557,7 +557,7 @@ def _read_pose(path, layout, width, height, fps):
 
     content = file_bytes(path, _MAX_POSE_BYTES)
     try:
-        start = BufferReader(content[:_MAX_HEADER_BYTES])
+        start = BufferReader(memoryview(content)[:_MAX_HEADER_BYTES])
         header = PoseHeader.read(start)
     except Exception as error:  # pose-format raises whatever its struct and array calls raise
         raise ValueError(f"{path}: not a whole .pose file ({type(error).__name__}: {brief(error)}).") from error
