@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from modeling_unigloR import KeypointProcessor
+from modeling_unigloR import KeypointProcessor, limits_uniglor
 from train.arguments import declared_fields
 from train.model_cards import CardFields
 
@@ -35,8 +35,16 @@ def test_a_newcomer_reads_at_most_1200_words():
     assert len(README.split()) <= 1200
 
 
+def test_security_names_every_limit_with_its_value():
+    told = {name: value for value, name in re.findall(r"\| ([\d,]+(?: [GM]iB)?) \| `(M\w+)` \|", (ROOT / "SECURITY.md").read_text("utf-8"))}
+    limits = {name: value for name, value in vars(limits_uniglor).items() if name.startswith(("MIN_", "MAX_"))}
+    units = {"GiB": 1 << 30, "MiB": 1 << 20}
+    numbers = {name: float(value.split()[0].replace(",", "")) * units.get(value.split()[-1], 1) for name, value in told.items()}
+    assert numbers == limits
+
+
 def test_links_lead_to_files_that_are_there():
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+    for path in (ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))):
         for link in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
             assert link.startswith("https://") or (path.parent / link).exists(), f"{path.name}: {link}"
 
