@@ -1,4 +1,4 @@
-"""Shared fixtures: no network, one thread for each test process, tiny random models, keypoints of a body that moves."""
+"""Shared fixtures: no network, one thread unless OMP_NUM_THREADS says more, tiny random models, keypoints of a body that moves."""
 
 import os
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
 
 import hypothesis
 import numpy as np
@@ -29,7 +29,6 @@ from modeling_unigloR.keypoints_uniglor import get_layout, point_index
 from tests.seeds import TEST_SEED, shift_seeds
 
 shift_seeds(TEST_SEED)
-torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 hypothesis.settings.register_profile("suite", deadline=None, database=None)  # a busy machine is slow
 hypothesis.settings.load_profile("suite")
 
