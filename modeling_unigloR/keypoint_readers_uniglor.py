@@ -95,7 +95,7 @@ def read_keypoints(path, layout=None, width=None, height=None, fps=None):
         ValueError: another kind of file, a broken or empty one, nobody seen in it, an ambiguous or other layout, coordinates
             relative to an image of unknown size, or more than the limits of `limits_uniglor`; it names the file. Nothing in a
             file leads to another exception.
-        OSError: the machine cannot read the file just now, such as PermissionError or a disk that fails.
+        OSError: the machine cannot read any file just now, or PermissionError: the same call may succeed later.
         ImportError: a package that reads this kind of file is not installed.
     """
     try:
@@ -122,8 +122,8 @@ def read_keypoints(path, layout=None, width=None, height=None, fps=None):
         ) from error
 
 
-# What is wrong with the path itself: a folder where a file was expected, a loop of links, a socket, a name that is too long.
-_PATH_ERRORS = {errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG, errno.EINVAL, errno.ENODEV}
+# One file is at fault: a folder where a file was expected, a loop of links, a socket, a name that is too long, a part that cannot be read.
+_PATH_ERRORS = {errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG, errno.EINVAL, errno.ENODEV, errno.EIO}
 
 
 def _size_of(path):

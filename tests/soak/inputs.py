@@ -80,6 +80,9 @@ def clip_arguments(rng):
         arguments["confidence"] = rng.uniform(0, 1, arguments["keypoints"].shape[:2]) * (rng.random(arguments["keypoints"].shape[:2]) > 0.2)
     for _ in range(int(rng.integers(0, 4))):
         spoil_arguments(rng, arguments)
+    keypoints = arguments["keypoints"]
+    if rng.random() < 0.02 and isinstance(keypoints, np.ndarray) and keypoints.ndim == 3:
+        arguments["keypoints"] = np.broadcast_to(keypoints[:1], (pick(rng, (10_000, 99_000, 10**9)), *keypoints.shape[1:]))
     return arguments
 
 
@@ -98,15 +101,12 @@ def spoil_arguments(rng, arguments):
         else:
             values *= pick(rng, (0, 1e-320, 1e-30, 1e30, 1e300, -1, 1 / 640))
         arguments["keypoints"] = values
-    elif what == "shape" and isinstance(keypoints, np.ndarray) and keypoints.ndim == 3:
+    elif what == "shape" and isinstance(keypoints, np.ndarray) and keypoints.ndim == 3 and keypoints.size:
         arguments["keypoints"] = pick(
             rng, (keypoints[:0], keypoints[0], keypoints[None], keypoints[:, :-1], keypoints[..., :1], keypoints[..., [0, 1, 0, 1]],
                   keypoints.reshape(len(keypoints), -1), keypoints[:, :0], np.array(3.0), keypoints.tolist(), [keypoints[:1], keypoints],
                   [[1, 2], [3]], None, "clip", b"", {}, object()),
         )  # fmt: skip
-        if rng.random() < 0.1:
-            num_frames = pick(rng, (10_000, 99_000, 200_000, 10**9))
-            arguments["keypoints"] = np.broadcast_to(keypoints[:1], (num_frames, *keypoints.shape[1:]))
     elif what == "dtype" and isinstance(keypoints, np.ndarray) and keypoints.dtype.kind == "f":
         with np.errstate(all="ignore"):
             arguments["keypoints"] = keypoints.astype(pick(rng, ("f2", "f4", "f8", "i1", "i8", "u2", "c16", "O", "U8", "?", "S4")))
@@ -679,7 +679,7 @@ def models_case(rng, folder):
     if how == 0:
         return sign_mae.encode_sequence(spoil(clips), pick(rng, (None, mask, spoil(mask))), pick(rng, (None, None, 1, 7, *HOSTILE_VALUES)))
     if how == 1:
-        return sign_mae.decode(spoil(latents[0]))
+        return text_to_sign.sign_mae.decode(spoil(latents[0]))
     if how == 2:
         given = {"keypoints": spoil(clips), "attention_mask": mask} if rng.random() < 0.5 else {"latents": spoil(latents)}
         return sign_to_text.generate(**given, max_new_tokens=pick(rng, (3, 3, 3, 200, *HOSTILE_VALUES[:24])))
