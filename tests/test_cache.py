@@ -148,7 +148,8 @@ def test_a_package_gives_the_same_hash_wherever_it_is_also_in_an_archive(tmp_pat
 
 
 @pytest.mark.parametrize("change", [
-    ("keypoint_readers_uniglor.py", "MAX_MISSING_FRAMES = ", "MAX_MISSING_FRAMES = 7 + "),
+    ("limits_uniglor.py", "MAX_MISSING_FRAMES = ", "MAX_MISSING_FRAMES = 7 + "),
+    ("keypoint_readers_uniglor.py", "CONFIDENCE_KEYS = (", 'CONFIDENCE_KEYS = ("sureness", '),
     ("keypoint_processing_uniglor.py", "SWAP_MARGIN = 0.1", "SWAP_MARGIN = 0.2"),
     ("keypoints_uniglor.py", '"nose": "neck"', '"nose": "right_shoulder"'), ("keypoints_uniglor.py", 'missing="zero"', 'missing="nan"'),
 ])  # fmt: skip
