@@ -34,6 +34,7 @@ from datasets_scripts.fingerspelling import (
 from datasets_scripts.schema import FEATURES, check_row, features
 from modeling_unigloR import KeypointProcessor
 from modeling_unigloR.keypoints_uniglor import copy_pairs, get_layout, point_index
+from tests.seeds import TEST_SEED
 
 if importlib.util.find_spec("spoken_to_signed") is None:  # its import takes seconds, so it is only looked for
     pytest.skip("needs pip install uniglor[fingerspelling]", allow_module_level=True)
@@ -223,7 +224,7 @@ def test_two_processes_spell_alike():
     code = (
         "import hashlib; from datasets_scripts.fingerspelling import *\n"
         "digest = hashlib.sha256()\n"
-        "for row in rows(['ase', 'ise'], 'train', 5, seed=7, augmentation=Augmentation()):\n"
+        f"for row in rows(['ase', 'ise'], 'train', 5, seed={7 + TEST_SEED}, augmentation=Augmentation()):\n"  # shifted here, not there
         "    digest.update(row['id'].encode() + row['keypoints'].tobytes() + row['confidence'].tobytes())\n"
         "print(digest.hexdigest())"
     )
@@ -244,6 +245,10 @@ def augmented(seed=0, word="hello", language="ase", **fields):
     return spell(word, language, Augmentation.off(**fields), np.random.default_rng(seed))
 
 
+def same(keypoints, others):
+    return keypoints.shape == others.shape and np.allclose(keypoints, others, atol=1e-3)
+
+
 def test_augmentation_that_is_off_changes_nothing():
     plain, plain_confidence = spell("hello", "ase")
     keypoints, confidence = augmented()
@@ -256,8 +261,8 @@ def test_each_augmentation_changes_something_and_keeps_bodies_together(field):
     value = {"mirror": 1.0, "dropped_hands": 1.0}.get(field, getattr(Augmentation(), field))
     keypoints, confidence = augmented(**{field: value})
     plain, _ = spell("hello", "ase")
-    same = keypoints.shape == plain.shape and np.allclose(keypoints, plain, atol=1e-3)
-    assert not same
+    drawn = [keypoints, *(augmented(seed, **{field: value})[0] for seed in range(1, 6))]  # one draw may come near to no change
+    assert not all(same(some, plain) for some in drawn)
     assert np.isfinite(keypoints).all()
     copies, originals = copy_pairs("uniglor73")
     np.testing.assert_array_equal(keypoints[:, copies], keypoints[:, originals])
@@ -268,9 +273,8 @@ def test_each_augmentation_changes_something_and_keeps_bodies_together(field):
     assert np.median(np.linalg.norm(keypoints[seen, root] - keypoints[seen, wrist], axis=-1)) < 0.4 * 128  # the arm still has its hand
     repeated, _ = augmented(**{field: value})
     np.testing.assert_array_equal(repeated, keypoints)
-    if field not in ("dropped_hands",):  # may lose the same frames
-        other, _ = augmented(seed=1, **{field: value})
-        assert field == "mirror" or other.shape != keypoints.shape or not np.allclose(other, keypoints)
+    if field not in ("mirror", "dropped_hands"):  # which draw nothing but whether to; may lose the same frames
+        assert not all(same(some, keypoints) for some in drawn[1:])
 
 
 def test_dropped_points_have_confidence_zero():
