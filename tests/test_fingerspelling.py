@@ -34,7 +34,6 @@ from datasets_scripts.fingerspelling import (
 from datasets_scripts.schema import FEATURES, check_row, features
 from modeling_unigloR import KeypointProcessor
 from modeling_unigloR.keypoints_uniglor import copy_pairs, get_layout, point_index
-from tests.seeds import TEST_SEED
 
 if importlib.util.find_spec("spoken_to_signed") is None:  # its import takes seconds, so it is only looked for
     pytest.skip("needs pip install uniglor[fingerspelling]", allow_module_level=True)
@@ -223,8 +222,10 @@ def test_spelling_does_not_change_the_letters():
 def test_two_processes_spell_alike():
     code = (
         "import hashlib; from datasets_scripts.fingerspelling import *\n"
+        "from tests.seeds import TEST_SEED, shift_seeds\n"
+        "shift_seeds(TEST_SEED)\n"
         "digest = hashlib.sha256()\n"
-        f"for row in rows(['ase', 'ise'], 'train', 5, seed={7 + TEST_SEED}, augmentation=Augmentation()):\n"  # shifted here, not there
+        "for row in rows(['ase', 'ise'], 'train', 5, seed=7, augmentation=Augmentation()):\n"
         "    digest.update(row['id'].encode() + row['keypoints'].tobytes() + row['confidence'].tobytes())\n"
         "print(digest.hexdigest())"
     )
@@ -425,5 +426,5 @@ def test_without_the_optional_packages_the_error_says_what_to_install(monkeypatc
 
 
 def test_spelling_is_at_least_fifty_times_faster_than_the_package_itself():
-    result = benchmark.run(words=("hi",), num_rounds=1)
+    result = benchmark.run(words=("hi",), num_rounds=3)  # the median: a pause of the process counts in one
     assert result["ratio"] > 50
