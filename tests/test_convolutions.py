@@ -22,7 +22,7 @@ def naive_graph_convolution(layer, features):
         proj(features.flatten(2)).view(num_segments, num_subsets, num_relations, num_points, window).mean(-1)
         for proj in (layer.query, layer.key)
     )
-    mixed = torch.zeros(num_segments, num_channels, num_points, window)
+    mixed = features.new_zeros(num_segments, num_channels, num_points, window)
     for n in range(num_segments):
         for s in range(num_subsets):
             for c in range(num_channels):
@@ -64,33 +64,33 @@ def naive_temporal_convolution(layer, features):
 @torch.no_grad()
 def test_graph_convolution_equals_its_loops(norm):
     torch.manual_seed(0)
-    layer = ChannelTopologyGraphConv(2, 3, 2, "uniglor73", norm).eval()
+    layer = ChannelTopologyGraphConv(2, 3, 2, "uniglor73", norm).eval().double()  # in float32, loops round as much as what they test
     for parameter in layer.parameters():
         parameter.normal_()
-    features = torch.randn(2, 2, 73, 5)
-    torch.testing.assert_close(layer(features), naive_graph_convolution(layer, features), atol=1e-5, rtol=1e-5)
+    features = torch.randn(2, 2, 73, 5, dtype=torch.float64)
+    torch.testing.assert_close(layer(features), naive_graph_convolution(layer, features), atol=1e-10, rtol=1e-10)
 
 
 @pytest.mark.parametrize("norm", ["batch", "layer"])
 @torch.no_grad()
 def test_temporal_convolution_equals_its_loops(norm):
     torch.manual_seed(0)
-    layer = MultiScaleTemporalConv(3, 4, 3, [1, 2, 3, 4], norm).eval()
-    features = torch.randn(2, 3, 6, 15)
+    layer = MultiScaleTemporalConv(3, 4, 3, [1, 2, 3, 4], norm).eval().double()
+    features = torch.randn(2, 3, 6, 15, dtype=torch.float64)
     out = layer(features)
     assert out.shape == (2, 24, 6, 15)
-    torch.testing.assert_close(out, naive_temporal_convolution(layer, features), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(out, naive_temporal_convolution(layer, features), atol=1e-10, rtol=1e-10)
 
 
 @torch.no_grad()
 def test_with_alpha_zero_the_topology_is_the_skeleton():
-    layer = ChannelTopologyGraphConv(2, 3, 2, "uniglor73", "batch").eval()
+    layer = ChannelTopologyGraphConv(2, 3, 2, "uniglor73", "batch").eval().double()
     layer.refine.normal_()
     layer.value.normal_()
-    features = torch.randn(2, 2, 73, 5)
-    plain = torch.einsum("svu,sci,niuw->ncvw", torch.from_numpy(adjacency("uniglor73")), layer.value, features)
+    features = torch.randn(2, 2, 73, 5, dtype=torch.float64)
+    plain = torch.einsum("svu,sci,niuw->ncvw", torch.from_numpy(adjacency("uniglor73")).double(), layer.value, features)
     expected = F.relu(layer.norm(plain) + layer.residual_norm(layer.residual(features)))
-    torch.testing.assert_close(layer(features), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(layer(features), expected, atol=1e-10, rtol=1e-10)
 
 
 def published_order(layer, features):
@@ -258,19 +258,31 @@ def test_the_gradient_of_the_temporal_convolution_is_right_in_double_precision(m
     assert torch.autograd.gradcheck(function, (torch.randn(5, 3, 2, 7, dtype=torch.float64, requires_grad=True), *values))
 
 
+def plain_temporal_convolution(layer, features):
+    """Of PyTorch's own layers, one after the other."""
+    sizes = [layer.num_temporal, layer.out_channels - layer.num_temporal, layer.out_channels]
+    temporal, narrow, residual = layer.open_norm(layer.open(features)).split(sizes, dim=1)
+    *branches, pooled = F.relu(temporal).chunk(len(layer.dilated) + 1, dim=1)
+    temporal = layer.close_norm(torch.cat([*(conv(branch) for conv, branch in zip(layer.dilated, branches)), layer.pool(pooled)], dim=1))
+    return F.relu(torch.cat([temporal, narrow], dim=1) + residual)
+
+
 def test_the_temporal_convolution_under_autocast_stays_within_roundings_of_bfloat16():
+    """Those of plain layers on the same CPU: one that adds up in bfloat16 rounds a gradient four times as much as one that does not."""
     torch.manual_seed(0)
     layer = MultiScaleTemporalConv(8, 4, 3, [1, 2, 3, 4], "batch")
     results = []
-    for enabled in (False, True):
+    for function, enabled in ((layer, False), (layer, True), (lambda x: plain_temporal_convolution(layer, x), True)):
         layer.zero_grad()
         features = torch.randn(12, 8, 73, 15, generator=torch.Generator().manual_seed(1)).requires_grad_()
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            out = layer(features).float()
+            out = function(features).float()
         (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
         results.append([out.detach(), features.grad, *(parameter.grad for parameter in layer.parameters())])
-    for exact, rounded in zip(*results):
-        assert (rounded - exact).norm() < 0.06 * exact.norm()
+    for exact, rounded, plain in zip(*results):
+        assert (rounded - exact).norm() < 2 * (plain - exact).norm()
+    exact, rounded, _ = (values[0] for values in results)
+    assert (rounded - exact).norm() < 0.02 * exact.norm()
 
 
 def test_the_temporal_convolution_trains_with_weights_in_bfloat16():

@@ -222,6 +222,8 @@ def test_spelling_does_not_change_the_letters():
 def test_two_processes_spell_alike():
     code = (
         "import hashlib; from datasets_scripts.fingerspelling import *\n"
+        "from tests.seeds import TEST_SEED, shift_seeds\n"
+        "shift_seeds(TEST_SEED)\n"
         "digest = hashlib.sha256()\n"
         "for row in rows(['ase', 'ise'], 'train', 5, seed=7, augmentation=Augmentation()):\n"
         "    digest.update(row['id'].encode() + row['keypoints'].tobytes() + row['confidence'].tobytes())\n"
@@ -244,6 +246,10 @@ def augmented(seed=0, word="hello", language="ase", **fields):
     return spell(word, language, Augmentation.off(**fields), np.random.default_rng(seed))
 
 
+def same(keypoints, others):
+    return keypoints.shape == others.shape and np.allclose(keypoints, others, atol=1e-3)
+
+
 def test_augmentation_that_is_off_changes_nothing():
     plain, plain_confidence = spell("hello", "ase")
     keypoints, confidence = augmented()
@@ -256,8 +262,8 @@ def test_each_augmentation_changes_something_and_keeps_bodies_together(field):
     value = {"mirror": 1.0, "dropped_hands": 1.0}.get(field, getattr(Augmentation(), field))
     keypoints, confidence = augmented(**{field: value})
     plain, _ = spell("hello", "ase")
-    same = keypoints.shape == plain.shape and np.allclose(keypoints, plain, atol=1e-3)
-    assert not same
+    drawn = [keypoints, *(augmented(seed, **{field: value})[0] for seed in range(1, 6))]  # one draw may come near to no change
+    assert not all(same(some, plain) for some in drawn)
     assert np.isfinite(keypoints).all()
     copies, originals = copy_pairs("uniglor73")
     np.testing.assert_array_equal(keypoints[:, copies], keypoints[:, originals])
@@ -268,9 +274,8 @@ def test_each_augmentation_changes_something_and_keeps_bodies_together(field):
     assert np.median(np.linalg.norm(keypoints[seen, root] - keypoints[seen, wrist], axis=-1)) < 0.4 * 128  # the arm still has its hand
     repeated, _ = augmented(**{field: value})
     np.testing.assert_array_equal(repeated, keypoints)
-    if field not in ("dropped_hands",):  # may lose the same frames
-        other, _ = augmented(seed=1, **{field: value})
-        assert field == "mirror" or other.shape != keypoints.shape or not np.allclose(other, keypoints)
+    if field not in ("mirror", "dropped_hands"):  # which draw nothing but whether to; may lose the same frames
+        assert not all(same(some, keypoints) for some in drawn[1:])
 
 
 def test_dropped_points_have_confidence_zero():
@@ -421,5 +426,5 @@ def test_without_the_optional_packages_the_error_says_what_to_install(monkeypatc
 
 
 def test_spelling_is_at_least_fifty_times_faster_than_the_package_itself():
-    result = benchmark.run(words=("hi",), num_rounds=1)
+    result = benchmark.run(words=("hi",), num_rounds=3)  # the median: a pause of the process counts in one
     assert result["ratio"] > 50
