@@ -331,7 +331,7 @@ class KeypointProcessor(FeatureExtractionMixin):
             known = self._calibration_frames(points, present)[0] if causal else slice(None)
             calibration = self._calibrate(points[known], present[known], name)
         else:
-            _check_calibration(calibration, self.num_channels, name)
+            calibration = _checked_calibration(calibration, self.num_channels, name)
         points, present = _settle_hands(points, present, self.layout, calibration.hands_swapped, calibration.scale)
         kept = np.arange(len(points))
         if self.noisy_frame_threshold is not None and not causal:
@@ -772,18 +772,18 @@ def _one_per_clip(key, value, num_clips, single):
     """A value for each clip: a list as given, anything else for all; a single clip's arrays are its own."""
     if key == "calibration" and isinstance(value, Calibration):
         return [value] * num_clips
-    if single or not isinstance(value, (list, tuple, np.ndarray)):
+    if single or not isinstance(value, (list, tuple, np.ndarray)) or (isinstance(value, np.ndarray) and value.ndim == 0):
         return [value] * num_clips
     if len(value) != num_clips:
         raise ValueError(f"Found {len(value)} values for {key} and {num_clips} clips; expected one for each clip.")
     return list(value)
 
 
-def _check_calibration(calibration, num_channels, name):
+def _checked_calibration(calibration, num_channels, name):
     try:
-        center, scale, _ = calibration
+        center, scale, swapped = calibration
         good = np.shape(center) == (num_channels,) and np.isfinite(center).all()
-        good &= is_number(scale, 0, np.finfo(np.float32).max) and bool(scale > 0)
+        good &= is_number(scale, 0, 1e300) and bool(scale > 0)
     except (TypeError, ValueError):
         good = False
     if not good:
@@ -791,6 +791,7 @@ def _check_calibration(calibration, num_channels, name):
             f"{name}: found calibration={short(calibration)}, expected a Calibration of `calibrate`: a finite center of {num_channels} "
             "numbers and a scale above 0."
         )
+    return Calibration(np.asarray(center, float), np.float64(scale), bool(swapped))
 
 
 def _check_choice(name, value, choices):

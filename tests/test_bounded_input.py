@@ -425,7 +425,7 @@ def test_shoulders_that_are_too_far_apart_to_measure_are_an_error(factor):
         {"layout": ["uniglor73"]}, {"layout": {"a": 1}}, {"confidence": np.ones((10, 73), object)}, {"confidence": "high"},
         {"confidence": [[1], [1, 2]]}, {"missing": ["nan"]}, {"calibration": 3},
         {"calibration": Calibration(np.full(2, np.nan), 1.0, False)},
-        {"calibration": Calibration(np.zeros(2), 0.0, False)}, {"calibration": Calibration(np.zeros(3), 1.0, False)},
+        {"calibration": Calibration(np.zeros(2), 10**400, False)}, {"calibration": Calibration(np.zeros(2), 0.0, False)}, {"calibration": Calibration(np.zeros(3), 1.0, False)},
         {"keypoints": [[[1, 2], [3]]]}, {"keypoints": None}, {"keypoints": np.full((10, 73, 2), "1")},
     ],
 )  # fmt: skip
@@ -445,6 +445,7 @@ def test_the_rest_of_the_processor_keeps_the_contract():
         lambda: processor.denormalize(clip.keypoints, np.full(2, np.nan), 1.0), lambda: processor.denormalize(clip.keypoints, [0, 0], "a"),
         lambda: processor.denormalize(clip.keypoints, np.zeros(2), np.ones(10**6)), lambda: processor.denormalize(clip.keypoints, 0, 1.0),
         lambda: processor.denormalize(clip.keypoints, np.zeros(2), 1e300),
+        lambda: processor([clip_of(), clip_of()], fps=np.array(30.0), ids=np.array("a"), layout="coco"),
         lambda: processor.process_row(None), lambda: processor.process_row({"id": "a"}), lambda: processor.process_row({"keypoints": 3}),
         lambda: processor.process_row({"keypoints": clip_of(), "fps": "25"}), lambda: clip_from_arrays(None), lambda: clip_from_arrays([]),
         lambda: map_layout(clip_of().astype(float) * 1e300), lambda: map_layout(clip_of(), layout=3),

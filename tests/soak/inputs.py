@@ -89,7 +89,7 @@ def clip_arguments(rng):
 def spoil_arguments(rng, arguments):
     what = pick(rng, ("values", "values", "values", "shape", "dtype", "confidence", "scalar", "scalar", "layout", "choice", "calibration"))
     keypoints = arguments["keypoints"]
-    if what == "values" and isinstance(keypoints, np.ndarray) and keypoints.size and keypoints.dtype.kind == "f":
+    if what == "values" and isinstance(keypoints, np.ndarray) and keypoints.ndim > 1 and keypoints.size and keypoints.dtype.kind == "f":
         values = keypoints.copy()
         share = pick(rng, (1, 0.5, 0.01, 1 / values.size))
         number = pick(rng, (np.nan, np.inf, -np.inf, 0.0, 1e300, -1e300, 3e38, 1e20, 1e7, 5e-324, -1.0))
@@ -101,7 +101,7 @@ def spoil_arguments(rng, arguments):
         else:
             values *= pick(rng, (0, 1e-320, 1e-30, 1e30, 1e300, -1, 1 / 640))
         arguments["keypoints"] = values
-    elif what == "shape" and isinstance(keypoints, np.ndarray) and keypoints.ndim == 3 and keypoints.size:
+    elif what == "shape" and isinstance(keypoints, np.ndarray) and keypoints.ndim == 3 and keypoints.size and keypoints.shape[2] > 1:
         arguments["keypoints"] = pick(
             rng, (keypoints[:0], keypoints[0], keypoints[None], keypoints[:, :-1], keypoints[..., :1], keypoints[..., [0, 1, 0, 1]],
                   keypoints.reshape(len(keypoints), -1), keypoints[:, :0], np.array(3.0), keypoints.tolist(), [keypoints[:1], keypoints],
