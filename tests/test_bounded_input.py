@@ -425,7 +425,8 @@ def test_shoulders_that_are_too_far_apart_to_measure_are_an_error(factor):
         {"layout": ["uniglor73"]}, {"layout": {"a": 1}}, {"confidence": np.ones((10, 73), object)}, {"confidence": "high"},
         {"confidence": [[1], [1, 2]]}, {"missing": ["nan"]}, {"calibration": 3},
         {"calibration": Calibration(np.full(2, np.nan), 1.0, False)},
-        {"calibration": Calibration(np.zeros(2), 10**400, False)}, {"calibration": Calibration(np.zeros(2), 0.0, False)}, {"calibration": Calibration(np.zeros(3), 1.0, False)},
+        {"calibration": Calibration(np.zeros(2), 10**400, False)},
+        {"calibration": Calibration(np.zeros(2), 0.0, False)}, {"calibration": Calibration(np.zeros(3), 1.0, False)},
         {"keypoints": [[[1, 2], [3]]]}, {"keypoints": None}, {"keypoints": np.full((10, 73, 2), "1")},
     ],
 )  # fmt: skip

@@ -200,9 +200,14 @@ def write_seeds(folder):
         write_pose(folder / "a.pose", 3)
     except ImportError:
         pass
-    for index, path in enumerate(path for kind in ("*.pose", "*.npz", "*.npy", "*.skels") for path in sorted(REAL_DATA.rglob(kind))[:3]):
-        if path.stat().st_size < 1 << 20:
-            (folder / f"real{index}{path.suffix}").write_bytes(path.read_bytes())
+    for kind in ("pose", "npz", "npy"):
+        candidates = [path for path in sorted(REAL_DATA.rglob(f"*.{kind}")) if path.stat().st_size < 1 << 20]
+        for index, path in enumerate(candidates[:: len(candidates) // 12 + 1]):
+            try:
+                KeypointProcessor().process(**vars(read_keypoints(path, width=640, height=480)))
+            except ValueError:  # of hands alone, or many clips
+                continue
+            (folder / f"real{index}.{kind}").write_bytes(path.read_bytes())
 
 
 NUMBER = re.compile(rb"-?\d+\.?\d*(?:[eE][-+]?\d+)?")
