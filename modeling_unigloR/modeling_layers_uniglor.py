@@ -16,7 +16,7 @@ from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .graph_mixing_uniglor import mix
+from .fast_layers_uniglor import accelerated, fast_graph_convolution, fast_temporal_convolution
 from .keypoints_uniglor import adjacency
 
 VARIANCE_FLOOR = 1e-4  # a hundredth of a shoulder length, squared: a coordinate that stood still while calibrating may move later
@@ -93,99 +93,6 @@ def calibrate(module, *inputs):
 BLOCK_NORMS = {"calibrated": CalibratedNorm2d, "batch": nn.BatchNorm2d, "layer": ChannelLayerNorm}
 
 
-def convolve_and_norm(conv, norm, features):
-    """norm(conv(features)) of a 1 x 1 convolution; where the norm is a BatchNorm2d, without ever holding what stands between."""
-    if not isinstance(norm, nn.BatchNorm2d):
-        return norm(conv(features))
-    return pointwise(features, *fold(conv, norm, features))
-
-
-def fold(conv, norm, features):
-    """Weight (C_out, C_in) and bias (C_out,) of the 1 x 1 convolution that is norm(conv(.)) on these features.
-
-    The convolution is linear: mean and variance of what it gives follow from mean and covariance of what it gets, so that the
-    norm is a change of the convolution's weights. The convolution has no bias before a BatchNorm, which would take it away again.
-    """
-    exact = torch.promote_types(features.dtype, torch.float32)  # statistics keep their precision
-    weight = conv.weight.flatten(1).to(exact)  # (C_out, C_in)
-    if norm.training:
-        with torch.autocast(features.device.type, enabled=False):
-            points = features.to(exact).flatten(2)  # (N, C_in, K W)
-            count = len(points) * points.shape[2]
-            mean = points.mean((0, 2))
-            # Only the variances below read these products, so their gradient is symmetric: twice that of one factor.
-            products = (points.detach() @ points.transpose(1, 2)).sum(0)
-            products = 2 * products - products.detach()
-            covariance = products / count - mean * mean[:, None]  # (C_in, C_in)
-            variance = ((weight @ covariance) * weight).sum(1).clamp_min(0)  # (C_out,)
-            mean = weight @ mean
-        with torch.no_grad():
-            norm.num_batches_tracked += 1
-            norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
-            norm.running_var.lerp_((variance * count / max(count - 1, 1)).to(norm.running_var.dtype), norm.momentum)
-    else:
-        mean, variance = norm.running_mean, norm.running_var
-    scale = norm.weight * torch.rsqrt(variance + norm.eps)
-    return (weight * scale[:, None]).to(features.dtype), (norm.bias - mean * scale).to(features.dtype)
-
-
-def pointwise(features, weight, bias):
-    """A 1 x 1 convolution as a matrix product, which copies no features into another order: (N, C_in, K, W) -> (N, C_out, K, W)."""
-    out = torch.baddbmm(bias[:, None], weight.expand(len(features), -1, -1), features.flatten(2))
-    return out.unflatten(-1, features.shape[2:])
-
-
-# Of the features that `in_chunks` works on at a time: 16 segments of the paper's size. Fewer are slower on two threads, a whole batch
-# of 64 takes 30 MiB more.
-CHUNK_FLOATS = 1_150_000
-
-
-def in_chunks(function, features, *weights):
-    """function(features, *weights) of a function that treats every segment by itself; on a CPU a few segments at a time.
-
-    What stands between the features and the result then never stands in memory for all of them, and is made again in the backward.
-    """
-    if features.device.type != "cpu" or torch.compiler.is_compiling():
-        return function(features, *weights)
-    return _InChunks.apply(function, features, *weights)
-
-
-class _InChunks(torch.autograd.Function):
-    @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu")
-    def forward(ctx, function, features, *weights):
-        ctx.function = function
-        ctx.save_for_backward(features, *weights)
-        result = None
-        for rows in _chunks(features):
-            some = function(features[rows], *weights)
-            if result is None:
-                result = some.new_empty(len(features), *some.shape[1:])
-            result[rows] = some
-        return result
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    @torch.amp.custom_bwd(device_type="cpu")
-    def backward(ctx, grad):
-        features, *weights = ctx.saved_tensors
-        weights = [weight.detach().requires_grad_() for weight in weights]
-        grad_features, grad_weights = torch.empty_like(features), [torch.zeros_like(weight) for weight in weights]
-        for rows in _chunks(features):
-            some = features[rows].detach().requires_grad_()
-            with torch.enable_grad():
-                result = ctx.function(some, *weights)
-            grad_features[rows], *grads = torch.autograd.grad(result, [some, *weights], grad[rows])
-            for total, grad_weight in zip(grad_weights, grads):
-                total += grad_weight
-        return None, grad_features, *grad_weights
-
-
-def _chunks(features):
-    size = max(1, CHUNK_FLOATS // features[0].numel())
-    return [slice(start, start + size) for start in range(0, len(features), size)]
-
-
 class Dropout(nn.Dropout):
     """Dropout whose random bits cost a quarter on a CPU: 16 for each value, out of the same generator. p is rounded to 1 / 65536."""
 
@@ -223,9 +130,8 @@ class ChannelTopologyGraphConv(nn.Module):
         topology[n, s, c, v, u] = adjacency[s, v, u] + alpha (refine[s, c] . relation[n, s, :, v, u] + refine_bias[s, c])
         mixed[n, c, v, w]       = sum over s, u of topology[n, s, c, v, u] (value[s, c] . input[n, :, u, w] + value_bias[s, c])
 
-    Published code builds the topology, K x K for every segment, subset and channel: 260 MB at batch 64 with 64 channels. But all of
-    it is linear in the relations and in the input, and there are few of both (8 relations, 2 input channels): so the relations
-    mix the input's points first, and the channels are made of that (`graph_mixing_uniglor.py`). The function is the same.
+    This is written below as in the paper, with one batched operation for all subsets; the time average commutes with the 1 x 1
+    convolutions that project the query and the key. `fast_graph_convolution` computes the same without ever building the topology.
     """
 
     def __init__(self, in_channels, out_channels, relation_channels, layout, norm):
@@ -244,27 +150,20 @@ class ChannelTopologyGraphConv(nn.Module):
         self.residual = nn.Conv2d(in_channels, out_channels, 1, bias=norm == "layer")
         self.residual_norm = BLOCK_NORMS[norm](out_channels)
 
-    def forward(self, features):
+    @accelerated(fast_graph_convolution)
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(N, C_in, K, W) -> (N, C_out, K, W)."""
-        mixed = self.norm(self.mix(features))
-        return mixed.add_(convolve_and_norm(self.residual, self.residual_norm, features)).relu_()
+        return F.relu(self.norm(self.mix(features)) + self.residual_norm(self.residual(features)))
 
-    def mix(self, features):
-        """`mixed` of the class docstring, summed from the inside out: (N, C_in, K, W) -> (N, C_out, K, W)."""
-        average = features.mean(-1)  # (N, C_in, K); the time mean commutes with the 1 x 1 convolutions
-        refine, refine_bias = self.alpha * self.refine, self.alpha * self.refine_bias
-        by_relation = torch.einsum("sci,scr->icsr", self.value, refine).flatten(2)  # (C_in, C, S R)
-        bias_by_relation = torch.einsum("sc,scr->csr", self.value_bias, refine).flatten(1)  # (C, S R)
-        mixed = mix(self.query(average), self.key(average), features, by_relation, bias_by_relation)
-
-        # Adjacency and refine_bias are the same for every segment.
-        skeleton = self.adjacency.flatten(0, 1) @ features.transpose(1, 2).flatten(2)  # (N, S K, C_in W)
-        skeleton = skeleton.view(len(features), *self.adjacency.shape[:2], -1, features.shape[-1])  # (N, S, K, C_in, W)
-        mixed = mixed.add_(torch.einsum("sci,nskiw->nckw", self.value, skeleton))
-        everywhere = torch.einsum("sci,sc,nikw->ncw", self.value, refine_bias, features)[:, :, None]
-        constant = torch.einsum("sc,sk->ck", self.value_bias, self.adjacency.sum(-1))
-        constant = constant + (self.value_bias * refine_bias).sum(0)[:, None] * features.shape[2]
-        return mixed.add_(everywhere).add_(constant[..., None])
+    def mix(self, features: torch.Tensor) -> torch.Tensor:
+        """`mixed` of the class docstring: (N, C_in, K, W) -> (N, C_out, K, W)."""
+        average = features.mean(-1)  # (N, C_in, K)
+        relation = torch.tanh(self.query(average)[..., :, None] - self.key(average)[..., None, :])  # (N, S R, K, K)
+        relation = relation.unflatten(1, (len(self.adjacency), -1))  # (N, S, R, K, K)
+        refinement = torch.einsum("scr,nsrvu->nscvu", self.refine, relation) + self.refine_bias[..., None, None]
+        topology = self.adjacency[:, None] + self.alpha * refinement  # (N, S, C_out, K, K)
+        value = torch.einsum("sci,nikw->nsckw", self.value, features) + self.value_bias[..., None, None]  # (N, S, C_out, K, W)
+        return torch.einsum("nscvu,nscuw->ncvw", topology, value)
 
 
 class MultiScaleTemporalConv(nn.Module):
@@ -280,7 +179,8 @@ class MultiScaleTemporalConv(nn.Module):
         self.num_temporal = branch_channels * (len(dilations) + 1)  # channels of the branches that look along time
         self.out_channels = self.num_temporal + branch_channels
         bias = norm == "layer"
-        self.open = nn.Conv2d(in_channels, 2 * self.out_channels, 1, bias=bias)  # branches, then residual
+        self.split_sizes = [self.num_temporal, branch_channels, self.out_channels]  # branches along time, branch of width 1, residual
+        self.open = nn.Conv2d(in_channels, 2 * self.out_channels, 1, bias=bias)
         self.open_norm = BLOCK_NORMS[norm](2 * self.out_channels)
         self.dilated = nn.ModuleList(
             nn.Conv2d(branch_channels, branch_channels, (1, kernel_size), padding="same", dilation=(1, dilation), bias=bias)
@@ -289,37 +189,17 @@ class MultiScaleTemporalConv(nn.Module):
         self.pool = nn.MaxPool2d((1, 3), stride=1, padding=(0, 1))
         self.close_norm = BLOCK_NORMS[norm](self.num_temporal)
 
-    def forward(self, features):
-        kernels = [conv.weight for conv in self.dilated]
-        sizes = [self.num_temporal, self.out_channels - self.num_temporal, self.out_channels]  # of branches along time, width 1, residual
-        if not isinstance(self.open_norm, nn.BatchNorm2d):
-            temporal, narrow, residual = self.open_norm(self.open(features)).split(sizes, dim=1)
-            temporal = self.close_norm(self._along_time(temporal, *kernels))
-            return torch.cat([temporal, narrow], dim=1).add_(residual).relu_()
+    @accelerated(fast_temporal_convolution)
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(N, C_in, K, W) -> (N, C_out, K, W)."""
+        temporal, pointwise, residual = self.open_norm(self.open(features)).split(self.split_sizes, dim=1)
+        temporal = self.close_norm(self.along_time(temporal))
+        return F.relu(torch.cat([temporal, pointwise], dim=1) + residual)
 
-        # With its norm folded, `open` is made where it is needed: 2 C_out channels never stand in memory.
-        (weight, narrow_weight, residual_weight), (bias, narrow_bias, residual_bias) = (
-            values.split(sizes) for values in fold(self.open, self.open_norm, features)
-        )
-        temporal = self.close_norm(in_chunks(self._open_along_time, features, weight, bias, *kernels))
-        out = F.pad(temporal.flatten(2), (0, 0, 0, sizes[1]))  # (N, C_out, K W); no view, so that it can be summed into
-        # The branch of width 1 and the residual are both linear in the features: their weights add up.
-        weight = residual_weight + F.pad(narrow_weight, (0, 0, sizes[0], 0))
-        bias = residual_bias + F.pad(narrow_bias, (sizes[0], 0))
-        out.baddbmm_(weight.to(out.dtype).expand(len(out), -1, -1), features.flatten(2).to(out.dtype)).add_(bias[:, None])
-        return out.relu_().unflatten(-1, features.shape[2:])
-
-    def _open_along_time(self, features, weight, bias, *kernels):
-        return self._along_time(pointwise(features, weight, bias), *kernels)
-
-    def _along_time(self, opened, *kernels):
-        """The branches of the dilations and of the maxima: (N, num_temporal, K, W) -> same."""
+    def along_time(self, opened: torch.Tensor) -> torch.Tensor:
+        """The dilated branches and the max-pooling branch: (N, num_temporal, K, W) -> same."""
         *branches, pooled = F.relu(opened).chunk(len(self.dilated) + 1, dim=1)
-        mixed = (
-            F.conv2d(branch, kernel, conv.bias, padding=conv.padding, dilation=conv.dilation)
-            for branch, kernel, conv in zip(branches, kernels, self.dilated)
-        )
-        return torch.cat([*mixed, self.pool(pooled)], dim=1)
+        return torch.cat([*(conv(branch) for conv, branch in zip(self.dilated, branches)), self.pool(pooled)], dim=1)
 
 
 # --- Transformer ------------------------------------------------------------------------------------------------------------------
