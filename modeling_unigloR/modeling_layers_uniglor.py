@@ -4,8 +4,10 @@ Shapes: N segments, W frames in a window, K keypoints, C channels, D hidden size
 Channels-first, time last, (N, C, K, W), exists only inside the convolution blocks.
 """
 
+import functools
 import math
 import re
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -15,10 +17,12 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .fast_layers_uniglor import accelerated, fast_graph_convolution, fast_temporal_convolution
 from .keypoints_uniglor import adjacency
 
+STATISTICS = frozenset(("latent_mean", "latent_std", "latent_whitening", "offset_mean", "offset_std", "paths", "keypoint_presence"))
 VARIANCE_FLOOR = 1e-4  # a hundredth of a shoulder length, squared: a coordinate that stood still while calibrating may move later
 
 
@@ -91,18 +95,6 @@ def calibrate(module, *inputs):
 
 
 BLOCK_NORMS = {"calibrated": CalibratedNorm2d, "batch": nn.BatchNorm2d, "layer": ChannelLayerNorm}
-
-
-class Dropout(nn.Dropout):
-    """Dropout whose random bits cost a quarter on a CPU: 16 for each value, out of the same generator. p is rounded to 1 / 65536."""
-
-    def forward(self, hidden):
-        if not self.training or self.p == 0 or hidden.device.type != "cpu" or torch.compiler.is_compiling():
-            return super().forward(hidden)
-        dropped = round(self.p * 2**16)
-        bits = torch.empty(-(-hidden.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[: hidden.numel()]
-        kept = bits.view(hidden.shape) >= dropped - 2**15
-        return hidden * (kept * (2**16 / (2**16 - dropped))).to(hidden.dtype)
 
 
 class KeypointNorm(nn.Module):
@@ -205,21 +197,22 @@ class MultiScaleTemporalConv(nn.Module):
 # --- Transformer ------------------------------------------------------------------------------------------------------------------
 
 
-def eager_attention_forward(module, query, key, value, attention_mask, scaling, dropout=0.0, is_causal=False, **kwargs):
+def eager_attention_forward(module, query, key, value, attention_mask, scaling, dropout=0.0, **kwargs):
     """Plain attention that also returns its weights: (N, heads, L, d) -> (N, L, heads, d), (N, heads, L, M)."""
     scores = query @ key.transpose(2, 3) * scaling
     if attention_mask is not None:
         scores = scores + attention_mask
-    elif is_causal and scores.shape[-2] > 1:
-        later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
-        scores = scores.masked_fill(later, torch.finfo(scores.dtype).min)
     weights = F.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
     weights = F.dropout(weights, p=dropout, training=module.training)
     return (weights @ value).transpose(1, 2).contiguous(), weights
 
 
 class Attention(nn.Module):
-    """Multi-head attention from `hidden` (N, L, D) to `memory` (N, M, D), by default itself."""
+    """Multi-head attention from `hidden` (N, L, D) to `memory` (N, M, D), by default itself.
+
+    The mask is one of `transformers.masking_utils`, made for `config._attn_implementation`. Only the implementation "eager" also
+    returns the attention weights (N, heads, L, M); the others return None in their place.
+    """
 
     def __init__(self, config, is_causal=False):
         super().__init__()
@@ -240,15 +233,18 @@ class Attention(nn.Module):
             for proj, x in ((self.q_proj, hidden), (self.k_proj, memory), (self.v_proj, memory))
         )  # (N, heads, L or M, d)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
-        output, _ = attend(
+        output, weights = attend(
             self, query, key, value, attention_mask, scaling=self.scaling, is_causal=self.is_causal,
             dropout=self.dropout if self.training else 0.0,
         )  # fmt: skip
-        return self.o_proj(output.flatten(2))
+        return self.o_proj(output.flatten(2)), weights
 
 
 class SingleKeyAttention(nn.Module):
-    """Attention to a memory of one vector: its weight is always 1, so only value and output projections remain."""
+    """Attention to a memory of one vector: its weight is always 1, so only value and output projections remain.
+
+    It returns None in the place of attention weights.
+    """
 
     def __init__(self, config):
         super().__init__()
@@ -256,13 +252,13 @@ class SingleKeyAttention(nn.Module):
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, hidden, memory, attention_mask=None):
-        return self.o_proj(self.v_proj(memory)).expand_as(hidden)
+        return self.o_proj(self.v_proj(memory)).expand_as(hidden), None
 
 
 class TransformerLayer(GradientCheckpointingLayer):
-    """Pre-norm Transformer layer, as Joint-SLT's; with cross-attention where `memory_size` says how many keys it will meet.
+    """Pre-norm Transformer layer, as Joint-SLT's; with cross-attention where `memory_size` gives the number of its keys.
 
-    `math.inf` stands for any number. Masks are added to the scores: (N, 1, 1 or L, L), and `memory_mask` (N, 1, 1 or L, M).
+    `math.inf` stands for any number. `attention_mask` and `memory_mask` come from `transformers.masking_utils`.
     """
 
     def __init__(self, config, memory_size=None, is_causal=False):
@@ -271,19 +267,21 @@ class TransformerLayer(GradientCheckpointingLayer):
         self.attention = Attention(config, is_causal)
         self.has_memory = memory_size is not None
         if self.has_memory:
-            single = memory_size == 1  # asks nothing, so nothing is normalised for it
+            single = memory_size == 1  # with one key the query is unused, so it needs no norm
             self.cross_attention_norm = nn.Identity() if single else nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
             self.cross_attention = SingleKeyAttention(config) if single else Attention(config)
         self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
         self.activation = ACT2FN[config.hidden_act]
-        self.dropout = Dropout(config.hidden_dropout_prob)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden, memory=None, attention_mask=None, memory_mask=None):
-        hidden = hidden + self.dropout(self.attention(self.attention_norm(hidden), attention_mask=attention_mask))
+        attended, _ = self.attention(self.attention_norm(hidden), attention_mask=attention_mask)
+        hidden = hidden + self.dropout(attended)
         if self.has_memory:
-            hidden = hidden + self.dropout(self.cross_attention(self.cross_attention_norm(hidden), memory, memory_mask))
+            attended, _ = self.cross_attention(self.cross_attention_norm(hidden), memory, memory_mask)
+            hidden = hidden + self.dropout(attended)
         feed_forward = self.down_proj(self.dropout(self.activation(self.up_proj(self.feed_forward_norm(hidden)))))
         return hidden + self.dropout(feed_forward)
 
@@ -361,6 +359,33 @@ def _is_looked_at(tensor):
 # --- Models -----------------------------------------------------------------------------------------------------------------------
 
 
+def records_layers(forward: Callable) -> Callable:
+    """Decorates a model's `forward`: `output_hidden_states`, `output_attentions` and `return_dict` work as in transformers.
+
+    What is recorded is the class's `_can_record_outputs`. The forward names both options in its signature; here they are served.
+    """
+    recording = capture_outputs(forward)
+
+    @functools.wraps(forward)
+    def wrapper(self, *args, **kwargs):
+        if kwargs.get("output_attentions") and self.config._attn_implementation != "eager":
+            raise ValueError(
+                f"Found output_attentions=True with attn_implementation={self.config._attn_implementation!r}, which computes no attention "
+                'weights. Call model.set_attn_implementation("eager") first, or load with attn_implementation="eager".'
+            )
+        return recording(self, *args, **kwargs)
+
+    return wrapper
+
+
+# `_can_record_outputs` of models: of their Transformer layers, and of those that have a memory
+RECORDED = {
+    "hidden_states": OutputRecorder(TransformerLayer),
+    "attentions": OutputRecorder(Attention, index=1, layer_name="attention"),
+}
+RECORDED_WITH_MEMORY = RECORDED | {"cross_attentions": OutputRecorder(Attention, index=1, layer_name="cross_attention")}
+
+
 def exact(values):
     """The values in at least 32 bits: what losses are computed in."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
@@ -393,6 +418,9 @@ class UniGloRPreTrainedModel(PreTrainedModel):
     """
 
     _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = True  # num_items_in_batch: losses are means over what they counted, in the whole batch
     _no_split_modules = ["TransformerLayer", "ChannelTopologyGraphConv"]
@@ -400,6 +428,18 @@ class UniGloRPreTrainedModel(PreTrainedModel):
     def __init__(self, config, *args, **kwargs):
         config.validate()  # fields may have been set since it was made
         super().__init__(config, *args, **kwargs)
+
+    def post_init(self):
+        """As the base class. Loaded in bfloat16 or float16, statistics and the norms over keypoints stay in float32."""
+        norms = {name for name, module in self.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)}
+        self._keep_in_fp32_modules_strict = norms | STATISTICS
+        super().post_init()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, and so of the inputs. The statistics that stay in float32 do not count."""
+        weights = (module.weight.dtype for module in self.modules() if isinstance(module, nn.Linear))
+        return next((dtype for dtype in weights if dtype.is_floating_point), super().dtype)
 
     def _frozen_parts(self):
         """The modules that the configuration says are not trained."""
