@@ -102,7 +102,8 @@ class ClipReadingModel(UniGloRPreTrainedModel):
         """Latents and their mask: (B, T, K, C), (B, T) -> (B, S, D), (B, S). Training computes them once and keeps them."""
         if self.config.sign_encoder == "frames":
             raise ValueError("This model has sign_encoder='frames': it reads keypoints, and has no latents.")
-        return self.sign_mae.encode_sequence(keypoints, attention_mask, self.config.stride)
+        encoded = self.sign_mae(keypoints, attention_mask, self.config.stride)
+        return encoded.latents, encoded.latent_mask
 
     def _embed_frames(self, keypoints, attention_mask):
         points = self.config.sign_mae_config.num_keypoints, self.config.sign_mae_config.num_channels

@@ -26,11 +26,11 @@ STATISTICS = frozenset(("latent_mean", "latent_std", "latent_whitening", "offset
 VARIANCE_FLOOR = 1e-4  # a hundredth of a shoulder length, squared: a coordinate that stood still while calibrating may move later
 
 
-def sinusoids(length, size):
-    """(length, size) float32 sinusoidal positions of Vaswani et al. 2017, amplitude 1."""
+def sinusoids(length: int, size: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """(length, size) sinusoidal positions of Vaswani et al. 2017, amplitude 1."""
     position = torch.arange(length, dtype=torch.float32)[:, None]
     frequency = torch.exp(torch.arange(0, size, 2, dtype=torch.float32) * (-math.log(10000.0) / size))
-    return torch.stack([torch.sin(position * frequency), torch.cos(position * frequency)], dim=-1).flatten(1)
+    return torch.stack([torch.sin(position * frequency), torch.cos(position * frequency)], dim=-1).flatten(1).to(dtype)
 
 
 class SinusoidalPositions(nn.Module):
@@ -128,7 +128,7 @@ class ChannelTopologyGraphConv(nn.Module):
 
     def __init__(self, in_channels, out_channels, relation_channels, layout, norm):
         super().__init__()
-        graph = torch.from_numpy(adjacency(layout))
+        graph = torch.from_numpy(adjacency(layout)).to(torch.get_default_dtype())
         self.layout = layout
         self.adjacency = nn.Parameter(graph)  # (S, K, K), learned, from the skeleton
         self.alpha = nn.Parameter(torch.zeros(1))

@@ -166,10 +166,11 @@ class SignMAEDecoder(nn.Module):
         if self.autoregressive:
             self.start_token = nn.Parameter(torch.zeros(config.hidden_size))
             self.frame_embedding = nn.Linear(config.num_keypoints * config.num_channels, config.hidden_size)
+        queries = sinusoids(config.window_size, config.hidden_size, torch.get_default_dtype())
         if config.query_type == "learned":
-            self.queries = nn.Parameter(sinusoids(config.window_size, config.hidden_size))
+            self.queries = nn.Parameter(queries)
         else:
-            self.register_buffer("queries", sinusoids(config.window_size, config.hidden_size), persistent=True)
+            self.register_buffer("queries", queries, persistent=True)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.layers = nn.ModuleList(
             TransformerLayer(config, memory_size=config.latent_views, is_causal=self.autoregressive)

@@ -127,7 +127,7 @@ class TextToSign(UniGloRPreTrainedModel):
         self.text_model = text_encoder(AutoModel.from_config(config.text_config))
         self.length_regulator = LengthRegulator(text_size, config.max_segments, config.hidden_dropout_prob, config.layer_norm_eps)
         self.memory_projection = nn.Linear(text_size, config.hidden_size)
-        self.queries = nn.Parameter(sinusoids(config.max_segments, config.hidden_size))
+        self.queries = nn.Parameter(sinusoids(config.max_segments, config.hidden_size, torch.get_default_dtype()))
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.layers = nn.ModuleList(TransformerLayer(config, memory_size=math.inf) for _ in range(config.num_hidden_layers))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
@@ -271,8 +271,8 @@ class TextToSign(UniGloRPreTrainedModel):
     def _keypoint_losses(self, predicted, latents, real):
         """Squared error of decoded latents against decoded targets, over the points that SignMAE learned: (B, S, D) twice -> (B,)."""
         with torch.no_grad():
-            target = self.sign_mae.decode(latents[real])  # (N, W, K, C) of all real segments
-        error = (exact(self.sign_mae.decode(predicted[real])) - exact(target)).square().mean((1, 3))  # (N, K)
+            target = self.sign_mae(latents[real]).keypoints  # (N, W, K, C) of all real segments
+        error = (exact(self.sign_mae(predicted[real]).keypoints) - exact(target)).square().mean((1, 3))  # (N, K)
         presence = self.sign_mae.keypoint_presence
         by_segment = (error * presence).sum(1) / presence.sum().clamp_min(1)
         return by_segment.new_zeros(real.shape).masked_scatter(real, by_segment).sum(1)
@@ -329,7 +329,7 @@ class TextToSign(UniGloRPreTrainedModel):
             latent_mask = torch.ones(latents.shape[:2], dtype=torch.long, device=latents.device)
         check_padding("latent_mask", latent_mask, latents.shape[:2])
         real = latent_mask.bool()
-        decoded = torch.cat([self.sign_mae.decode(some) for some in latents[real].split(DECODED_TOGETHER)])  # (N, W, K, C)
+        decoded = torch.cat([self.sign_mae(batch).keypoints for batch in latents[real].split(DECODED_TOGETHER)])  # (N, W, K, C)
         # What SignMAE never learned stands where `KeypointProcessor` puts what was never seen: a judge reads both alike.
         learned = self.sign_mae.keypoint_presence.bool().cpu().numpy()
         decoded = decoded[:, :, torch.from_numpy(stand_ins(self.config.layout, learned)).to(decoded.device)]
