@@ -4,8 +4,10 @@ Shapes: N segments, W frames in a window, K keypoints, C channels, D hidden size
 Channels-first, time last, (N, C, K, W), exists only inside the convolution blocks.
 """
 
+import functools
 import math
 import re
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -15,18 +17,20 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .graph_mixing_uniglor import mix
+from .fast_layers_uniglor import accelerated, fast_graph_convolution, fast_temporal_convolution
 from .keypoints_uniglor import adjacency
 
+STATISTICS = frozenset(("latent_mean", "latent_std", "latent_whitening", "offset_mean", "offset_std", "paths", "keypoint_presence"))
 VARIANCE_FLOOR = 1e-4  # a hundredth of a shoulder length, squared: a coordinate that stood still while calibrating may move later
 
 
-def sinusoids(length, size):
-    """(length, size) float32 sinusoidal positions of Vaswani et al. 2017, amplitude 1."""
+def sinusoids(length: int, size: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """(length, size) sinusoidal positions of Vaswani et al. 2017, amplitude 1."""
     position = torch.arange(length, dtype=torch.float32)[:, None]
     frequency = torch.exp(torch.arange(0, size, 2, dtype=torch.float32) * (-math.log(10000.0) / size))
-    return torch.stack([torch.sin(position * frequency), torch.cos(position * frequency)], dim=-1).flatten(1)
+    return torch.stack([torch.sin(position * frequency), torch.cos(position * frequency)], dim=-1).flatten(1).to(dtype)
 
 
 class SinusoidalPositions(nn.Module):
@@ -93,111 +97,6 @@ def calibrate(module, *inputs):
 BLOCK_NORMS = {"calibrated": CalibratedNorm2d, "batch": nn.BatchNorm2d, "layer": ChannelLayerNorm}
 
 
-def convolve_and_norm(conv, norm, features):
-    """norm(conv(features)) of a 1 x 1 convolution; where the norm is a BatchNorm2d, without ever holding what stands between."""
-    if not isinstance(norm, nn.BatchNorm2d):
-        return norm(conv(features))
-    return pointwise(features, *fold(conv, norm, features))
-
-
-def fold(conv, norm, features):
-    """Weight (C_out, C_in) and bias (C_out,) of the 1 x 1 convolution that is norm(conv(.)) on these features.
-
-    The convolution is linear: mean and variance of what it gives follow from mean and covariance of what it gets, so that the
-    norm is a change of the convolution's weights. The convolution has no bias before a BatchNorm, which would take it away again.
-    """
-    exact = torch.promote_types(features.dtype, torch.float32)  # statistics keep their precision
-    weight = conv.weight.flatten(1).to(exact)  # (C_out, C_in)
-    if norm.training:
-        with torch.autocast(features.device.type, enabled=False):
-            points = features.to(exact).flatten(2)  # (N, C_in, K W)
-            count = len(points) * points.shape[2]
-            mean = points.mean((0, 2))
-            # Only the variances below read these products, so their gradient is symmetric: twice that of one factor.
-            products = (points.detach() @ points.transpose(1, 2)).sum(0)
-            products = 2 * products - products.detach()
-            covariance = products / count - mean * mean[:, None]  # (C_in, C_in)
-            variance = ((weight @ covariance) * weight).sum(1).clamp_min(0)  # (C_out,)
-            mean = weight @ mean
-        with torch.no_grad():
-            norm.num_batches_tracked += 1
-            norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
-            norm.running_var.lerp_((variance * count / max(count - 1, 1)).to(norm.running_var.dtype), norm.momentum)
-    else:
-        mean, variance = norm.running_mean, norm.running_var
-    scale = norm.weight * torch.rsqrt(variance + norm.eps)
-    return (weight * scale[:, None]).to(features.dtype), (norm.bias - mean * scale).to(features.dtype)
-
-
-def pointwise(features, weight, bias):
-    """A 1 x 1 convolution as a matrix product, which copies no features into another order: (N, C_in, K, W) -> (N, C_out, K, W)."""
-    out = torch.baddbmm(bias[:, None], weight.expand(len(features), -1, -1), features.flatten(2))
-    return out.unflatten(-1, features.shape[2:])
-
-
-# Of the features that `in_chunks` works on at a time: 16 segments of the paper's size. Fewer are slower on two threads, a whole batch
-# of 64 takes 30 MiB more.
-CHUNK_FLOATS = 1_150_000
-
-
-def in_chunks(function, features, *weights):
-    """function(features, *weights) of a function that treats every segment by itself; on a CPU a few segments at a time.
-
-    What stands between the features and the result then never stands in memory for all of them, and is made again in the backward.
-    """
-    if features.device.type != "cpu" or torch.compiler.is_compiling():
-        return function(features, *weights)
-    return _InChunks.apply(function, features, *weights)
-
-
-class _InChunks(torch.autograd.Function):
-    @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu")
-    def forward(ctx, function, features, *weights):
-        ctx.function = function
-        ctx.save_for_backward(features, *weights)
-        result = None
-        for rows in _chunks(features):
-            some = function(features[rows], *weights)
-            if result is None:
-                result = some.new_empty(len(features), *some.shape[1:])
-            result[rows] = some
-        return result
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    @torch.amp.custom_bwd(device_type="cpu")
-    def backward(ctx, grad):
-        features, *weights = ctx.saved_tensors
-        weights = [weight.detach().requires_grad_() for weight in weights]
-        grad_features, grad_weights = torch.empty_like(features), [torch.zeros_like(weight) for weight in weights]
-        for rows in _chunks(features):
-            some = features[rows].detach().requires_grad_()
-            with torch.enable_grad():
-                result = ctx.function(some, *weights)
-            grad_features[rows], *grads = torch.autograd.grad(result, [some, *weights], grad[rows])
-            for total, grad_weight in zip(grad_weights, grads):
-                total += grad_weight
-        return None, grad_features, *grad_weights
-
-
-def _chunks(features):
-    size = max(1, CHUNK_FLOATS // features[0].numel())
-    return [slice(start, start + size) for start in range(0, len(features), size)]
-
-
-class Dropout(nn.Dropout):
-    """Dropout whose random bits cost a quarter on a CPU: 16 for each value, out of the same generator. p is rounded to 1 / 65536."""
-
-    def forward(self, hidden):
-        if not self.training or self.p == 0 or hidden.device.type != "cpu" or torch.compiler.is_compiling():
-            return super().forward(hidden)
-        dropped = round(self.p * 2**16)
-        bits = torch.empty(-(-hidden.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[: hidden.numel()]
-        kept = bits.view(hidden.shape) >= dropped - 2**15
-        return hidden * (kept * (2**16 / (2**16 - dropped))).to(hidden.dtype)
-
-
 class KeypointNorm(nn.Module):
     """Normalises every coordinate of every keypoint over segments and frames, as CTR-GCN's data norm: (N, W, K, C) -> same.
 
@@ -223,14 +122,13 @@ class ChannelTopologyGraphConv(nn.Module):
         topology[n, s, c, v, u] = adjacency[s, v, u] + alpha (refine[s, c] . relation[n, s, :, v, u] + refine_bias[s, c])
         mixed[n, c, v, w]       = sum over s, u of topology[n, s, c, v, u] (value[s, c] . input[n, :, u, w] + value_bias[s, c])
 
-    Published code builds the topology, K x K for every segment, subset and channel: 260 MB at batch 64 with 64 channels. But all of
-    it is linear in the relations and in the input, and there are few of both (8 relations, 2 input channels): so the relations
-    mix the input's points first, and the channels are made of that (`graph_mixing_uniglor.py`). The function is the same.
+    This is written below as in the paper, with one batched operation for all subsets; the time average commutes with the 1 x 1
+    convolutions that project the query and the key. `fast_graph_convolution` computes the same without ever building the topology.
     """
 
     def __init__(self, in_channels, out_channels, relation_channels, layout, norm):
         super().__init__()
-        graph = torch.from_numpy(adjacency(layout))
+        graph = torch.from_numpy(adjacency(layout)).to(torch.get_default_dtype())
         self.layout = layout
         self.adjacency = nn.Parameter(graph)  # (S, K, K), learned, from the skeleton
         self.alpha = nn.Parameter(torch.zeros(1))
@@ -244,27 +142,20 @@ class ChannelTopologyGraphConv(nn.Module):
         self.residual = nn.Conv2d(in_channels, out_channels, 1, bias=norm == "layer")
         self.residual_norm = BLOCK_NORMS[norm](out_channels)
 
-    def forward(self, features):
+    @accelerated(fast_graph_convolution)
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(N, C_in, K, W) -> (N, C_out, K, W)."""
-        mixed = self.norm(self.mix(features))
-        return mixed.add_(convolve_and_norm(self.residual, self.residual_norm, features)).relu_()
+        return F.relu(self.norm(self.mix(features)) + self.residual_norm(self.residual(features)))
 
-    def mix(self, features):
-        """`mixed` of the class docstring, summed from the inside out: (N, C_in, K, W) -> (N, C_out, K, W)."""
-        average = features.mean(-1)  # (N, C_in, K); the time mean commutes with the 1 x 1 convolutions
-        refine, refine_bias = self.alpha * self.refine, self.alpha * self.refine_bias
-        by_relation = torch.einsum("sci,scr->icsr", self.value, refine).flatten(2)  # (C_in, C, S R)
-        bias_by_relation = torch.einsum("sc,scr->csr", self.value_bias, refine).flatten(1)  # (C, S R)
-        mixed = mix(self.query(average), self.key(average), features, by_relation, bias_by_relation)
-
-        # Adjacency and refine_bias are the same for every segment.
-        skeleton = self.adjacency.flatten(0, 1) @ features.transpose(1, 2).flatten(2)  # (N, S K, C_in W)
-        skeleton = skeleton.view(len(features), *self.adjacency.shape[:2], -1, features.shape[-1])  # (N, S, K, C_in, W)
-        mixed = mixed.add_(torch.einsum("sci,nskiw->nckw", self.value, skeleton))
-        everywhere = torch.einsum("sci,sc,nikw->ncw", self.value, refine_bias, features)[:, :, None]
-        constant = torch.einsum("sc,sk->ck", self.value_bias, self.adjacency.sum(-1))
-        constant = constant + (self.value_bias * refine_bias).sum(0)[:, None] * features.shape[2]
-        return mixed.add_(everywhere).add_(constant[..., None])
+    def mix(self, features: torch.Tensor) -> torch.Tensor:
+        """`mixed` of the class docstring: (N, C_in, K, W) -> (N, C_out, K, W)."""
+        average = features.mean(-1)  # (N, C_in, K)
+        relation = torch.tanh(self.query(average)[..., :, None] - self.key(average)[..., None, :])  # (N, S R, K, K)
+        relation = relation.unflatten(1, (len(self.adjacency), -1))  # (N, S, R, K, K)
+        refinement = torch.einsum("scr,nsrvu->nscvu", self.refine, relation) + self.refine_bias[..., None, None]
+        topology = self.adjacency[:, None] + self.alpha * refinement  # (N, S, C_out, K, K)
+        value = torch.einsum("sci,nikw->nsckw", self.value, features) + self.value_bias[..., None, None]  # (N, S, C_out, K, W)
+        return torch.einsum("nscvu,nscuw->ncvw", topology, value)
 
 
 class MultiScaleTemporalConv(nn.Module):
@@ -280,7 +171,8 @@ class MultiScaleTemporalConv(nn.Module):
         self.num_temporal = branch_channels * (len(dilations) + 1)  # channels of the branches that look along time
         self.out_channels = self.num_temporal + branch_channels
         bias = norm == "layer"
-        self.open = nn.Conv2d(in_channels, 2 * self.out_channels, 1, bias=bias)  # branches, then residual
+        self.split_sizes = [self.num_temporal, branch_channels, self.out_channels]  # branches along time, branch of width 1, residual
+        self.open = nn.Conv2d(in_channels, 2 * self.out_channels, 1, bias=bias)
         self.open_norm = BLOCK_NORMS[norm](2 * self.out_channels)
         self.dilated = nn.ModuleList(
             nn.Conv2d(branch_channels, branch_channels, (1, kernel_size), padding="same", dilation=(1, dilation), bias=bias)
@@ -289,57 +181,38 @@ class MultiScaleTemporalConv(nn.Module):
         self.pool = nn.MaxPool2d((1, 3), stride=1, padding=(0, 1))
         self.close_norm = BLOCK_NORMS[norm](self.num_temporal)
 
-    def forward(self, features):
-        kernels = [conv.weight for conv in self.dilated]
-        sizes = [self.num_temporal, self.out_channels - self.num_temporal, self.out_channels]  # of branches along time, width 1, residual
-        if not isinstance(self.open_norm, nn.BatchNorm2d):
-            temporal, narrow, residual = self.open_norm(self.open(features)).split(sizes, dim=1)
-            temporal = self.close_norm(self._along_time(temporal, *kernels))
-            return torch.cat([temporal, narrow], dim=1).add_(residual).relu_()
+    @accelerated(fast_temporal_convolution)
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(N, C_in, K, W) -> (N, C_out, K, W)."""
+        temporal, pointwise, residual = self.open_norm(self.open(features)).split(self.split_sizes, dim=1)
+        temporal = self.close_norm(self.along_time(temporal))
+        return F.relu(torch.cat([temporal, pointwise], dim=1) + residual)
 
-        # With its norm folded, `open` is made where it is needed: 2 C_out channels never stand in memory.
-        (weight, narrow_weight, residual_weight), (bias, narrow_bias, residual_bias) = (
-            values.split(sizes) for values in fold(self.open, self.open_norm, features)
-        )
-        temporal = self.close_norm(in_chunks(self._open_along_time, features, weight, bias, *kernels))
-        out = F.pad(temporal.flatten(2), (0, 0, 0, sizes[1]))  # (N, C_out, K W); no view, so that it can be summed into
-        # The branch of width 1 and the residual are both linear in the features: their weights add up.
-        weight = residual_weight + F.pad(narrow_weight, (0, 0, sizes[0], 0))
-        bias = residual_bias + F.pad(narrow_bias, (sizes[0], 0))
-        out.baddbmm_(weight.to(out.dtype).expand(len(out), -1, -1), features.flatten(2).to(out.dtype)).add_(bias[:, None])
-        return out.relu_().unflatten(-1, features.shape[2:])
-
-    def _open_along_time(self, features, weight, bias, *kernels):
-        return self._along_time(pointwise(features, weight, bias), *kernels)
-
-    def _along_time(self, opened, *kernels):
-        """The branches of the dilations and of the maxima: (N, num_temporal, K, W) -> same."""
+    def along_time(self, opened: torch.Tensor) -> torch.Tensor:
+        """The dilated branches and the max-pooling branch: (N, num_temporal, K, W) -> same."""
         *branches, pooled = F.relu(opened).chunk(len(self.dilated) + 1, dim=1)
-        mixed = (
-            F.conv2d(branch, kernel, conv.bias, padding=conv.padding, dilation=conv.dilation)
-            for branch, kernel, conv in zip(branches, kernels, self.dilated)
-        )
-        return torch.cat([*mixed, self.pool(pooled)], dim=1)
+        return torch.cat([*(conv(branch) for conv, branch in zip(self.dilated, branches)), self.pool(pooled)], dim=1)
 
 
 # --- Transformer ------------------------------------------------------------------------------------------------------------------
 
 
-def eager_attention_forward(module, query, key, value, attention_mask, scaling, dropout=0.0, is_causal=False, **kwargs):
+def eager_attention_forward(module, query, key, value, attention_mask, scaling, dropout=0.0, **kwargs):
     """Plain attention that also returns its weights: (N, heads, L, d) -> (N, L, heads, d), (N, heads, L, M)."""
     scores = query @ key.transpose(2, 3) * scaling
     if attention_mask is not None:
         scores = scores + attention_mask
-    elif is_causal and scores.shape[-2] > 1:
-        later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
-        scores = scores.masked_fill(later, torch.finfo(scores.dtype).min)
     weights = F.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
     weights = F.dropout(weights, p=dropout, training=module.training)
     return (weights @ value).transpose(1, 2).contiguous(), weights
 
 
 class Attention(nn.Module):
-    """Multi-head attention from `hidden` (N, L, D) to `memory` (N, M, D), by default itself."""
+    """Multi-head attention from `hidden` (N, L, D) to `memory` (N, M, D), by default itself.
+
+    The mask is one of `transformers.masking_utils`, made for `config._attn_implementation`. Only the implementation "eager" also
+    returns the attention weights (N, heads, L, M); the others return None in their place.
+    """
 
     def __init__(self, config, is_causal=False):
         super().__init__()
@@ -360,15 +233,18 @@ class Attention(nn.Module):
             for proj, x in ((self.q_proj, hidden), (self.k_proj, memory), (self.v_proj, memory))
         )  # (N, heads, L or M, d)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
-        output, _ = attend(
+        output, weights = attend(
             self, query, key, value, attention_mask, scaling=self.scaling, is_causal=self.is_causal,
             dropout=self.dropout if self.training else 0.0,
         )  # fmt: skip
-        return self.o_proj(output.flatten(2))
+        return self.o_proj(output.flatten(2)), weights
 
 
 class SingleKeyAttention(nn.Module):
-    """Attention to a memory of one vector: its weight is always 1, so only value and output projections remain."""
+    """Attention to a memory of one vector: its weight is always 1, so only value and output projections remain.
+
+    It returns None in the place of attention weights.
+    """
 
     def __init__(self, config):
         super().__init__()
@@ -376,13 +252,13 @@ class SingleKeyAttention(nn.Module):
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, hidden, memory, attention_mask=None):
-        return self.o_proj(self.v_proj(memory)).expand_as(hidden)
+        return self.o_proj(self.v_proj(memory)).expand_as(hidden), None
 
 
 class TransformerLayer(GradientCheckpointingLayer):
-    """Pre-norm Transformer layer, as Joint-SLT's; with cross-attention where `memory_size` says how many keys it will meet.
+    """Pre-norm Transformer layer, as Joint-SLT's; with cross-attention where `memory_size` gives the number of its keys.
 
-    `math.inf` stands for any number. Masks are added to the scores: (N, 1, 1 or L, L), and `memory_mask` (N, 1, 1 or L, M).
+    `math.inf` stands for any number. `attention_mask` and `memory_mask` come from `transformers.masking_utils`.
     """
 
     def __init__(self, config, memory_size=None, is_causal=False):
@@ -391,19 +267,21 @@ class TransformerLayer(GradientCheckpointingLayer):
         self.attention = Attention(config, is_causal)
         self.has_memory = memory_size is not None
         if self.has_memory:
-            single = memory_size == 1  # asks nothing, so nothing is normalised for it
+            single = memory_size == 1  # with one key the query is unused, so it needs no norm
             self.cross_attention_norm = nn.Identity() if single else nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
             self.cross_attention = SingleKeyAttention(config) if single else Attention(config)
         self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
         self.activation = ACT2FN[config.hidden_act]
-        self.dropout = Dropout(config.hidden_dropout_prob)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden, memory=None, attention_mask=None, memory_mask=None):
-        hidden = hidden + self.dropout(self.attention(self.attention_norm(hidden), attention_mask=attention_mask))
+        attended, _ = self.attention(self.attention_norm(hidden), attention_mask=attention_mask)
+        hidden = hidden + self.dropout(attended)
         if self.has_memory:
-            hidden = hidden + self.dropout(self.cross_attention(self.cross_attention_norm(hidden), memory, memory_mask))
+            attended, _ = self.cross_attention(self.cross_attention_norm(hidden), memory, memory_mask)
+            hidden = hidden + self.dropout(attended)
         feed_forward = self.down_proj(self.dropout(self.activation(self.up_proj(self.feed_forward_norm(hidden)))))
         return hidden + self.dropout(feed_forward)
 
@@ -468,6 +346,8 @@ def _check_shape(name, tensor, shape, hint=""):
         raise ValueError(f"Found {name} of type {type(tensor).__name__}, expected a tensor {expected}.")
     sizes, words = tensor.shape, [word for word in shape if isinstance(word, str)]
     if words == ["..."]:
+        if 0 in sizes:
+            raise ValueError(f"Found {name} of shape {tuple(sizes)}, expected {expected} with nothing of size 0. {hint}".rstrip())
         sizes, shape, words = sizes[1 - len(shape) :], shape[1:], []
     if len(sizes) != len(shape) or any(size != each if isinstance(each, int) else size < 1 for size, each in zip(sizes, shape)):
         least = f", {' and '.join(words)} at least 1" if words else ""
@@ -479,6 +359,33 @@ def _is_looked_at(tensor):
 
 
 # --- Models -----------------------------------------------------------------------------------------------------------------------
+
+
+def records_layers(forward: Callable) -> Callable:
+    """Decorates a model's `forward`: `output_hidden_states`, `output_attentions` and `return_dict` work as in transformers.
+
+    What is recorded is the class's `_can_record_outputs`. The forward names both options in its signature; here they are served.
+    """
+    recording = capture_outputs(forward)
+
+    @functools.wraps(forward)
+    def wrapper(self, *args, **kwargs):
+        if kwargs.get("output_attentions") and self.config._attn_implementation != "eager":
+            raise ValueError(
+                f"Found output_attentions=True with attn_implementation={self.config._attn_implementation!r}, which computes no attention "
+                'weights. Call model.set_attn_implementation("eager") first, or load with attn_implementation="eager".'
+            )
+        return recording(self, *args, **kwargs)
+
+    return wrapper
+
+
+# `_can_record_outputs` of models: of their Transformer layers, and of those that have a memory
+RECORDED = {
+    "hidden_states": OutputRecorder(TransformerLayer),
+    "attentions": OutputRecorder(Attention, index=1, layer_name="attention"),
+}
+RECORDED_WITH_MEMORY = RECORDED | {"cross_attentions": OutputRecorder(Attention, index=1, layer_name="cross_attention")}
 
 
 def exact(values):
@@ -513,6 +420,9 @@ class UniGloRPreTrainedModel(PreTrainedModel):
     """
 
     _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = True  # num_items_in_batch: losses are means over what they counted, in the whole batch
     _no_split_modules = ["TransformerLayer", "ChannelTopologyGraphConv"]
@@ -520,6 +430,18 @@ class UniGloRPreTrainedModel(PreTrainedModel):
     def __init__(self, config, *args, **kwargs):
         config.validate()  # fields may have been set since it was made
         super().__init__(config, *args, **kwargs)
+
+    def post_init(self):
+        """As the base class. Loaded in bfloat16 or float16, statistics and the norms over keypoints stay in float32."""
+        norms = {name for name, module in self.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)}
+        self._keep_in_fp32_modules_strict = norms | STATISTICS
+        super().post_init()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, and so of the inputs. The statistics that stay in float32 do not count."""
+        weights = (module.weight.dtype for module in self.modules() if isinstance(module, nn.Linear))
+        return next((dtype for dtype in weights if dtype.is_floating_point), super().dtype)
 
     def _frozen_parts(self):
         """The modules that the configuration says are not trained."""

@@ -9,14 +9,18 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from transformers import initialization as init
-from transformers.utils import ModelOutput, logging
+from transformers.masking_utils import create_causal_mask
+from transformers.utils import ModelOutput
+from transformers.utils.output_capturing import OutputRecorder
 
 from .configuration_uniglor import SignMAEConfig
 from .keypoint_weighting_uniglor import keypoint_weights
 from .keypoints_uniglor import paths_to_center
 from .modeling_layers_uniglor import (
+    RECORDED,
+    RECORDED_WITH_MEMORY,
+    Attention,
     ChannelTopologyGraphConv,
-    Dropout,
     KeypointNorm,
     MultiScaleTemporalConv,
     SinusoidalPositions,
@@ -28,13 +32,12 @@ from .modeling_layers_uniglor import (
     check_padding,
     exact,
     mean_loss,
+    records_layers,
     sinusoids,
 )
 
-logger = logging.get_logger(__name__)
-
 OFFSET_FLOOR = 0.01  # shoulder lengths: a point that never moved in training still can
-WHITENING_FLOOR = 0.01  # of variances whose mean is 1: smaller ones are made larger, but not as large as the others
+MOST_WINDOWS = 2**31 - 1  # of a batch: all of them together
 STD_FLOOR = 1e-6  # a dead dimension of the latent is not divided by 0
 
 
@@ -47,12 +50,49 @@ class SignMAEOutput(ModelOutput):
         latent: (N, D), the implicit gloss-level representation z, not standardised.
         reconstruction: (N, W, K, C) in shoulder lengths.
         masked: (N, W) bool, True where the encoder did not see the frame's token.
+        hidden_states, attentions: of the encoder's Transformer layers, if asked for: (N, 1 + W, D) before the first layer and after
+            each, and (N, heads, 1 + W, 1 + W). The first position is the class token [GloR].
     """
 
     loss: torch.FloatTensor | None = None
     latent: torch.FloatTensor | None = None
     reconstruction: torch.FloatTensor | None = None
     masked: torch.BoolTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+@dataclass
+class SignMAEEncoderOutput(ModelOutput):
+    """What `SignMAEEncoderModel.forward` returns.
+
+    Attributes:
+        latents: (B, S, D), standardised, 0 where there is no window.
+        latent_mask: (B, S) int64, 1 where there is one.
+        hidden_states, attentions: of the Transformer layers, if asked for, for each of the N real windows: (N, 1 + W, D) before the
+            first layer and after each, and (N, heads, 1 + W, 1 + W). The first position is the class token.
+    """
+
+    latents: torch.FloatTensor | None = None
+    latent_mask: torch.LongTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+@dataclass
+class SignMAEDecoderOutput(ModelOutput):
+    """What `SignMAEDecoderModel.forward` returns.
+
+    Attributes:
+        keypoints: (..., W, K, C) in shoulder lengths.
+        hidden_states, attentions, cross_attentions: of the Transformer layers, if asked for, for each of N latents: (N, W, D) before the
+            first layer and after each, (N, heads, W, W), and (N, heads, W, W) to the latent; the last is empty with one memory token.
+    """
+
+    keypoints: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+    cross_attentions: tuple[torch.FloatTensor, ...] | None = None
 
 
 class SignMAEEncoder(nn.Module):
@@ -77,7 +117,7 @@ class SignMAEEncoder(nn.Module):
         if config.mask_strategy == "replace":
             self.mask_token = nn.Parameter(torch.zeros(config.hidden_size))
         self.gloss_token = nn.Parameter(torch.zeros(config.hidden_size))  # [GloR]
-        self.dropout = Dropout(config.hidden_dropout_prob)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.num_hidden_layers))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
@@ -112,9 +152,10 @@ class SignMAEEncoder(nn.Module):
 
 
 class SignMAEDecoder(nn.Module):
-    """Queries, one for each frame, that attend to each other and to views of the latent (Fig 2a, right): (N, D) -> (N, W, K, C).
+    """Queries, one for each frame, that attend to each other and to the latent (Fig 2a, right): (N, D) -> (N, W, K, C).
 
-    A single view would give every frame the same vector; the decoder then settles on one static pose for each segment.
+    The latent becomes `config.latent_views` memory tokens, each a linear function of it. A single one would give every frame the same
+    vector; the decoder then settles on one static pose for each segment.
     """
 
     def __init__(self, config):
@@ -125,18 +166,19 @@ class SignMAEDecoder(nn.Module):
         if self.autoregressive:
             self.start_token = nn.Parameter(torch.zeros(config.hidden_size))
             self.frame_embedding = nn.Linear(config.num_keypoints * config.num_channels, config.hidden_size)
+        queries = sinusoids(config.window_size, config.hidden_size, torch.get_default_dtype())
         if config.query_type == "learned":
-            self.queries = nn.Parameter(sinusoids(config.window_size, config.hidden_size))
+            self.queries = nn.Parameter(queries)
         else:
-            self.register_buffer("queries", sinusoids(config.window_size, config.hidden_size), persistent=True)
-        self.dropout = Dropout(config.hidden_dropout_prob)
+            self.register_buffer("queries", queries, persistent=True)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.layers = nn.ModuleList(
             TransformerLayer(config, memory_size=config.latent_views, is_causal=self.autoregressive)
             for _ in range(config.decoder_num_hidden_layers)
         )
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        # The last projection gives each point's offset from its parent, in units of its spread: every linear map to positions is
-        # one to offsets, but here a finger's small bend is no longer lost beside the way of the whole arm.
+        # The last projection gives each point's offset from its parent, in units of its standard deviation. Every linear map to
+        # positions is also one to offsets, but so a finger's small bend is not lost beside the motion of the whole arm.
         self.keypoint_projection = nn.Linear(config.hidden_size, config.num_keypoints * config.num_channels)
         self.register_buffer("offset_mean", torch.zeros(config.num_keypoints, config.num_channels))
         self.register_buffer("offset_std", torch.ones(config.num_keypoints, config.num_channels))
@@ -155,7 +197,7 @@ class SignMAEDecoder(nn.Module):
             return self._decode(self.queries.expand(len(latent), -1, -1), memory)
         if previous_keypoints is not None:
             return self._decode(self._shifted(previous_keypoints[:, :-1]), memory)
-        reconstruction = latent.new_zeros(len(latent), 0, self.config.num_keypoints, self.config.num_channels)
+        reconstruction = self.offset_mean.new_zeros(len(latent), 0, *self.offset_mean.shape)
         for _ in range(self.config.window_size):
             newest = self._decode(self._shifted(reconstruction), memory)[:, -1:]
             reconstruction = torch.cat([reconstruction, newest], dim=1)
@@ -163,21 +205,23 @@ class SignMAEDecoder(nn.Module):
 
     def _shifted(self, keypoints):
         """Start token and the frames so far, at their positions: (N, W', K, C) -> (N, W' + 1, D)."""
-        frames = self.frame_embedding(keypoints.flatten(2))
+        frames = self.frame_embedding(keypoints.flatten(2).to(self.frame_embedding.weight.dtype))
         frames = torch.cat([self.start_token.expand(len(frames), 1, -1), frames], dim=1)
         return frames + self.queries[: frames.shape[1]]
 
     def _decode(self, queries, memory):
         hidden = self.dropout(queries + memory[:, : queries.shape[1]])  # (N, W, D)
+        mask = create_causal_mask(self.config, hidden, attention_mask=None, past_key_values=None) if self.autoregressive else None
         for layer in self.layers:
-            hidden = layer(hidden, memory)
+            hidden = layer(hidden, memory, attention_mask=mask)
         offsets = self.keypoint_projection(self.norm(hidden)).unflatten(-1, self.offset_mean.shape)  # (N, W, K, C)
         with torch.autocast(offsets.device.type, enabled=False):  # positions are sums: they keep their precision
-            return self.paths @ (offsets.to(self.offset_mean.dtype) * self.offset_std + self.offset_mean)
+            paths = self.paths.to(self.offset_mean.dtype)
+            return paths @ (offsets.to(self.offset_mean.dtype) * self.offset_std + self.offset_mean)
 
 
 class SignMAEPreTrainedModel(UniGloRPreTrainedModel):
-    """What `SignMAE` and either half of it share: the statistics that standardise latents, and initial values."""
+    """Base class of `SignMAE` and its two halves: the statistics that standardise latents, and initial values."""
 
     config: SignMAEConfig
     config_class = SignMAEConfig
@@ -215,19 +259,14 @@ class SignMAEPreTrainedModel(UniGloRPreTrainedModel):
         return self.config.window_size, self.config.num_keypoints, self.config.num_channels
 
 
-class SegmentEncodingModel(SignMAEPreTrainedModel):
-    """What reads whole clips into standardised latents: shared by `SignMAE` and `SignMAEEncoderModel`, which finish it."""
-
-    main_input_name = "keypoints"
-
-    def __init__(self, config):
-        super().__init__(config)
-        self.encoder = SignMAEEncoder(config)
+class EncodesSegments:
+    """Methods of models that have a `SignMAEEncoder` as `encoder`: whole clips to standardised latents."""
 
     def encode(self, keypoints):
         """Standardised latents of segments, nothing masked: (N, W, K, C) -> (N, D)."""
         self._check_segments(keypoints)
-        return (self.encoder(keypoints) - self.latent_mean) / self.latent_std
+        latent = self.encoder(keypoints)
+        return ((latent - self.latent_mean) / self.latent_std).to(latent.dtype)  # the statistics may be more exact than the weights
 
     def encode_sequence(self, keypoints, attention_mask=None, stride=None, batch_size=None):
         """Latents of every window of whole clips. Padding never enters the convolutions.
@@ -243,7 +282,7 @@ class SegmentEncodingModel(SignMAEPreTrainedModel):
         """
         segments, latent_mask = self.segment(keypoints, attention_mask, stride)  # (N, W, K, C), (B, S)
         batch_size = batch_size or (64 if segments.device.type == "cpu" else 1024)
-        encoded = torch.cat([self.encode(some) for some in segments.split(batch_size)])
+        encoded = torch.cat([self.encode(batch) for batch in segments.split(batch_size)])
         latents = encoded.new_zeros(*latent_mask.shape, encoded.shape[-1])
         latents[latent_mask.bool()] = encoded
         return latents, latent_mask
@@ -295,156 +334,103 @@ class SegmentEncodingModel(SignMAEPreTrainedModel):
         )
 
 
-class SignMAEEncoderModel(SegmentEncodingModel):
-    """The half of a `SignMAE` that reads, without the decoder; loads from a SignMAE's checkpoint too."""
-
-    _keys_to_ignore_on_load_unexpected = [r"decoder\..*", "keypoint_presence"]
-
-    def __init__(self, config):
-        super().__init__(config)
-        self.post_init()
-
-    def forward(self, keypoints, attention_mask=None, stride=None):
-        """Whole clips (B, T, K, C), (B, T) -> latents (B, S, D), latent_mask (B, S); see `encode_sequence`."""
-        return self.encode_sequence(keypoints, attention_mask, stride)
-
-
-class ClipReadingModel(UniGloRPreTrainedModel):
-    """What reads a whole clip for a task, by `config.sign_encoder`: latents of a frozen SignMAE, or every frame's keypoints.
-
-    Shared by `SignToText` and `SignRecognition`, which finish it; D here is the size that the task's Transformer reads.
-    """
-
-    main_input_name = "keypoints"
-    _keys_to_ignore_on_load_missing = ["latent_whitening"]  # checkpoints from before it have none: it is the identity
-
-    def _add_sign_encoder(self, size):
-        config = self.config.sign_mae_config
-        if self.config.sign_encoder == "segments":
-            self.sign_mae = SignMAEEncoderModel._from_config(config)
-            self.register_buffer("latent_whitening", torch.eye(config.hidden_size))
-            self.projection = nn.Linear(config.hidden_size, size)
-        else:
-            self.frame_norm = KeypointNorm(config.num_keypoints, config.num_channels)
-            self.projection = nn.Linear(config.num_keypoints * config.num_channels, size)
-
-    @torch.no_grad()
-    def _init_weights(self, module):
-        super()._init_weights(module)
-        if module is self and self.config.sign_encoder == "segments":
-            init.copy_(module.latent_whitening, torch.eye(len(module.latent_whitening)))
-
-    def _read_with(self, sign_mae):
-        """Takes the weights of a pretrained encoder."""
-        names = self.sign_mae.state_dict().keys()
-        self.sign_mae.load_state_dict({name: value for name, value in sign_mae.state_dict().items() if name in names})
-        if (self.sign_mae.latent_std == 1).all():
-            # Measured: with latents that are not standardised a model of 128 dimensions does not learn 16 clips by heart in 100 steps.
-            logger.warning(
-                "The SignMAE has no statistics of its latents (latent_std is 1 everywhere). What distinguishes clips is then a small "
-                "part of them, and training starts slowly or not at all. train/pretrain.py sets the statistics at its end; for a SignMAE "
-                "made by hand call sign_mae.set_latent_statistics(mean, std) of the latents of the training clips first."
-            )
-
-    def embed(self, keypoints=None, attention_mask=None, latents=None, latent_mask=None):
-        """What the task's Transformer reads: (B, S, D), and its mask (B, S)."""
-        if (keypoints is None) == (latents is None):
-            raise ValueError("Give either keypoints (B, T, K, C) with attention_mask, or latents (B, S, D) with latent_mask.")
-        if self.config.sign_encoder == "frames":
-            if keypoints is None:
-                raise ValueError("Found latents, but this model has sign_encoder='frames': it reads keypoints (B, T, K, C).")
-            return self._embed_frames(keypoints, attention_mask)
-        if latents is None:
-            latents, latent_mask = self.encode_sequence(keypoints, attention_mask)
-        else:
-            check_numbers("latents", latents, ("clips", "segments", len(self.latent_whitening)), self.latent_whitening)
-            if latent_mask is None:
-                latent_mask = torch.ones(latents.shape[:2], dtype=torch.long, device=latents.device)
-            check_padding("latent_mask", latent_mask, latents.shape[:2])
-        return self.projection(latents @ self.latent_whitening), latent_mask
-
-    @torch.no_grad()
-    def set_latent_whitening(self, latents):
-        """From now on latents are read along their principal axes, each of about the same size.
-
-        Standardised latents are far from white: a few directions hold nearly all of their variance, and what tells one sign from the
-        next lies in small ones, which a Transformer learns to read late.
-
-        Args:
-            latents: (N, D), standardised, of the clips that the model is trained on.
-        """
-        latents = latents.double()
-        variances, axes = torch.linalg.eigh(torch.cov(latents.T))
-        whitening = axes * torch.rsqrt(variances.clamp_min(0) + WHITENING_FLOOR)  # (D, D)
-        self.latent_whitening.copy_(whitening / (latents @ whitening).std())
-
-    def encode_sequence(self, keypoints, attention_mask=None):
-        """The latents that are read: (B, T, K, C), (B, T) -> (B, S, D), (B, S). What training computes once and keeps."""
-        if self.config.sign_encoder == "frames":
-            raise ValueError("This model has sign_encoder='frames': it reads keypoints, and has no latents.")
-        return self.sign_mae.encode_sequence(keypoints, attention_mask, self.config.stride)
-
-    def _embed_frames(self, keypoints, attention_mask):
-        points = self.config.sign_mae_config.num_keypoints, self.config.sign_mae_config.num_channels
-        check_numbers("keypoints", keypoints, ("clips", "frames", *points), self.projection.weight)
-        if attention_mask is None:
-            attention_mask = torch.ones(keypoints.shape[:2], dtype=torch.long, device=keypoints.device)
-        check_padding("attention_mask", attention_mask, keypoints.shape[:2])
-        keypoints, attention_mask = keypoints[:, :: self.config.frame_stride], attention_mask[:, :: self.config.frame_stride]
-        real = attention_mask.bool()
-        frames = self.frame_norm(keypoints[real][:, None])  # padding has no part in the norm
-        tokens = self.projection(frames.flatten(1))
-        return tokens.new_zeros(*real.shape, tokens.shape[-1]).index_put((real,), tokens), attention_mask
-
-    def _frozen_parts(self):
-        return [self.sign_mae] if self.config.sign_encoder == "segments" and self.config.freeze_sign_mae else []
-
-
-class SegmentDecodingModel(SignMAEPreTrainedModel):
-    """What makes keypoints of standardised latents: shared by `SignMAE` and `SignMAEDecoderModel`, which finish it."""
-
-    def _add_decoder(self):
-        self.decoder = SignMAEDecoder(self.config)
-        self.register_buffer("keypoint_presence", torch.ones(self.config.num_keypoints))  # 0: never learned, so never drawn or scored
+class DecodesSegments:
+    """Methods of models that have a `SignMAEDecoder` as `decoder`: standardised latents to keypoints."""
 
     def decode(self, latents):
         """Undoes `encode`: standardised latents (..., D) -> keypoints (..., W, K, C) in shoulder lengths."""
         check_numbers("latents", latents, ("...", self.config.hidden_size), self.decoder.views.weight)
-        latent = (latents * self.latent_std + self.latent_mean).reshape(-1, latents.shape[-1])
+        latent = (latents * self.latent_std + self.latent_mean).to(latents.dtype).reshape(-1, latents.shape[-1])
         return self.decoder(latent).view(*latents.shape[:-1], *self.segment_shape)
 
 
-class SignMAEDecoderModel(SegmentDecodingModel):
-    """The half of a `SignMAE` that moves, without the encoder; loads from a SignMAE's checkpoint too."""
+class SignMAEEncoderModel(EncodesSegments, SignMAEPreTrainedModel):
+    """Encoder-only SignMAE. It loads from the checkpoint of a `SignMAE` too."""
+
+    main_input_name = "keypoints"
+    _keys_to_ignore_on_load_unexpected = [r"decoder\..*", "keypoint_presence"]
+    _can_record_outputs = RECORDED
+
+    def __init__(self, config: SignMAEConfig):
+        super().__init__(config)
+        self.encoder = SignMAEEncoder(config)
+        self.post_init()
+
+    @records_layers
+    def forward(
+        self,
+        keypoints: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        stride: int | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+    ) -> SignMAEEncoderOutput:
+        """Latents of every window of whole clips; see `encode_sequence`.
+
+        Args:
+            keypoints: (B, T, K, C), and attention_mask (B, T).
+            stride: frames between window starts; by default `config.stride`.
+            output_hidden_states, output_attentions: whether to return what the Transformer layers compute of each window.
+        """
+        records = output_hidden_states or output_attentions  # of all windows together
+        latents, latent_mask = self.encode_sequence(keypoints, attention_mask, stride, batch_size=MOST_WINDOWS if records else None)
+        return SignMAEEncoderOutput(latents=latents, latent_mask=latent_mask)
+
+
+class SignMAEDecoderModel(DecodesSegments, SignMAEPreTrainedModel):
+    """Decoder-only SignMAE. It loads from the checkpoint of a `SignMAE` too."""
 
     main_input_name = "latents"
     _keys_to_ignore_on_load_unexpected = [r"encoder\..*"]
+    _can_record_outputs = RECORDED_WITH_MEMORY
 
-    def __init__(self, config):
+    def __init__(self, config: SignMAEConfig):
         super().__init__(config)
-        self._add_decoder()
+        self.decoder = SignMAEDecoder(config)
+        self.register_buffer("keypoint_presence", torch.ones(config.num_keypoints))  # 0: never learned, so never drawn or scored
         self.post_init()
 
-    def forward(self, latents):
-        """Standardised latents (..., D) -> keypoints (..., W, K, C); see `decode`."""
-        return self.decode(latents)
+    @records_layers
+    def forward(
+        self, latents: torch.Tensor, output_hidden_states: bool | None = None, output_attentions: bool | None = None
+    ) -> SignMAEDecoderOutput:
+        """Keypoints of standardised latents (..., D); see `decode`. The two options return what the Transformer layers compute."""
+        return SignMAEDecoderOutput(keypoints=self.decode(latents))
 
 
-class SignMAE(SegmentEncodingModel, SegmentDecodingModel):
+class SignMAE(EncodesSegments, DecodesSegments, SignMAEPreTrainedModel):
     """Masked autoencoder that gives one vector for every window of signing, without glosses or labels.
 
     `forward` is pretraining. `encode`, `encode_sequence` and `decode` are what other models use: their latents are standardised
     by `latent_mean` and `latent_std`, which pretraining stores at its end.
     """
 
-    def __init__(self, config):
+    main_input_name = "keypoints"
+    _can_record_outputs = {
+        "hidden_states": OutputRecorder(TransformerLayer, layer_name="encoder"),
+        "attentions": OutputRecorder(Attention, index=1, layer_name="encoder"),
+    }
+
+    def __init__(self, config: SignMAEConfig):
         super().__init__(config)
-        self._add_decoder()
+        self.encoder = SignMAEEncoder(config)
+        self.decoder = SignMAEDecoder(config)
+        self.register_buffer("keypoint_presence", torch.ones(config.num_keypoints))  # 0: never learned, so never drawn or scored
         self.post_init()
 
     # --- Pretraining --------------------------------------------------------------------------------------------------------------
 
-    def forward(self, keypoints, keypoint_mask=None, noise=None, return_loss=True, num_items_in_batch=None):
+    @records_layers
+    def forward(
+        self,
+        keypoints: torch.Tensor,
+        keypoint_mask: torch.Tensor | None = None,
+        noise: torch.Tensor | None = None,
+        return_loss: bool = True,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+    ) -> SignMAEOutput:
         """One pretraining step's loss on segments whose frames are all real.
 
         Args:
@@ -454,6 +440,7 @@ class SignMAE(SegmentEncodingModel, SegmentDecodingModel):
             return_loss: False leaves out the loss.
             num_items_in_batch: where these segments are a part of a batch, what `count_items` counts in all of it; the loss is then
                 their share in the batch's.
+            output_hidden_states, output_attentions: whether to return what the encoder's Transformer layers compute.
 
         Returns:
             `SignMAEOutput`. With autoregressive decoding the reconstruction is teacher-forced; `decode` never is.

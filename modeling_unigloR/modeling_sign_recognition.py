@@ -3,17 +3,22 @@
 Shapes: B clips, T frames, S segments (or frames that are read), K keypoints, C channels, D hidden size, L labels.
 """
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import initialization as init
+from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from .configuration_uniglor import SignRecognitionConfig
-from .modeling_layers_uniglor import Dropout, TransformerLayer, check_ids, exact, mean_loss, sinusoids
-from .modeling_sign_mae import ClipReadingModel, SignMAEEncoderModel
+from .modeling_clip_reader import ClipReadingModel
+from .modeling_layers_uniglor import RECORDED, TransformerLayer, check_ids, exact, mean_loss, records_layers, sinusoids
+from .modeling_sign_mae import SignMAEEncoderModel, SignMAEPreTrainedModel
 
 
 @dataclass
@@ -23,6 +28,8 @@ class SignRecognitionOutput(SequenceClassifierOutput):
     Attributes:
         loss: (), mean cross-entropy of the clips that have a label.
         logits: (B, L).
+        hidden_states, attentions: of the Transformer layers, if asked for: (B, 1 + S, D) before the first layer and after each, and
+            (B, heads, 1 + S, 1 + S). The first position is the class token.
         loss_sums: (B, 1), of each clip, for `mean_loss`; no gradient.
     """
 
@@ -39,12 +46,12 @@ class SignRecognition(ClipReadingModel):
     config: SignRecognitionConfig
     config_class = SignRecognitionConfig
     base_model_prefix = "sign_recognition"
+    _can_record_outputs = RECORDED
 
-    def __init__(self, config):
-        super().__init__(config)
-        self._add_sign_encoder(config.hidden_size)
+    def __init__(self, config: SignRecognitionConfig):
+        super().__init__(config, config.hidden_size)
         self.pooling_token = nn.Parameter(torch.zeros(config.hidden_size))
-        self.dropout = Dropout(config.hidden_dropout_prob)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.num_hidden_layers))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
@@ -54,13 +61,14 @@ class SignRecognition(ClipReadingModel):
     @torch.no_grad()
     def _init_weights(self, module):
         super()._init_weights(module)
-        if module is self:
+        if isinstance(module, SignRecognition):
             init.normal_(module.pooling_token, std=self.config.initializer_range)
-        elif module is self.classifier:
-            init.normal_(module.weight, std=self.config.initializer_range)  # start near the same probability for every label
+            init.normal_(module.classifier.weight, std=self.config.initializer_range)  # start near equal probabilities of all labels
 
     @classmethod
-    def from_parts(cls, sign_mae, id2label, **fields):
+    def from_parts(
+        cls, sign_mae: str | os.PathLike | SignMAEPreTrainedModel, id2label: dict[int, str] | Sequence[str], **fields: Any
+    ) -> "SignRecognition":
         """Joins a pretrained SignMAE with a new Transformer and head.
 
         Args:
@@ -83,25 +91,27 @@ class SignRecognition(ClipReadingModel):
 
     # --- Recognition --------------------------------------------------------------------------------------------------------------
 
+    @records_layers
     def forward(
         self,
-        keypoints=None,
-        attention_mask=None,
-        latents=None,
-        latent_mask=None,
-        labels=None,
-        keypoint_mask=None,
-        num_items_in_batch=None,
-    ):
+        keypoints: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        latents: torch.Tensor | None = None,
+        latent_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+    ) -> SignRecognitionOutput:
         """Logits of the labels, and the loss where there are labels.
 
         Args:
             keypoints: (B, T, K, C) in shoulder lengths, from `KeypointProcessor`, and attention_mask (B, T); or
             latents: (B, S, D) as `SignMAE.encode_sequence` gives them, and latent_mask (B, S).
             labels: (B,) int64; -100 where there is none.
-            keypoint_mask: (B, T, K), not read.
             num_items_in_batch: where these clips are a part of a batch, how many clips with a label there are in all of it; the loss is
                 then their share in the batch's.
+            output_hidden_states, output_attentions: whether to return what the Transformer layers compute.
 
         Returns:
             `SignRecognitionOutput`.
@@ -116,24 +126,23 @@ class SignRecognition(ClipReadingModel):
         loss = mean_loss(sums, self.count_items(labels), num_items_in_batch)
         return SignRecognitionOutput(loss=loss, logits=logits, loss_sums=sums.detach())
 
-    def count_items(self, labels, **inputs):
+    def count_items(self, labels: torch.Tensor, **inputs: Any) -> torch.Tensor:
         """What the loss is a mean over: (B, 1) int64, 1 where a clip has a label. Other inputs are not read."""
         return (labels != -100).long()[:, None]
 
-    def pool(self, embeddings, input_mask):
+    def pool(self, embeddings: torch.Tensor, input_mask: torch.Tensor) -> torch.Tensor:
         """One vector of a clip, the output at the pooling token: (B, S, D), (B, S) -> (B, D)."""
         num_inputs, size = embeddings.shape[1:]
         # Computed for the clip at hand rather than kept: a table would set a longest clip.
         tokens = embeddings + sinusoids(num_inputs, size).to(embeddings)
         hidden = torch.cat([self.pooling_token.to(tokens.dtype).expand(len(tokens), 1, -1), tokens], dim=1)  # (B, 1 + S, D)
-        padding = F.pad(input_mask == 0, (1, 0))  # the pooling token is always there
-        attention_mask = torch.zeros_like(padding, dtype=hidden.dtype).masked_fill(padding, torch.finfo(hidden.dtype).min)
         hidden = self.dropout(hidden)
+        attention_mask = create_bidirectional_mask(self.config, hidden, F.pad(input_mask != 0, (1, 0), value=True))
         for layer in self.layers:
-            hidden = layer(hidden, attention_mask=attention_mask[:, None, None])
+            hidden = layer(hidden, attention_mask=attention_mask)
         return self.norm(hidden[:, 0])
 
-    def save_pretrained(self, *args, **kwargs):
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
         # A class is saved under the one Auto class that it is registered for below; strangers look for a classifier under this one too.
         auto_map = getattr(self.config, "auto_map", None) or {}
         self.config.auto_map = auto_map | {"AutoModelForSequenceClassification": "modeling_sign_recognition.SignRecognition"}

@@ -5,18 +5,22 @@ L text tokens, V tokens in the vocabulary.
 """
 
 import copy
+import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModelForSeq2SeqLM, GenerationMixin
+from transformers import AutoModelForSeq2SeqLM, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_uniglor import SignToTextConfig
+from .limits_uniglor import MAX_BEAMS, MAX_NEW_TOKENS, checked_number
+from .modeling_clip_reader import ClipReadingModel
 from .modeling_layers_uniglor import check_ids, exact, mean_loss
-from .modeling_sign_mae import ClipReadingModel, SignMAEEncoderModel
+from .modeling_sign_mae import SignMAEEncoderModel
 
 NUM_BEAMS = 5  # section 3.4
 MAX_NEW_TOKENS = 100
@@ -31,7 +35,9 @@ class SignToTextOutput(ModelOutput):
         loss: (), mean cross-entropy of the label tokens, with the weighted losses of the baselines.
         logits: (B, L, V).
         encoder_last_hidden_state: (B, S, D).
+        encoder_hidden_states, decoder_hidden_states: (B, S, D) and (B, L, D) before the first layer and after each, if asked for.
         encoder_attentions: one (B, heads, S, S) for each encoder layer (Fig 8), if asked for.
+        decoder_attentions: one (B, heads, L, L) for each decoder layer, if asked for.
         cross_attentions: one (B, heads, L, S) for each decoder layer, if asked for.
         input_mask: (B, S), 1 where the text model's encoder read a segment or frame.
         loss_sums: (B, terms), of each clip, for `mean_loss`; no gradient.
@@ -44,6 +50,9 @@ class SignToTextOutput(ModelOutput):
     cross_attentions: tuple[torch.FloatTensor, ...] | None = None
     input_mask: torch.LongTensor | None = None
     loss_sums: torch.FloatTensor | None = None
+    encoder_hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    decoder_hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    decoder_attentions: tuple[torch.FloatTensor, ...] | None = None
 
 
 class SignToText(ClipReadingModel, GenerationMixin):
@@ -58,9 +67,8 @@ class SignToText(ClipReadingModel, GenerationMixin):
     base_model_prefix = "sign_to_text"
 
     def __init__(self, config):
-        super().__init__(config)
         text_size = config.text_config.hidden_size
-        self._add_sign_encoder(text_size)
+        super().__init__(config, text_size)
         self.text_model = AutoModelForSeq2SeqLM.from_config(config.text_config)
         if config.gloss_loss_weight:
             self.gloss_head = nn.Linear(text_size, 1 + len(config.glosses))  # the blank, then the glosses
@@ -73,13 +81,13 @@ class SignToText(ClipReadingModel, GenerationMixin):
     @torch.no_grad()
     def _init_weights(self, module):
         super()._init_weights(module)
-        if module is self.projection:
+        if isinstance(module, SignToText):
             # As large as the text model's token embeddings: its positions, which are added, must not drown.
             text_config = self.config.text_config
             size = getattr(text_config, "init_std", 1.0)
             if getattr(text_config, "scale_embedding", False):
                 size *= text_config.hidden_size**0.5
-            init.normal_(module.weight, std=size / module.in_features**0.5)
+            init.normal_(module.projection.weight, std=size / module.projection.in_features**0.5)
 
     @classmethod
     def from_parts(cls, sign_mae, text_model=None, **fields):
@@ -110,22 +118,44 @@ class SignToText(ClipReadingModel, GenerationMixin):
             model._freeze()
         return model
 
+    def get_encoder(self, *args: Any, **kwargs: Any) -> PreTrainedModel:
+        return self.text_model.get_encoder()
+
+    def get_decoder(self) -> PreTrainedModel:
+        return self.text_model.get_decoder()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.text_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.text_model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.text_model.get_output_embeddings()
+
+    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> nn.Module:
+        """As the base class, of the text model."""
+        embeddings = self.text_model.resize_token_embeddings(new_num_tokens, *args, **kwargs)
+        self.config.text_config.vocab_size = embeddings.num_embeddings
+        return embeddings
+
     # --- Translation --------------------------------------------------------------------------------------------------------------
 
+    @can_return_tuple
     def forward(
         self,
-        keypoints=None,
-        attention_mask=None,
-        latents=None,
-        latent_mask=None,
-        labels=None,
-        decoder_input_ids=None,
-        gloss_labels=None,
-        keypoint_mask=None,
-        negatives=None,
-        output_attentions=False,
-        num_items_in_batch=None,
-    ):
+        keypoints: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        latents: torch.Tensor | None = None,
+        latent_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
+        gloss_labels: torch.Tensor | None = None,
+        negatives: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+    ) -> SignToTextOutput:
         """Teacher-forced logits, and the loss where there are labels.
 
         Args:
@@ -134,15 +164,22 @@ class SignToText(ClipReadingModel, GenerationMixin):
             labels: (B, L) token ids, -100 where there is none.
             decoder_input_ids: (B, L); by default the labels, shifted right.
             gloss_labels: (B, G) indices into `config.glosses`, -100 where there is none.
-            keypoint_mask: not read; a processor's batch may be passed whole.
             negatives: (N,) token ids of the contrastive loss; by default drawn at random.
-            output_attentions: also give the attentions (see `attentions`).
             num_items_in_batch: where these clips are a part of a batch, what `count_items` counts in all of it; the loss is then their
                 share in the batch's.
+            output_hidden_states, output_attentions: whether to return what the text model's layers compute; the latter needs the
+                attention implementation "eager", see `attentions`.
 
         Returns:
             `SignToTextOutput`.
         """
+        output_attentions = self.config.output_attentions if output_attentions is None else output_attentions
+        output_hidden_states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        if output_attentions and self.text_model.config._attn_implementation != "eager":
+            raise ValueError(
+                f"Found output_attentions=True with a text model whose attn_implementation={self.text_model.config._attn_implementation!r} "
+                "computes no attention weights. Call model.attentions, or load the model with attn_implementation='eager'."
+            )
         embeddings, input_mask = self.embed(keypoints, attention_mask, latents, latent_mask)  # (B, S, D), (B, S)
         if decoder_input_ids is None:
             if labels is None:
@@ -152,14 +189,14 @@ class SignToText(ClipReadingModel, GenerationMixin):
         self._check_tokens(embeddings, decoder_input_ids, labels, gloss_labels)
         read = dict(inputs_embeds=embeddings, attention_mask=input_mask, decoder_input_ids=decoder_input_ids, use_cache=False)
         contrastive = bool(self.config.contrastive_loss_weight) and labels is not None
-        outputs = self.text_model(**read, output_attentions=output_attentions, output_hidden_states=contrastive, return_dict=True)
+        outputs = self.text_model(**read, output_attentions=output_attentions, output_hidden_states=contrastive or output_hidden_states)
         loss = sums = None
         if labels is not None:
             smoothing = self.config.label_smoothing
             tokens = F.cross_entropy(exact(outputs.logits).transpose(1, 2), labels, label_smoothing=smoothing, reduction="none")  # (B, L)
             sums = [tokens.sum(1)]
             if contrastive:
-                again = self.text_model(**read, output_hidden_states=True, return_dict=True)  # other units are dropped out
+                again = self.text_model(**read, output_hidden_states=True)  # other units are dropped out
                 pair = outputs.decoder_hidden_states[-1], again.decoder_hidden_states[-1]
                 sums[0] = sums[0] + self.config.contrastive_loss_weight * self._contrastive_losses(*pair, labels, negatives)
             if self._has_gloss_loss(gloss_labels):
@@ -171,7 +208,10 @@ class SignToText(ClipReadingModel, GenerationMixin):
             loss=loss,
             logits=outputs.logits,
             encoder_last_hidden_state=outputs.encoder_last_hidden_state,
+            encoder_hidden_states=outputs.encoder_hidden_states if output_hidden_states else None,
+            decoder_hidden_states=outputs.decoder_hidden_states if output_hidden_states else None,
             encoder_attentions=outputs.encoder_attentions if output_attentions else None,
+            decoder_attentions=outputs.decoder_attentions if output_attentions else None,
             cross_attentions=outputs.cross_attentions if output_attentions else None,
             input_mask=input_mask,
             loss_sums=None if sums is None else sums.detach(),
@@ -247,7 +287,6 @@ class SignToText(ClipReadingModel, GenerationMixin):
         latents=None,
         latent_mask=None,
         generation_config=None,
-        keypoint_mask=None,
         labels=None,
         gloss_labels=None,
         **kwargs,
@@ -257,11 +296,15 @@ class SignToText(ClipReadingModel, GenerationMixin):
         Args:
             keypoints, attention_mask, latents, latent_mask: as in `forward`.
             generation_config: by default the model's own: 5 beams.
-            keypoint_mask, labels, gloss_labels: not read; a batch may be passed whole.
+            labels, gloss_labels: not read; `Seq2SeqTrainer` passes the whole batch of an evaluation.
             **kwargs: of `GenerationMixin.generate`, such as num_beams or max_new_tokens.
         """
         embeddings, input_mask = self.embed(keypoints, attention_mask, latents, latent_mask)
         generation_config = self.generation_config if generation_config is None else generation_config
+        positions = getattr(self.config.text_config, "max_position_embeddings", None) or MAX_NEW_TOKENS
+        for name, least, most in (("max_new_tokens", 1, positions), ("max_length", 2, positions + 1), ("num_beams", 1, MAX_BEAMS)):
+            if kwargs.get(name) is not None:
+                checked_number(name, kwargs[name], least, most, whole=True)
         return self.text_model.generate(inputs_embeds=embeddings, attention_mask=input_mask, generation_config=generation_config, **kwargs)
 
     @torch.no_grad()
@@ -279,16 +322,17 @@ class SignToText(ClipReadingModel, GenerationMixin):
 
     @torch.no_grad()
     def attentions(self, decoder_input_ids, **inputs):
-        """`SignToTextOutput` with encoder and cross-attentions, which fast attention kernels do not give."""
-        implementation = self.text_model.config._attn_implementation
-        self.text_model.set_attn_implementation("eager")
-        try:
-            return self(decoder_input_ids=decoder_input_ids, output_attentions=True, **inputs)
-        finally:
-            self.text_model.set_attn_implementation(implementation)
+        """`SignToTextOutput` with the attentions of the text model, whatever its attention implementation.
+
+        They are computed by a copy of the model that shares its weights: this one may be in use in other threads.
+        """
+        tensors = itertools.chain(self.parameters(), self.buffers())
+        eager = copy.deepcopy(self, memo={id(tensor): tensor for tensor in tensors})
+        eager.text_model.set_attn_implementation("eager")
+        return eager(decoder_input_ids=decoder_input_ids, output_attentions=True, **inputs)
 
     def input_frames(self, num_inputs):
-        """First and last-but-one frame of what the text model read: (S, 2) int, for a clip with S = `num_inputs` real inputs."""
+        """Start and end (exclusive) frame of each input of the text model: (S, 2) int, for a clip with S = `num_inputs` real inputs."""
         step = self.config.frame_stride if self.config.sign_encoder == "frames" else self.config.stride
         length = 1 if self.config.sign_encoder == "frames" else self.config.sign_mae_config.window_size
         starts = torch.arange(num_inputs) * step

@@ -6,18 +6,20 @@ T = S W frames, K keypoints, C channels, D size of a latent.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModel
+from transformers import AutoModel, PreTrainedModel
 from transformers import initialization as init
+from transformers.masking_utils import create_bidirectional_mask
 from transformers.utils import ModelOutput
 
 from .configuration_uniglor import TextToSignConfig
 from .keypoints_uniglor import stand_ins
 from .modeling_layers_uniglor import (
-    Dropout,
+    RECORDED_WITH_MEMORY,
     TransformerLayer,
     UniGloRPreTrainedModel,
     check_ids,
@@ -25,6 +27,7 @@ from .modeling_layers_uniglor import (
     check_padding,
     exact,
     mean_loss,
+    records_layers,
     sinusoids,
 )
 from .modeling_sign_mae import SignMAEDecoderModel
@@ -44,6 +47,8 @@ class TextToSignOutput(ModelOutput):
             its weight is 0.
         latents: (B, M, D), standardised, before the length cuts them.
         length_logits: (B, M), of position n being within the clip.
+        hidden_states, attentions, cross_attentions: of the decoder of latents, if asked for: (B, M, D) before the first layer and after
+            each, (B, heads, M, M), and (B, heads, M, L) to the text's tokens.
         loss_sums: (B, 2), of each text, for `mean_loss`; no gradient.
     """
 
@@ -54,6 +59,9 @@ class TextToSignOutput(ModelOutput):
     latents: torch.FloatTensor | None = None
     length_logits: torch.FloatTensor | None = None
     loss_sums: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+    cross_attentions: tuple[torch.FloatTensor, ...] | None = None
 
 
 @dataclass
@@ -111,15 +119,16 @@ class TextToSign(UniGloRPreTrainedModel):
     config_class = TextToSignConfig
     main_input_name = "input_ids"
     base_model_prefix = "text_to_sign"
+    _can_record_outputs = RECORDED_WITH_MEMORY
 
-    def __init__(self, config):
+    def __init__(self, config: TextToSignConfig):
         super().__init__(config)
         text_size = config.text_config.hidden_size
         self.text_model = text_encoder(AutoModel.from_config(config.text_config))
         self.length_regulator = LengthRegulator(text_size, config.max_segments, config.hidden_dropout_prob, config.layer_norm_eps)
         self.memory_projection = nn.Linear(text_size, config.hidden_size)
-        self.queries = nn.Parameter(sinusoids(config.max_segments, config.hidden_size))
-        self.dropout = Dropout(config.hidden_dropout_prob)
+        self.queries = nn.Parameter(sinusoids(config.max_segments, config.hidden_size, torch.get_default_dtype()))
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.layers = nn.ModuleList(TransformerLayer(config, memory_size=math.inf) for _ in range(config.num_hidden_layers))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.latent_projection = nn.Linear(config.hidden_size, config.sign_mae_config.hidden_size)
@@ -130,10 +139,9 @@ class TextToSign(UniGloRPreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module):
         super()._init_weights(module)
-        if module is self:
+        if isinstance(module, TextToSign):
             init.copy_(module.queries, sinusoids(*module.queries.shape))  # amplitude 1, as SignMAE's
-        elif module is self.latent_projection:
-            init.normal_(module.weight, std=self.config.initializer_range)  # start near the mean latent
+            init.normal_(module.latent_projection.weight, std=self.config.initializer_range)  # start near the mean latent
 
     @classmethod
     def from_parts(cls, sign_mae, text_model=None, **fields):
@@ -157,9 +165,37 @@ class TextToSign(UniGloRPreTrainedModel):
             model.text_model.load_state_dict(text_encoder(pretrained).state_dict())
         return model
 
+    def get_encoder(self, *args: Any, **kwargs: Any) -> PreTrainedModel:
+        return self.text_model
+
+    def get_decoder(self) -> PreTrainedModel:
+        return self.sign_mae
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.text_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.text_model.set_input_embeddings(value)
+
+    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> nn.Module:
+        """As the base class, of the text model."""
+        embeddings = self.text_model.resize_token_embeddings(new_num_tokens, *args, **kwargs)
+        self.config.text_config.vocab_size = embeddings.num_embeddings
+        return embeddings
+
     # --- Training -----------------------------------------------------------------------------------------------------------------
 
-    def forward(self, input_ids, attention_mask=None, latents=None, latent_mask=None, num_items_in_batch=None):
+    @records_layers
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        latents: torch.Tensor | None = None,
+        latent_mask: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+    ) -> TextToSignOutput:
         """Latents of every position and the length's logits, and the losses where there are targets.
 
         Args:
@@ -168,6 +204,7 @@ class TextToSign(UniGloRPreTrainedModel):
                 its window size, and latent_mask (B, S); by default all are real.
             num_items_in_batch: where these texts are a part of a batch, what `count_items` counts in all of it; `loss` is then their
                 share in the batch's, while its three terms stay those of these texts.
+            output_hidden_states, output_attentions: whether to return what the layers of the decoder of latents compute.
 
         Returns:
             `TextToSignOutput`.
@@ -225,18 +262,17 @@ class TextToSign(UniGloRPreTrainedModel):
     def predict_latents(self, memory, memory_mask):
         """Standardised latents of all M positions: (B, L', D'), (B, L') -> (B, M, D)."""
         memory = self.memory_projection(memory)  # (B, L', hidden)
-        # The lowest number rather than -inf: a text without tokens gives what it gives, and no NaN.
-        hidden_tokens = torch.zeros_like(memory_mask, dtype=memory.dtype).masked_fill(memory_mask == 0, torch.finfo(memory.dtype).min)
         hidden = self.dropout(self.queries.expand(len(memory), -1, -1))  # (B, M, hidden)
+        memory_mask = create_bidirectional_mask(self.config, hidden, memory_mask != 0, encoder_hidden_states=memory)
         for layer in self.layers:
-            hidden = layer(hidden, memory, memory_mask=hidden_tokens[:, None, None])
+            hidden = layer(hidden, memory, memory_mask=memory_mask)
         return self.latent_projection(self.norm(hidden))
 
     def _keypoint_losses(self, predicted, latents, real):
         """Squared error of decoded latents against decoded targets, over the points that SignMAE learned: (B, S, D) twice -> (B,)."""
         with torch.no_grad():
-            target = self.sign_mae.decode(latents[real])  # (N, W, K, C) of all real segments
-        error = (exact(self.sign_mae.decode(predicted[real])) - exact(target)).square().mean((1, 3))  # (N, K)
+            target = self.sign_mae(latents[real]).keypoints  # (N, W, K, C) of all real segments
+        error = (exact(self.sign_mae(predicted[real]).keypoints) - exact(target)).square().mean((1, 3))  # (N, K)
         presence = self.sign_mae.keypoint_presence
         by_segment = (error * presence).sum(1) / presence.sum().clamp_min(1)
         return by_segment.new_zeros(real.shape).masked_scatter(real, by_segment).sum(1)
@@ -293,7 +329,7 @@ class TextToSign(UniGloRPreTrainedModel):
             latent_mask = torch.ones(latents.shape[:2], dtype=torch.long, device=latents.device)
         check_padding("latent_mask", latent_mask, latents.shape[:2])
         real = latent_mask.bool()
-        decoded = torch.cat([self.sign_mae.decode(some) for some in latents[real].split(DECODED_TOGETHER)])  # (N, W, K, C)
+        decoded = torch.cat([self.sign_mae(batch).keypoints for batch in latents[real].split(DECODED_TOGETHER)])  # (N, W, K, C)
         # What SignMAE never learned stands where `KeypointProcessor` puts what was never seen: a judge reads both alike.
         learned = self.sign_mae.keypoint_presence.bool().cpu().numpy()
         decoded = decoded[:, :, torch.from_numpy(stand_ins(self.config.layout, learned)).to(decoded.device)]

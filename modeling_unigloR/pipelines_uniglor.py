@@ -5,7 +5,6 @@ Shapes: T frames, S segments (or frames that are read), K keypoints, C channels,
 
 import math
 import os
-import threading
 
 import numpy as np
 import torch
@@ -27,7 +26,6 @@ from .limits_uniglor import (
 
 logger = logging.get_logger(__name__)
 
-_ATTENTION_LOCK = threading.Lock()  # a model gives attentions by a switch that all threads see
 CLIP_PARAMETERS = ("layout", "fps", "width", "height", "confidence", "aspect", "missing", "relative", "causal", "calibration")
 # Numbers that a clip's parameters, and `generate`, may have: from, to, and whether they are whole.
 CLIP_LIMITS = {
@@ -94,6 +92,8 @@ class ClipPipeline(Pipeline):
         given = as_clip(inputs, parameters)
         if given.get("calibration") is not None:
             given["calibration"] = checked_calibration(given["calibration"], self.feature_extractor.num_channels)
+        if "keypoints" not in given:
+            raise ValueError(f"Found a clip of {', '.join(sorted(map(repr, given))) or 'nothing'}, expected its 'keypoints' too.")
         clip = self.feature_extractor.process(**given)
         layout = get_layout(self.feature_extractor.layout)
         hands = [index for part, span in layout.parts.items() if part.endswith("_hand") for index in range(span.start, span.stop)]
@@ -168,8 +168,7 @@ class SignToTextPipeline(ClipPipeline):
             "num_frames": attention_mask.sum(1),
         }
         if return_attentions:
-            with _ATTENTION_LOCK:
-                found = self.model.attentions(ids[:, :-1], **read)
+            found = self.model.attentions(ids[:, :-1], **read)
             outputs["cross"] = torch.stack(found.cross_attentions, 1)  # (B, layers, heads, L, S)
             outputs["encoder"] = torch.stack(found.encoder_attentions, 1)
             outputs["input_mask"] = found.input_mask
@@ -339,7 +338,8 @@ class TextToSignPipeline(Pipeline):
         return [] if _checked_call(inputs, kwargs) == 0 else super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(self, num_segments=None, seam_frames=None, units=None, width=None, height=None):
-        for count in num_segments if isinstance(num_segments, (list, tuple, np.ndarray, torch.Tensor)) else [num_segments]:
+        several = isinstance(num_segments, (list, tuple)) or getattr(num_segments, "ndim", 0) > 0  # an array of no dimension is one number
+        for count in num_segments if several else [num_segments]:
             if count is not None:
                 count = count.item() if isinstance(count, torch.Tensor) else count
                 checked_number("num_segments", count, 1, self.model.config.max_segments, whole=True)
@@ -442,7 +442,7 @@ def checked_calibration(calibration, num_channels):
     try:
         center, scale, hands_swapped = calibration
         center, scale = np.asarray(center, np.float64), float(scale)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(
             f"Found calibration={calibration!r}, expected a Calibration, such as `KeypointProcessor.calibrate` gives."
         ) from error

@@ -180,7 +180,8 @@ def test_all_modules_that_reading_processing_and_encoding_import_are_followed():
     reading = {name.rpartition(".")[2] for name in modules_of("modeling_unigloR.keypoint_readers_uniglor")}
     assert reading >= {"keypoint_readers_uniglor", "keypoint_processing_uniglor", "keypoints_uniglor"}
     encoding = {name.rpartition(".")[2] for name in modules_of("modeling_unigloR.modeling_sign_mae")}
-    assert encoding >= {"modeling_sign_mae", "modeling_layers_uniglor", "graph_mixing_uniglor", "graph_mixing_triton_uniglor"}
+    assert encoding >= {"modeling_sign_mae", "modeling_layers_uniglor", "fast_layers_uniglor"}
+    assert encoding >= {"graph_mixing_uniglor", "graph_mixing_triton_uniglor"}
 
 
 def test_a_subclass_counts(tmp_path):

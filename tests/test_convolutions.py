@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from modeling_unigloR.fast_layers_uniglor import convolve_and_norm, fast_mix, in_chunks, use_fast_layers
 from modeling_unigloR.graph_mixing_uniglor import mix, mix_plain
 from modeling_unigloR.keypoints_uniglor import adjacency
-from modeling_unigloR.modeling_layers_uniglor import ChannelTopologyGraphConv, Dropout, MultiScaleTemporalConv, convolve_and_norm, in_chunks
+from modeling_unigloR.modeling_layers_uniglor import ChannelTopologyGraphConv, MultiScaleTemporalConv
 
 
 def naive_graph_convolution(layer, features):
@@ -60,24 +61,33 @@ def naive_temporal_convolution(layer, features):
     return (torch.cat([temporal, pointwise], 1) + opened[:, layer.out_channels :]).clamp_min(0)
 
 
-@pytest.mark.parametrize("norm", ["batch", "layer"])
+FORMS = pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
+NORMS = pytest.mark.parametrize("norm", ["calibrated", "batch", "layer"])
+
+
+@FORMS
+@NORMS
 @torch.no_grad()
-def test_graph_convolution_equals_its_loops(norm):
+def test_graph_convolution_equals_its_loops(norm, fast):
     torch.manual_seed(0)
     layer = ChannelTopologyGraphConv(2, 3, 2, "uniglor73", norm).eval().double()  # in float32, loops round as much as what they test
     for parameter in layer.parameters():
         parameter.normal_()
     features = torch.randn(2, 2, 73, 5, dtype=torch.float64)
-    torch.testing.assert_close(layer(features), naive_graph_convolution(layer, features), atol=1e-10, rtol=1e-10)
+    with use_fast_layers(fast):
+        out = layer(features)
+    torch.testing.assert_close(out, naive_graph_convolution(layer, features), atol=1e-10, rtol=1e-10)
 
 
-@pytest.mark.parametrize("norm", ["batch", "layer"])
+@FORMS
+@NORMS
 @torch.no_grad()
-def test_temporal_convolution_equals_its_loops(norm):
+def test_temporal_convolution_equals_its_loops(norm, fast):
     torch.manual_seed(0)
     layer = MultiScaleTemporalConv(3, 4, 3, [1, 2, 3, 4], norm).eval().double()
     features = torch.randn(2, 3, 6, 15, dtype=torch.float64)
-    out = layer(features)
+    with use_fast_layers(fast):
+        out = layer(features)
     assert out.shape == (2, 24, 6, 15)
     torch.testing.assert_close(out, naive_temporal_convolution(layer, features), atol=1e-10, rtol=1e-10)
 
@@ -93,20 +103,43 @@ def test_with_alpha_zero_the_topology_is_the_skeleton():
     torch.testing.assert_close(layer(features), expected, atol=1e-10, rtol=1e-10)
 
 
-def published_order(layer, features):
-    """The whole topology in memory, as published code computes it."""
-    average = features.mean(-1)
-    relations = torch.tanh(layer.query(average)[..., None] - layer.key(average)[..., None, :])
-    relations = relations.unflatten(1, layer.refine.shape[::2])  # (N, S, R, K, K)
-    refinement = torch.einsum("scr,nsrvu->nscvu", layer.refine, relations) + layer.refine_bias[..., None, None]
-    topology = layer.adjacency[:, None] + layer.alpha * refinement
-    values = torch.einsum("sci,nikw->nsckw", layer.value, features) + layer.value_bias[..., None, None]
-    return torch.einsum("nscvu,nscuw->ncvw", topology, values)
+@NORMS
+@pytest.mark.parametrize("block", ["graph", "temporal"])
+def test_the_fast_forms_train_as_the_plain_ones(block, norm):
+    """Outputs, gradients of the features and of every parameter, and the statistics of the norms."""
+    torch.manual_seed(0)
+    layer = ChannelTopologyGraphConv(3, 8, 4, "uniglor73", norm) if block == "graph" else MultiScaleTemporalConv(3, 4, 3, [1, 2, 3], norm)
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    results = []
+    for fast in (True, False):
+        trained = copy.deepcopy(layer).double()
+        features = torch.randn(6, 3, 73, 15, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        with use_fast_layers(fast):
+            out = trained(features)
+            (out * torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)).sum().backward()
+        gradients = {name: parameter.grad for name, parameter in trained.named_parameters()}
+        results.append({"out": out.detach(), "features": features.grad} | gradients | dict(trained.named_buffers()))
+    for name, plain in results[1].items():
+        tolerance = 1e-9 * max(1, plain.abs().max().item())
+        assert torch.allclose(results[0][name], plain, atol=tolerance, rtol=1e-9), name
+
+
+def test_the_switch_lasts_as_long_as_its_block_and_survives_an_error(monkeypatch):
+    calls = []
+    monkeypatch.setattr("modeling_unigloR.fast_layers_uniglor.mix", lambda *arguments: calls.append("fast") or mix(*arguments))
+    layer, features = ChannelTopologyGraphConv(2, 3, 2, "uniglor73", "layer"), torch.randn(1, 2, 73, 5)
+    with pytest.raises(ValueError, match="stop"), use_fast_layers(False):
+        layer(features)
+        raise ValueError("stop")
+    assert calls == []
+    layer(features)
+    assert calls == ["fast"]
 
 
 @pytest.mark.parametrize("cache_floats", [1, 300_000, 10**9])
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-10), (torch.float32, 1e-4)])
-def test_mixing_equals_the_published_order_forward_and_backward(monkeypatch, cache_floats, dtype, tolerance):
+def test_fast_mixing_equals_the_plain_one_forward_and_backward(monkeypatch, cache_floats, dtype, tolerance):
     """One segment at a time, a few with a shorter rest, and all at once."""
     monkeypatch.setattr("modeling_unigloR.graph_mixing_uniglor.CACHE_FLOATS", cache_floats)
     torch.manual_seed(0)
@@ -115,7 +148,7 @@ def test_mixing_equals_the_published_order_forward_and_backward(monkeypatch, cac
         for parameter in layer.parameters():
             parameter.normal_(std=0.3)
     gradients = []
-    for function in (layer.mix, lambda x: published_order(layer, x)):
+    for function in (lambda x: fast_mix(layer, x), layer.mix):
         layer.zero_grad()
         features = torch.randn(6, 3, 73, 15, dtype=dtype, generator=torch.Generator().manual_seed(1)).requires_grad_()
         mixed = function(features)
@@ -228,7 +261,7 @@ def test_a_norm_folded_into_its_convolution_is_the_norm_after_it(training):
 @pytest.mark.parametrize("chunk_floats", [1, 3 * 4 * 6, 10**9])
 def test_working_a_few_segments_at_a_time_equals_working_at_once(monkeypatch, chunk_floats):
     """One at a time, three with a shorter rest, and all."""
-    monkeypatch.setattr("modeling_unigloR.modeling_layers_uniglor.CHUNK_FLOATS", chunk_floats)
+    monkeypatch.setattr("modeling_unigloR.fast_layers_uniglor.CHUNK_FLOATS", chunk_floats)
 
     def function(features, weight, bias):
         return torch.tanh(features) @ weight + bias
@@ -244,10 +277,10 @@ def test_working_a_few_segments_at_a_time_equals_working_at_once(monkeypatch, ch
         torch.testing.assert_close(chunked, plain)
 
 
-@pytest.mark.parametrize("norm", ["batch", "layer"])
+@NORMS
 def test_the_gradient_of_the_temporal_convolution_is_right_in_double_precision(monkeypatch, norm):
     """Of the features and of every parameter, while the norms use the batch's own statistics."""
-    monkeypatch.setattr("modeling_unigloR.modeling_layers_uniglor.CHUNK_FLOATS", 2 * 3 * 2 * 7)
+    monkeypatch.setattr("modeling_unigloR.fast_layers_uniglor.CHUNK_FLOATS", 2 * 3 * 2 * 7)
     torch.manual_seed(0)
     layer = MultiScaleTemporalConv(3, 2, 3, [1, 3], norm).double()
     names, values = zip(*layer.named_parameters())
@@ -307,14 +340,3 @@ def test_the_temporal_convolution_keeps_little_for_its_backward():
     one_channel = features[:, 0].numel() * features.element_size()
     assert sum(kept.values()) < (8 + layer.num_temporal + layer.out_channels + 1) * one_channel
     assert out.shape == (12, 24, 73, 15)
-
-
-def test_dropout_keeps_its_share_and_its_mean():
-    torch.manual_seed(0)
-    dropout, ones = Dropout(0.1), torch.ones(401, 1003)
-    out = dropout(ones)
-    assert abs((out == 0).float().mean() - 0.1) < 0.002 and abs(out.mean() - 1) < 0.002
-    assert out.unique().tolist() == pytest.approx([0, 1 / 0.9], abs=1e-4)
-    torch.manual_seed(0)
-    torch.testing.assert_close(dropout(ones), out, rtol=0, atol=0)
-    assert (dropout(ones) != out).any() and (dropout.eval()(ones) == 1).all()

@@ -373,6 +373,7 @@ def train(kind, argv, out, options):
     from train import pretrain, train_recognition, train_sign_to_text, train_text_to_sign
     from train.runs import run_script
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background has turned off
     os.environ |= {name: str(value) for name, value in options.get("environment", {}).items()}
     if options.get("sharded"):
         shard_on_cpu()
