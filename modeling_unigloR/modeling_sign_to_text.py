@@ -23,7 +23,7 @@ from .modeling_layers_uniglor import check_ids, exact, mean_loss
 from .modeling_sign_mae import SignMAEEncoderModel
 
 NUM_BEAMS = 5  # section 3.4
-MAX_NEW_TOKENS = 100
+DEFAULT_NEW_TOKENS = 100
 LORA_TARGETS = ("q_proj", "v_proj", "q", "v")  # queries and values, as bart and t5 call them: peft's choice where it knows the model
 
 
@@ -72,7 +72,7 @@ class SignToText(ClipReadingModel, GenerationMixin):
         self.text_model = AutoModelForSeq2SeqLM.from_config(config.text_config)
         if config.gloss_loss_weight:
             self.gloss_head = nn.Linear(text_size, 1 + len(config.glosses))  # the blank, then the glosses
-        self.generation_config.update(num_beams=NUM_BEAMS, max_new_tokens=MAX_NEW_TOKENS, max_length=None)
+        self.generation_config.update(num_beams=NUM_BEAMS, max_new_tokens=DEFAULT_NEW_TOKENS, max_length=None)
         self.post_init()
         if config.lora_rank:
             self._add_adapters()
@@ -111,7 +111,7 @@ class SignToText(ClipReadingModel, GenerationMixin):
         if pretrained is not None:
             model.text_model.load_state_dict(pretrained.state_dict())
             model.generation_config = copy.deepcopy(pretrained.generation_config)
-            model.generation_config.update(num_beams=NUM_BEAMS, max_new_tokens=MAX_NEW_TOKENS, max_length=None)
+            model.generation_config.update(num_beams=NUM_BEAMS, max_new_tokens=DEFAULT_NEW_TOKENS, max_length=None)
         if lora_rank:
             model.config.lora_rank = lora_rank
             model._add_adapters()

@@ -142,9 +142,16 @@ def stopped_by_signals(bench, count):
     outcomes, bad, examples = {}, 0, []
     for case in range(count):
         kind, number = bench.kinds[case % len(bench.kinds)], (signal.SIGINT, signal.SIGTERM)[case // len(bench.kinds) % 2]
-        moment = bench.random.randrange(bench.first_save[kind], bench.moments[kind])
         out = bench.folder / f"signal-{case}"
-        first = bench.train(kind, out, kill_at=moment, number=number)
+        last = bench.moments[kind]
+        while True:  # the run that counted the moments also filled the caches: a later one may end before the last of them
+            moment = bench.random.randrange(bench.first_save[kind], last)
+            first = bench.train(kind, out, kill_at=moment, number=number)
+            if sent_marker(out).exists():
+                break
+            shutil.rmtree(out)
+            last = moment
+        sent_marker(out).unlink()
         told = first.code == 128 + number and first.last.startswith("Stopped by") and "Traceback" not in first.said
         again = bench.train(kind, out, resume=True)
         name = bench.outcome(kind, out, again) if told else f"not said in one line (exit {first.code})"
@@ -401,6 +408,11 @@ def kill_after(step):
     Trainer.training_step = training_step
 
 
+def sent_marker(folder):
+    """A file beside a run's folder that is there when its signal was sent."""
+    return Path(folder).parent / f"sent-{Path(folder).name}"
+
+
 class Moments:
     """Counts the moments at which a process writes below a folder, and sends itself a signal at one of them.
 
@@ -412,6 +424,7 @@ class Moments:
 
     def __init__(self, folder, kill_at=None, number=signal.SIGKILL):
         self.folder, self.kill_at, self.number = str(folder), kill_at, number
+        self.marker = sent_marker(folder)
         self.count, self.first_save = 0, None
         sys.addaudithook(self.audit)
         self.wrap_writers()
@@ -429,6 +442,7 @@ class Moments:
         if self.count - 1 == self.kill_at:
             if half is not None:
                 os.truncate(half, os.path.getsize(half) // 2)
+            self.marker.touch()
             os.kill(os.getpid(), self.number)
 
     def wrap_writers(self):
