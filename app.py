@@ -40,9 +40,9 @@ from modeling_unigloR.limits_uniglor import MAX_FPS, MAX_IMAGE_SIDE, MIN_FPS, ch
 from modeling_unigloR.pipelines_uniglor import span_seconds
 from modeling_unigloR.rendering_uniglor import escape, player_html, to_mp4, to_pose, to_svg
 from modeling_unigloR.video_extraction_uniglor import extract_video
-from train.clips import _weights_hash
-from train.draw_attention import heat_map
+from train.data.clips import _weights_hash
 from train.embed import EmbeddedSegments, nearest_segments
+from train.figures.attention import heat_map
 
 logger = logging.get_logger(__name__)
 

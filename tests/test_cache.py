@@ -21,8 +21,8 @@ from datasets_scripts.whole import SEAL
 from modeling_unigloR import KeypointProcessor, fingerprint_uniglor, keypoints_uniglor
 from modeling_unigloR.fingerprint_uniglor import code_hash, modules_of, processing_hash
 from train import cache
-from train.clips import Clips, LatentStore
-from train.segments import FrameStore
+from train.data.clips import Clips, LatentStore
+from train.data.segments import FrameStore
 
 from .test_build import write_clips
 from .test_segments import dataset_of

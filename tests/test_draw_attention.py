@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 
 from tests.conftest import random_signing
-from train import draw_attention
+from train.figures import attention as draw_attention
 
 
 def test_the_command_draws_several_checkpoints_side_by_side(tiny_sign_to_text, tmp_path):

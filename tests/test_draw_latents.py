@@ -11,8 +11,8 @@ import pytest
 from datasets_scripts.build import build
 from datasets_scripts.schema import FEATURES
 from tests.conftest import REAL_DATA, random_signing
-from train import draw_latents
-from train.draw_latents import COLORS, SHAPES, draw, most_frequent, neighbours_share, sign_names
+from train.figures import latents as draw_latents
+from train.figures.latents import COLORS, SHAPES, draw, most_frequent, neighbours_share, sign_names
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -27,10 +27,10 @@ from datasets_scripts.whole import remove_unfinished, whole_folder
 from modeling_unigloR import SignMAEEncoderModel
 from modeling_unigloR.fingerprint_uniglor import code_hash, processing_hash
 from modeling_unigloR.pipelines_uniglor import span_seconds
-from train.clips import _weights_hash
+from train.data.clips import _weights_hash
+from train.data.segments import describe, load_rows
+from train.engine.loading import load_model, load_processor
 from train.evaluate_checkpoint import specs
-from train.loading import load_model, load_processor
-from train.segments import describe, load_rows
 
 logger = logging.get_logger(__name__)
 

@@ -21,10 +21,11 @@ from transformers.utils import logging
 
 from datasets_scripts.schema import features
 from modeling_unigloR import SignMAEEncoderModel
-from train.clips import Clips, LabelledClips, LatentStore
-from train.evaluate_recognition import evaluate_recognition
-from train.evaluate_text_to_sign import evaluate_text_to_sign, load_readers, load_sign_mae
-from train.loading import check_path, load_model, load_pipeline, read_model_type
+from train.data.clips import Clips, LabelledClips, LatentStore
+from train.engine.loading import check_path, load_model, load_pipeline, read_model_type
+from train.evaluation.recognition import evaluate_recognition
+from train.evaluation.text_to_sign import evaluate_text_to_sign, load_readers, load_sign_mae
+from train.evaluation.translation import translate, translate_inputs
 from train.metrics.recognition import draw_confusion, paired_top1_test
 from train.metrics.text import bootstrap_interval, compare_files, read_pair, text_scores
 from train.metrics.text_floors import (
@@ -34,7 +35,6 @@ from train.metrics.text_floors import (
     scores_by_seen,
     share_verbatim,
 )
-from train.translation import translate, translate_inputs
 
 logger = logging.get_logger(__name__)
 
@@ -241,7 +241,7 @@ def evaluate_sign_to_text(
 
     Args:
         model, tokenizer: a `SignToText` and its tokenizer.
-        clips: `train.clips.Clips` that are scored.
+        clips: `train.data.clips.Clips` that are scored.
         train: `Clips` of its training set; without them there are no floors.
         sign_mae: whose mean latents the retrieval floor compares; by default the model's own, where it has one.
         final_dot, bleurt_checkpoint: see `text_scores`.

@@ -31,8 +31,8 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
-from train.loading import load_pipeline
-from train.model_cards import KINDS, CardFields, model_card
+from train.engine.loading import load_pipeline
+from train.publishing.model_cards import KINDS, CardFields, model_card
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 TRAINING_STATE = re.compile(r"optimizer.*|scheduler\.pt|scaler\.pt|rng_state.*\.pth|training_args\.bin|trainer_state\.json")

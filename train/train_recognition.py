@@ -17,14 +17,14 @@ from transformers.utils import logging
 
 from modeling_unigloR import KeypointProcessor, SignMAEConfig, SignMAEEncoderModel, SignRecognition, SignRecognitionConfig
 from modeling_unigloR.pipelines_uniglor import SignRecognitionPipeline
-from train.arguments import UniGloRTrainingArguments, distribute, print_help, read_fields
-from train.augmentation import KeypointAugmentation
-from train.clips import LabelledClips, LatentStore, TranslationCollator
-from train.data_arguments import DataArguments
-from train.loading import load_model
-from train.runs import check_folder, run, run_script
+from train.data.augmentation import KeypointAugmentation
+from train.data.clips import LabelledClips, LatentStore, TranslationCollator
+from train.data.data_arguments import DataArguments
+from train.engine.arguments import UniGloRTrainingArguments, distribute, print_help, read_fields
+from train.engine.loading import load_model
+from train.engine.runs import check_folder, run, run_script
+from train.engine.trainers import RecognitionTrainer, check_amount
 from train.train_sign_to_text import make_processor
-from train.trainers import RecognitionTrainer, check_amount
 
 logger = logging.get_logger(__name__)
 

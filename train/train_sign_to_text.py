@@ -18,14 +18,14 @@ from transformers.utils import logging
 
 from modeling_unigloR import KeypointProcessor, SignMAEConfig, SignMAEEncoderModel, SignToText, SignToTextConfig
 from modeling_unigloR.pipelines_uniglor import SignToTextPipeline
-from train.arguments import TranslationTrainingArguments, distribute, print_help, read_fields
-from train.augmentation import KeypointAugmentation
-from train.clips import Clips, LatentStore, TranslationCollator, TranslationDataset
-from train.data_arguments import DataArguments
-from train.loading import check_path, load_model, load_processor, read_model_type
-from train.runs import check_folder, run, run_script
-from train.text_tokenizers import KINDS, share_unknown, train_tokenizer
-from train.trainers import TranslationTrainer, check_amount
+from train.data.augmentation import KeypointAugmentation
+from train.data.clips import Clips, LatentStore, TranslationCollator, TranslationDataset
+from train.data.data_arguments import DataArguments
+from train.data.text_tokenizers import KINDS, share_unknown, train_tokenizer
+from train.engine.arguments import TranslationTrainingArguments, distribute, print_help, read_fields
+from train.engine.loading import check_path, load_model, load_processor, read_model_type
+from train.engine.runs import check_folder, run, run_script
+from train.engine.trainers import TranslationTrainer, check_amount
 
 logger = logging.get_logger(__name__)
 

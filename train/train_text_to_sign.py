@@ -17,14 +17,14 @@ from transformers.utils import logging
 
 from modeling_unigloR import SignMAEDecoderModel, SignMAEEncoderModel, SignToText, TextToSign, TextToSignConfig
 from modeling_unigloR.pipelines_uniglor import TextToSignPipeline
-from train.arguments import TextToSignTrainingArguments, distribute, print_help, read_fields
-from train.clips import Clips, LatentStore, TextToSignCollator, TextToSignDataset
-from train.data_arguments import DataArguments
-from train.loading import check_path, load_model, load_processor, read_model_type
-from train.runs import check_folder, run, run_script
-from train.text_tokenizers import KINDS, share_unknown, train_tokenizer
+from train.data.clips import Clips, LatentStore, TextToSignCollator, TextToSignDataset
+from train.data.data_arguments import DataArguments
+from train.data.text_tokenizers import KINDS, share_unknown, train_tokenizer
+from train.engine.arguments import TextToSignTrainingArguments, distribute, print_help, read_fields
+from train.engine.loading import check_path, load_model, load_processor, read_model_type
+from train.engine.runs import check_folder, run, run_script
+from train.engine.trainers import TextToSignTrainer, check_amount
 from train.train_sign_to_text import load_tokenizer
-from train.trainers import TextToSignTrainer, check_amount
 
 logger = logging.get_logger(__name__)
 

@@ -24,8 +24,8 @@ from modeling_unigloR import KeypointProcessor, SignMAE, SignMAEConfig
 from tests.conftest import TINY, random_signing
 from tests.soak import Row
 from train import cache
-from train.clips import Clips, LatentStore
-from train.segments import FrameStore, load_rows
+from train.data.clips import Clips, LatentStore
+from train.data.segments import FrameStore, load_rows
 
 FORK = multiprocessing.get_context("fork")
 TIMEOUT = 120  # seconds, for a build of a second

@@ -3,8 +3,8 @@
 A checkpoint is written beside its place, listed in its `checkpoint.json` (size and SHA-256 of every file), forced to the disk, and
 renamed. What is not as listed is never resumed from. A checkpoint of an older version has no list; whoever trusts it writes one:
 
-    python -m train.checkpoints outputs/sign-mae/checkpoint-20              # whole, or what is wrong with it
-    python -m train.checkpoints --accept outputs/sign-mae/checkpoint-20     # lists the files as they are
+    python -m train.engine.checkpoints outputs/sign-mae/checkpoint-20              # whole, or what is wrong with it
+    python -m train.engine.checkpoints --accept outputs/sign-mae/checkpoint-20     # lists the files as they are
 """
 
 import argparse

@@ -18,7 +18,7 @@ from transformers.utils import logging
 from modeling_unigloR.fingerprint_uniglor import code_hash
 from modeling_unigloR.limits_uniglor import MAX_LABELS
 from train.cache import INDEX, cache_folder, keep, open_or_build
-from train.segments import FrameStore, describe, load_rows
+from train.data.segments import FrameStore, describe, load_rows
 
 logger = logging.get_logger(__name__)
 

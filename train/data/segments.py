@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from modeling_unigloR.fingerprint_uniglor import processing_hash
 from train.cache import INDEX, cache_folder, keep, open_or_build
-from train.loading import check_path
+from train.engine.loading import check_path
 
 logger = logging.get_logger(__name__)
 

@@ -1,6 +1,6 @@
 """Draws where a SignToText looks (Fig 8): self-attention of its first encoder layer, and which segment each word came from.
 
-    python -m train.draw_attention --checkpoint DIR [DIR ...] --clip FILE [--layout L --fps 25] --output attention.svg
+    python -m train.figures.attention --checkpoint DIR [DIR ...] --clip FILE [--layout L --fps 25] --output attention.svg
 
 Several checkpoints stand side by side: frames, frames with glosses, segments. A clip is anything that the pipeline reads.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from modeling_unigloR.rendering_uniglor import escape
-from train.loading import load_pipeline
+from train.engine.loading import load_pipeline
 
 SIZE = 260  # pixels of a picture's side
 MARGIN = 90

@@ -1,6 +1,6 @@
 """Isolated words of INCLUDE (Indian Sign Language): recognition on words and recordings that the SignMAE never saw.
 
-    python -m benchmarks.include --data_dir DIR --sign_mae DIR --output_dir OUT --json benchmarks/results/include.json
+    python -m experiments.include --data_dir DIR --sign_mae DIR --output_dir OUT --json experiments/results/include.json
     ... --steps 600 --learning_rate 5e-4            # what it does not know itself goes to train/train_recognition.py
 
 DIR holds `labels.csv` (path, label, session) and `.npy` files (T, 75, 3): Holistic's body and hands, relative to a 16:9 image, NaN where
@@ -31,9 +31,9 @@ from transformers import AutoFeatureExtractor, AutoModel
 from datasets_scripts.schema import features
 from modeling_unigloR import SignMAEConfig, SignMAEEncoderModel
 from train import pretrain, train_recognition
-from train.arguments import declared_fields
-from train.clips import LabelledClips
-from train.evaluate_recognition import mean_latents, recognise
+from train.data.clips import LabelledClips
+from train.engine.arguments import declared_fields
+from train.evaluation.recognition import mean_latents, recognise
 from train.metrics.recognition import confusion_matrix, draw_confusion, nearest_class_mean, recognition_scores, top1_interval
 
 FPS = 25.0

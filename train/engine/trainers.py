@@ -16,13 +16,13 @@ from transformers.trainer_utils import speed_metrics
 from transformers.utils import logging
 
 from modeling_unigloR.modeling_layers_uniglor import mean_loss
-from train.checkpoints import WholeCheckpoints
-from train.clips import ClipSampler
+from train.data.clips import ClipSampler
+from train.data.segments import SegmentDataset, SegmentSampler
+from train.engine.checkpoints import WholeCheckpoints
+from train.engine.selection import SelectsTheBest
 from train.metrics import reconstruction
 from train.metrics.recognition import recognition_scores
 from train.metrics.text import text_scores
-from train.segments import SegmentDataset, SegmentSampler
-from train.selection import SelectsTheBest
 
 logger = logging.get_logger(__name__)
 

@@ -14,7 +14,7 @@ from train.evaluate_checkpoint import format_table
 
 ANSWERS = ("yes", "no", "unknown")
 PAPER = "https://arxiv.org/abs/2407.02854"
-README = Path(__file__).parents[1] / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 
 
 class TrainingSet(NamedTuple):

@@ -20,7 +20,7 @@ from pathlib import Path
 import yaml
 from transformers import Seq2SeqTrainingArguments, TrainingArguments
 
-CONFIGS = Path(__file__).parent / "configs"
+CONFIGS = Path(__file__).parents[1] / "configs"
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")  # YAML 1.1 takes 1e-4 for a string
 LOWER_IS_BETTER = ("loss", "wer", "cer", "mse", "bias", "error", "error_mean")  # endings of scores; and all with mpjpe in their name
 

@@ -1,7 +1,7 @@
 """Draws a SignMAE's latents of isolated signs on a plane, a colour for each gloss (Fig 5).
 
     pip install scikit-learn
-    python -m train.draw_latents --checkpoint outputs/sign-mae --dataset D [--split test] [--num_glosses 10] --output latents.svg
+    python -m train.figures.latents --checkpoint outputs/sign-mae --dataset D [--split test] [--num_glosses 10] --output latents.svg
 
 Every segment of a clip carries the clip's gloss, those too in which the hands only come and go. t-SNE keeps neighbours, not distances,
 and finds groups in anything: so the picture says how often the nearest latent of *another clip* has the same gloss, which needs no
@@ -19,9 +19,9 @@ import numpy as np
 
 from modeling_unigloR import SignMAEEncoderModel
 from modeling_unigloR.rendering_uniglor import escape
-from train.clips import Clips, LatentStore
+from train.data.clips import Clips, LatentStore
+from train.engine.loading import load_model, load_processor
 from train.evaluate_checkpoint import specs
-from train.loading import load_model, load_processor
 
 PERPLEXITY = 30  # t-SNE's usual number of neighbours
 COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#333333", "#ee7733", "#009988", "#bbbbbb")
