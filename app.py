@@ -40,7 +40,7 @@ from modeling_unigloR.limits_uniglor import MAX_FPS, MAX_IMAGE_SIDE, MIN_FPS, ch
 from modeling_unigloR.pipelines_uniglor import span_seconds
 from modeling_unigloR.rendering_uniglor import escape, player_html, to_mp4, to_pose, to_svg
 from modeling_unigloR.video_extraction_uniglor import extract_video
-from train.data.clips import _weights_hash
+from train.data.clips import weights_hash
 from train.embed import EmbeddedSegments, nearest_segments
 from train.figures.attention import heat_map
 
@@ -668,7 +668,7 @@ class Explorer:
             self.processor = AutoFeatureExtractor.from_pretrained(self.checkpoint, trust_remote_code=False)
         except OSError as error:
             raise ValueError(f"The SignMAE {self.checkpoint} that made {latents} is not there. Give --sign_mae DIR.") from error
-        if getattr(self.model.config, "model_type", None) != "sign_mae" or _weights_hash(self.model) != facts["weights"]:
+        if getattr(self.model.config, "model_type", None) != "sign_mae" or weights_hash(self.model) != facts["weights"]:
             raise ValueError(f"{latents} was written by another model than {self.checkpoint}. Give --sign_mae, or embed anew.")
         expected = self.model.config.hidden_size
         if self.embedded.latents.shape != (num_segments, expected) or not np.isfinite(self.embedded.latents).all():

@@ -28,7 +28,7 @@ from modeling_unigloR import SignMAE, read_keypoints
 from modeling_unigloR.keypoint_readers_uniglor import clip_from_array, read_skels
 from train import pretrain
 from train.data.segments import FrameStore, consecutive_segments, load_rows
-from train.engine.trainers import reconstruction_report
+from train.evaluation.reconstruction import reconstruction_report
 
 SMALL = {
     "hidden_size": 256, "num_hidden_layers": 2, "decoder_num_hidden_layers": 2, "num_attention_heads": 8, "intermediate_size": 512,

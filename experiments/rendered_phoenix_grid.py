@@ -31,7 +31,8 @@ from modeling_unigloR import SignMAEEncoderModel
 from train import train_sign_to_text
 from train.data.clips import Clips
 from train.engine.loading import load_model
-from train.evaluate_checkpoint import COLUMNS, evaluate_sign_to_text, format_table
+from train.evaluation.sign_to_text import evaluate_sign_to_text
+from train.evaluation.tables import COLUMNS, format_table
 from train.metrics.text import paired_test
 
 CONFIG = "phoenix_rendered.yaml"

@@ -13,7 +13,7 @@ from transformers import AutoModel
 
 from modeling_unigloR import SignMAE
 from train import pretrain
-from train.engine.trainers import reconstruction_report
+from train.evaluation.reconstruction import reconstruction_report
 
 from .test_pretrain import ROOT, arguments, corpus  # noqa: F401 (a fixture)
 

@@ -15,8 +15,8 @@ from train.engine.loading import check_path, load_model, load_pipeline, load_pro
 from train.figures import attention as draw_attention
 from train.figures import latents as draw_latents
 from train.figures import strips as draw_strips
-from train.publish import check_checkpoint
 from train.publish import main as publish
+from train.publishing.upload import check_checkpoint
 
 
 @pytest.fixture(scope="module")

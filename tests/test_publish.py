@@ -19,10 +19,12 @@ from modeling_unigloR import SignFeatureExtractionPipeline
 from modeling_unigloR.keypoints_uniglor import get_layout
 from train import pretrain, train_recognition, train_sign_to_text, train_text_to_sign
 from train.engine.arguments import UniGloRTrainingArguments
-from train.evaluate_checkpoint import evaluate_sign_to_text, without_nan
+from train.evaluation.sign_to_text import evaluate_sign_to_text
+from train.evaluation.tables import without_nan
 from train.metrics.recognition import recognition_scores, top1_interval
-from train.publish import assemble, find_pickles, is_pickle, main, read_card, without_paths
+from train.publish import main, read_card
 from train.publishing.model_cards import KINDS, CardFields, TrainingSet, citation, parse_training_set
+from train.publishing.upload import assemble, find_pickles, is_pickle, without_paths
 
 FIELDS = dict(
     license="cc-by-nc-sa-4.0", training_data=["Corpus A:CC BY-NC-SA 3.0:yes"], sign_language="gsg", text_language="de",

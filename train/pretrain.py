@@ -28,7 +28,8 @@ from train.engine.arguments import UniGloRTrainingArguments, config_names, distr
 from train.engine.checkpoints import results
 from train.engine.loading import check_finite, load_model
 from train.engine.runs import REPORT, check_folder, compute_used, finished_report, mark_finished, run_script, train
-from train.engine.trainers import SegmentTrainer, check_amount, latents_of_training, scored_points, unstandardised_latents
+from train.engine.trainers import SegmentTrainer, check_amount
+from train.evaluation.reconstruction import latents_of_training, scored_points, unstandardised_latents
 from train.metrics import reconstruction
 from train.train_sign_to_text import make_processor
 

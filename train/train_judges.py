@@ -15,9 +15,9 @@ from pathlib import Path
 
 from train import train_sign_to_text
 from train.data.clips import Clips
+from train.data.segments import specs
 from train.engine.loading import load_pipeline
 from train.engine.runs import run_script
-from train.evaluate_checkpoint import specs
 from train.evaluation.translation import translate_inputs
 from train.metrics.text import text_scores
 

@@ -1,20 +1,16 @@
 """Checkpoints that are whole or absent, and what a training may go on from.
 
 A checkpoint is written beside its place, listed in its `checkpoint.json` (size and SHA-256 of every file), forced to the disk, and
-renamed. What is not as listed is never resumed from. A checkpoint of an older version has no list; whoever trusts it writes one:
-
-    python -m train.engine.checkpoints outputs/sign-mae/checkpoint-20              # whole, or what is wrong with it
-    python -m train.engine.checkpoints --accept outputs/sign-mae/checkpoint-20     # lists the files as they are
+renamed. What is not as listed is never resumed from. A checkpoint of an older version has no list; whoever trusts it
+writes one with `python -m train.checkpoints --accept`.
 """
 
-import argparse
 import errno
 import hashlib
 import json
 import os
 import re
 import shutil
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -313,24 +309,3 @@ def on_main(function):
 
     state = PartialState()
     return broadcast_object_list([function() if state.is_main_process else None])[0]
-
-
-def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("checkpoint", type=Path, nargs="+")
-    parser.add_argument("--accept", action="store_true", help=f"write {MANIFEST} where there is none, for the files as they are")
-    arguments = parser.parse_args(argv)
-    failed = False
-    for folder in arguments.checkpoint:
-        if not (folder / TRAINER_STATE_NAME).is_file():
-            sys.exit(f"{folder} is no checkpoint: it has no {TRAINER_STATE_NAME}.")
-        if arguments.accept and not (folder / MANIFEST).exists():
-            write_manifest(folder)
-        reason = damage(folder)
-        print(f"{folder}: " + (reason or "whole"))
-        failed |= reason is not None
-    return int(failed)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

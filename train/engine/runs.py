@@ -31,7 +31,7 @@ from train.engine.checkpoints import (
 )
 from train.engine.loading import check_finite
 from train.engine.trainers import BatchTooLargeError, LoaderMemoryError, NonFiniteLossError
-from train.publish import push
+from train.publishing.upload import push
 
 logger = logging.get_logger(__name__)
 

@@ -11,9 +11,9 @@ import torch
 from modeling_unigloR import SignMAEEncoderModel
 from train.data.clips import LatentStore
 from train.engine.loading import load_model, load_pipeline
-from train.engine.trainers import latent_scores
 from train.evaluation.translation import translate_inputs
 from train.metrics import production
+from train.metrics.production import latent_scores
 from train.metrics.text import text_scores
 from train.metrics.text_floors import share_verbatim
 

@@ -10,11 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from modeling_unigloR.rendering_uniglor import escape
 from train.engine.loading import load_pipeline
-
-SIZE = 260  # pixels of a picture's side
-MARGIN = 90
+from train.figures.plots import FORMATS, new_figure, plain, save_figure
 
 
 def parse(argv=None):
@@ -23,8 +20,11 @@ def parse(argv=None):
     parser.add_argument("--clip", required=True)
     parser.add_argument("--layout")
     parser.add_argument("--fps", type=float)
-    parser.add_argument("--output", type=Path, required=True)
-    return parser.parse_args(argv)
+    parser.add_argument("--output", type=Path, required=True, help=".svg, .pdf or .png")
+    arguments = parser.parse_args(argv)
+    if arguments.output.suffix.lower() not in FORMATS:
+        parser.error(f"--output {arguments.output}: expected a name that ends in {', '.join(FORMATS)}")
+    return arguments
 
 
 def main(argv=None):
@@ -34,49 +34,36 @@ def main(argv=None):
         Path(folder).name: load_pipeline("sign-to-text", folder, "cpu")(arguments.clip, return_attentions=True, **given)
         for folder in arguments.checkpoint
     }
-    arguments.output.write_text(draw(answers), encoding="utf-8")
+    save_figure(draw(answers), arguments.output)
     print(f"Wrote {arguments.output}")
 
 
 def draw(answers):
-    """Answers of the pipeline with attentions {title: answer} -> SVG: self-attention above, cross-attention below, mean over heads."""
-    columns = []
-    for index, (title, answer) in enumerate(answers.items()):
-        attentions, left = answer["attentions"], MARGIN + index * (SIZE + MARGIN)
+    """Answers of the pipeline with attentions {title: answer} -> a figure: self-attention above, cross-attention below, mean over heads."""
+    figure = new_figure(4 * len(answers), 7)
+    for column, (title, answer) in enumerate(answers.items()):
+        attentions = answer["attentions"]
         duration = attentions["seconds"][-1, 1]
-        axis = f"0 to {duration:.1f} s, {len(attentions['seconds'])} inputs"
-        columns += [
-            f'<text x="{left}" y="20" style="font-weight:bold">{escape(title)}</text>',
-            f'<text x="{left}" y="36">encoder layer 1, {axis}</text>',
-            heat_map(attentions["encoder"][0].mean(0), left, 44, SIZE, SIZE),
-            f'<text x="{left}" y="{SIZE + 74}">cross-attention, last layer</text>',
-        ]
+        above = figure.add_subplot(2, len(answers), 1 + column)
+        heat_map(above, attentions["encoder"][0].mean(0), duration)
+        above.set_title(f"{plain(title)}\nencoder layer 1, 0 to {duration:.1f} s, {len(attentions['seconds'])} inputs", fontsize=9)
+        above.set_ylabel("input that attends", fontsize=8)
+        below = figure.add_subplot(2, len(answers), 1 + len(answers) + column)
         cross = attentions["cross"][-1].mean(0)
-        height = min(SIZE, 16 * len(cross))
-        columns.append(heat_map(cross, left, SIZE + 82, SIZE, height))
-        for row, token in enumerate(attentions["tokens"]):
-            y = SIZE + 82 + (row + 0.7) * height / len(cross)
-            columns.append(f'<text x="{left - 4}" y="{y:.1f}" text-anchor="end">{escape(token)}</text>')
-    width, total = MARGIN + len(answers) * (SIZE + MARGIN), 2 * SIZE + 100
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{total}" viewBox="0 0 {width} {total}">'
-        '<style>text{font:11px sans-serif}</style><rect width="100%" height="100%" fill="#ffffff"/>' + "".join(columns) + "</svg>\n"
-    )
+        heat_map(below, cross, duration)
+        below.set_title("cross-attention, last layer", fontsize=9)
+        below.set_xlabel("attended second of the clip", fontsize=8)
+        below.set_yticks(range(len(cross)), [plain(token) for token in attentions["tokens"]], fontsize=8)
+    return figure
 
 
-def heat_map(weights, left, top, width, height):
-    """(rows, columns) -> one rectangle a cell, the row's largest weight darkest: who attends stands on the left, to whom below."""
+def heat_map(axes, weights, duration):
+    """(rows, columns) on axes: a row for each that attends, the row's largest weight darkest; columns span the clip's seconds."""
     shade = weights / np.maximum(weights.max(1, keepdims=True), 1e-9)
-    rows, columns = weights.shape
-    cell_width, cell_height = width / columns, height / rows
-    cells = [
-        f'<rect x="{left + column * cell_width:.2f}" y="{top + row * cell_height:.2f}" width="{cell_width:.2f}" height="{cell_height:.2f}" '
-        f'fill="#08306b" fill-opacity="{shade[row, column]:.2f}"/>'
-        for row in range(rows)
-        for column in range(columns)
-        if shade[row, column] >= 0.02
-    ]
-    return "".join(cells) + f'<rect x="{left}" y="{top}" width="{width}" height="{height}" fill="none" stroke="#888888"/>'
+    num_rows = len(weights)
+    return axes.imshow(
+        shade, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest", extent=(0, duration, num_rows - 0.5, -0.5)
+    )
 
 
 if __name__ == "__main__":

@@ -17,10 +17,9 @@ import torch
 
 from modeling_unigloR import SignMAE
 from modeling_unigloR.rendering_uniglor import STRIP_HEADER, escape, to_png, to_svg, write_text
-from train.data.segments import describe, load_rows
+from train.data.segments import describe, load_rows, specs
 from train.engine.loading import load_model, load_pipeline, load_processor, read_model_type
-from train.engine.trainers import reconstruct_segments
-from train.evaluate_checkpoint import specs
+from train.evaluation.reconstruction import reconstruct_segments
 from train.metrics.reconstruction import mpjpe
 
 TITLE = 22  # pixels of the line above a strip

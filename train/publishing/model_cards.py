@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from train.evaluate_checkpoint import format_table
+from train.evaluation.tables import format_table
 
 ANSWERS = ("yes", "no", "unknown")
 PAPER = "https://arxiv.org/abs/2407.02854"

@@ -1,0 +1,34 @@
+"""Says whether checkpoints of a training are whole, or what is wrong with them; see docs/training.md.
+
+python -m train.checkpoints outputs/sign-mae/checkpoint-20
+python -m train.checkpoints --accept outputs/sign-mae/checkpoint-20     # of an older version: lists its files as they are
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from transformers.trainer import TRAINER_STATE_NAME
+
+from train.engine.checkpoints import MANIFEST, damage, write_manifest
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("checkpoint", type=Path, nargs="+")
+    parser.add_argument("--accept", action="store_true", help=f"write {MANIFEST} where there is none, for the files as they are")
+    arguments = parser.parse_args(argv)
+    failed = False
+    for folder in arguments.checkpoint:
+        if not (folder / TRAINER_STATE_NAME).is_file():
+            sys.exit(f"{folder} is no checkpoint: it has no {TRAINER_STATE_NAME}.")
+        if arguments.accept and not (folder / MANIFEST).exists():
+            write_manifest(folder)
+        reason = damage(folder)
+        print(f"{folder}: " + (reason or "whole"))
+        failed |= reason is not None
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
