@@ -42,7 +42,6 @@ from modeling_unigloR.rendering_uniglor import escape, player_html, to_mp4, to_p
 from modeling_unigloR.video_extraction_uniglor import extract_video
 from train.data.clips import weights_hash
 from train.embed import EmbeddedSegments, nearest_segments
-from train.figures.attention import heat_map
 
 logger = logging.get_logger(__name__)
 
@@ -611,6 +610,18 @@ def attention_svg(attentions, unit):
         f'<text x="{left}" y="14">Where each token was read: the darker, the more attention</text>{"".join(labels)}</g>'
         f"{heat_map(weights, left, top, width, height)}</svg>"
     )
+
+
+def heat_map(weights, left, top, width, height):
+    """(rows, columns) -> SVG, a rectangle for each cell; the largest weight of a row is darkest."""
+    shade = weights / np.maximum(weights.max(1, keepdims=True), 1e-9)
+    cell_width, cell_height = width / weights.shape[1], height / weights.shape[0]
+    cells = [
+        f'<rect x="{left + column * cell_width:.2f}" y="{top + row * cell_height:.2f}" width="{cell_width:.2f}" height="{cell_height:.2f}" '
+        f'fill="#08306b" fill-opacity="{shade[row, column]:.2f}"/>'
+        for row, column in np.argwhere(shade >= 0.02)
+    ]
+    return "".join(cells) + f'<rect x="{left}" y="{top}" width="{width}" height="{height}" fill="none" stroke="#888888"/>'
 
 
 def sign(checkpoint, text):

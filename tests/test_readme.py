@@ -9,7 +9,7 @@ import torch
 
 from modeling_unigloR import KeypointProcessor, limits_uniglor
 from train.engine.arguments import declared_fields
-from train.publishing.model_cards import CardFields
+from train.publishing.model_cards import CardFields, citation
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -41,6 +41,10 @@ def test_security_names_every_limit_with_its_value():
     units = {"GiB": 1 << 30, "MiB": 1 << 20}
     numbers = {name: float(value.split()[0].replace(",", "")) * units.get(value.split()[-1], 1) for name, value in told.items()}
     assert numbers == limits
+
+
+def test_the_readme_cites_what_the_citation_file_names():
+    assert citation() in README
 
 
 def test_links_lead_to_files_that_are_there():
