@@ -276,18 +276,6 @@ def test_an_unknown_field_names_its_neighbours():
         distribute({"hiden_size": 3}, pretrain.OWNERS)
 
 
-def test_help_lists_every_owners_fields(capsys):
-    pretrain.main(["--help"])
-    printed = capsys.readouterr().out
-    for field in (
-        "--segments_per_clip",
-        "--mask_ratio (default 0.25)",
-        "--noisy_frame_threshold (default 2.0)",
-        "--learning_rate (default 0.0001)",
-    ):
-        assert field in printed
-
-
 def test_a_missing_data_set_is_named(tmp_path, corpus):
     with pytest.raises((ValueError, FileNotFoundError), match="nowhere"):
         pretrain.main(arguments(corpus, tmp_path, datasets=str(tmp_path / "nowhere.parquet")))

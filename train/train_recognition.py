@@ -7,6 +7,11 @@
 Writes one folder, model and keypoint processor, that `pipeline("sign-recognition", model=DIR)` loads.
 """
 
+from train.engine.help import answer_help
+
+if __name__ == "__main__":
+    answer_help(__file__)  # before the imports that take seconds
+
 import sys
 from dataclasses import dataclass
 
@@ -18,7 +23,7 @@ from modeling_unigloR.pipelines_uniglor import SignRecognitionPipeline
 from train.data.augmentation import KeypointAugmentation
 from train.data.clips import LabelledClips, LatentStore, RecognitionCollator, RecognitionDataset
 from train.data.data_arguments import DataArguments
-from train.engine.arguments import UniGloRTrainingArguments, distribute, print_help, read_fields
+from train.engine.arguments import UniGloRTrainingArguments, distribute, read_fields
 from train.engine.loading import load_model
 from train.engine.runs import check_folder, run, run_script
 from train.engine.trainers import RecognitionTrainer, check_amount
@@ -84,8 +89,7 @@ def parse(argv, default_config="paper_recognition.yaml"):
 
 def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
-    if "--help" in argv or "-h" in argv:
-        return print_help(__doc__, OWNERS)
+    answer_help(__file__, argv)
     data, model_fields, processor_fields, args = parse(argv)
     check_folder(args)
     set_seed(args.seed)
