@@ -40,8 +40,7 @@ from modeling_unigloR.limits_uniglor import MAX_FPS, MAX_IMAGE_SIDE, MIN_FPS, ch
 from modeling_unigloR.pipelines_uniglor import span_seconds
 from modeling_unigloR.rendering_uniglor import escape, player_html, to_mp4, to_pose, to_svg
 from modeling_unigloR.video_extraction_uniglor import extract_video
-from train.clips import _weights_hash
-from train.draw_attention import heat_map
+from train.data.clips import weights_hash
 from train.embed import EmbeddedSegments, nearest_segments
 
 logger = logging.get_logger(__name__)
@@ -613,6 +612,18 @@ def attention_svg(attentions, unit):
     )
 
 
+def heat_map(weights, left, top, width, height):
+    """(rows, columns) -> SVG, a rectangle for each cell; the largest weight of a row is darkest."""
+    shade = weights / np.maximum(weights.max(1, keepdims=True), 1e-9)
+    cell_width, cell_height = width / weights.shape[1], height / weights.shape[0]
+    cells = [
+        f'<rect x="{left + column * cell_width:.2f}" y="{top + row * cell_height:.2f}" width="{cell_width:.2f}" height="{cell_height:.2f}" '
+        f'fill="#08306b" fill-opacity="{shade[row, column]:.2f}"/>'
+        for row, column in np.argwhere(shade >= 0.02)
+    ]
+    return "".join(cells) + f'<rect x="{left}" y="{top}" width="{width}" height="{height}" fill="none" stroke="#888888"/>'
+
+
 def sign(checkpoint, text):
     """-> the player, what is to be said, [.pose, .mp4]; a generator, so that its folder goes once the files are handed over."""
     text = text.strip() if isinstance(text, str) else ""
@@ -668,7 +679,7 @@ class Explorer:
             self.processor = AutoFeatureExtractor.from_pretrained(self.checkpoint, trust_remote_code=False)
         except OSError as error:
             raise ValueError(f"The SignMAE {self.checkpoint} that made {latents} is not there. Give --sign_mae DIR.") from error
-        if getattr(self.model.config, "model_type", None) != "sign_mae" or _weights_hash(self.model) != facts["weights"]:
+        if getattr(self.model.config, "model_type", None) != "sign_mae" or weights_hash(self.model) != facts["weights"]:
             raise ValueError(f"{latents} was written by another model than {self.checkpoint}. Give --sign_mae, or embed anew.")
         expected = self.model.config.hidden_size
         if self.embedded.latents.shape != (num_segments, expected) or not np.isfinite(self.embedded.latents).all():

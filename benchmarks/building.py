@@ -71,7 +71,7 @@ def built_segments(device, rounds, num_clips=1000, batch_size=64):
     from datasets_scripts.build import build
     from modeling_unigloR import KeypointProcessor
     from tests.conftest import random_signing
-    from train.segments import FrameStore, SegmentDataset
+    from train.data.segments import FrameStore, SegmentDataset
 
     disable_progress_bars()
     with tempfile.TemporaryDirectory() as folder:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.run [name ...] [--device cpu|cuda] [--rounds 5] [--json FILE]    # results of other names in FILE stay
 
-All names by default; --help lists them. Results that are kept stand in `benchmarks/results/`; `python -m benchmarks.table` prints them
+All names by default; --help lists them. Results that are kept stand in `benchmarks/results/`; `python -m experiments.tables` prints them
 for the README.
 """
 
@@ -169,7 +169,7 @@ def segments(device, rounds, num_clips=1000, batch_size=64):
     from datasets import Dataset, disable_progress_bars
 
     from datasets_scripts.schema import FEATURES
-    from train.segments import FrameStore, SegmentDataset
+    from train.data.segments import FrameStore, SegmentDataset
 
     disable_progress_bars()
     with tempfile.TemporaryDirectory() as folder:
@@ -302,7 +302,7 @@ def main(argv=None):
         try:
             rows = BENCHMARKS[name](arguments.device, arguments.rounds)
         except (MemoryError, RuntimeError) as error:
-            from train.trainers import is_out_of_memory
+            from train.engine.trainers import is_out_of_memory
 
             if not is_out_of_memory(error):
                 raise

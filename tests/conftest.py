@@ -96,7 +96,7 @@ def tiny_sign_to_text(tiny_sign_mae):
     """A factory of pipelines around tiny random SignToTexts: `tiny_sign_to_text(sign_encoder="frames").model`."""
 
     def make(seed=0, texts=TEXTS, sign_mae=None, text_config=None, **fields):
-        from train.text_tokenizers import train_tokenizer
+        from train.data.text_tokenizers import train_tokenizer
 
         tokenizer = train_tokenizer(texts)
         sign_mae = tiny_sign_mae(seed) if sign_mae is None else sign_mae

@@ -4,8 +4,8 @@ import pytest
 import yaml
 
 from train import pretrain, train_recognition, train_sign_to_text, train_text_to_sign
-from train.arguments import CONFIGS, declared_fields, declared_types, distribute, read_fields
-from train.data_arguments import data_entries
+from train.data.data_arguments import data_entries
+from train.engine.arguments import CONFIGS, declared_fields, declared_types, distribute, read_fields
 
 SCRIPTS = [pretrain, train_sign_to_text, train_text_to_sign, train_recognition]
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import building, gloss_probe, readers, rendering, run, table
+from benchmarks import building, readers, rendering, run
 from benchmarks.measure import by_turns, growth_exponent
 from benchmarks.reference import ReferenceGraphConv, ReferenceTemporalConv, reference_sign_mae
+from experiments import gloss_probe
+from experiments import tables as table
 
 
 def random_weights(module):
@@ -68,12 +70,12 @@ def test_a_benchmark_that_does_not_fit_into_memory_ends_in_one_line(monkeypatch)
 @pytest.mark.parametrize("name", table.DOCUMENTS)
 def test_the_documents_tables_are_those_of_the_results(name):
     text = (table.ROOT / name).read_text(encoding="utf-8")
-    assert table.with_tables(text) == text, "run python -m benchmarks.table --write"
+    assert table.with_tables(text) == text, "run python -m experiments.tables --write"
 
 
 def test_every_table_stands_in_a_document():
     texts = "".join((table.ROOT / name).read_text(encoding="utf-8") for name in table.DOCUMENTS)
-    assert all(f"<!-- {name}: python -m benchmarks.table --write -->" in texts for name in table.TABLES)
+    assert all(f"<!-- {name}: python -m experiments.tables --write -->" in texts for name in table.TABLES)
 
 
 def test_rendering_and_data_have_a_table_of_their_own(tmp_path, monkeypatch):
@@ -84,7 +86,7 @@ def test_rendering_and_data_have_a_table_of_their_own(tmp_path, monkeypatch):
     ]
     facts = {"device": "a CPU", "threads": 2, "torch": "2", "date": "2026-01-01", "results": rows}
     (tmp_path / "run-cpu.json").write_text(json.dumps(facts))
-    monkeypatch.setattr(table, "RESULTS", tmp_path)
+    monkeypatch.setattr(table, "SPEED", tmp_path)
     assert table.speed().splitlines()[4:] == ["| growth | g | 1 growth exponent |  |  | exponent 0.2 |"]
     assert table.rendering_and_data().splitlines()[4:] == [
         "| rendering | GIF | 0.5 s | 2 s | 4 | 91 / 30 KiB |",

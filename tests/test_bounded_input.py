@@ -623,7 +623,7 @@ def test_a_broken_row_ends_no_frame_store(tmp_path):
     import datasets
 
     from datasets_scripts.schema import FEATURES
-    from train.segments import FrameStore
+    from train.data.segments import FrameStore
 
     good = [clip_from_array(clip_of(20, seed), fps=25.0).row(f"good{seed}", "ase") for seed in range(3)]
     far = clip_of(20).astype(np.float32)

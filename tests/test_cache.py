@@ -21,8 +21,9 @@ from datasets_scripts.whole import SEAL
 from modeling_unigloR import KeypointProcessor, fingerprint_uniglor, keypoints_uniglor
 from modeling_unigloR.fingerprint_uniglor import code_hash, modules_of, processing_hash
 from train import cache
-from train.clips import Clips, LatentStore
-from train.segments import FrameStore
+from train.data import caches
+from train.data.clips import Clips, LatentStore
+from train.data.segments import FrameStore
 
 from .test_build import write_clips
 from .test_segments import dataset_of
@@ -221,9 +222,9 @@ def test_a_damaged_store_is_said_to_be_and_built_again(tmp_path, monkeypatch, ho
     whole = content(FrameStore.build(rows, KeypointProcessor(), tmp_path))
     (folder,) = (tmp_path / "uniglor_frames").iterdir()
     DAMAGES[how](folder)
-    with pytest.raises(cache.DamagedError, match=f"{folder.name} is damaged: "):
+    with pytest.raises(caches.DamagedError, match=f"{folder.name} is damaged: "):
         FrameStore(folder)
-    monkeypatch.setattr(cache.logger, "warning", said.append)
+    monkeypatch.setattr(caches.logger, "warning", said.append)
     assert content(FrameStore.build(rows, KeypointProcessor(), tmp_path)) == whole
     assert len(said) == 1 and str(folder) in said[0] and said[0].endswith("It is built again.")
     assert [path.name for path in (tmp_path / "uniglor_frames").iterdir()] == [folder.name]
@@ -269,7 +270,7 @@ def build_and_say(rows, folder, start, answers):
     answers.put((len(processed), FrameStore.build(rows, KeypointProcessor(), folder).lengths.tolist(), len(processed)))
 
 
-@pytest.mark.skipif(cache.fcntl is None, reason="without locks all build, and the first one's stays")
+@pytest.mark.skipif(caches.fcntl is None, reason="without locks all build, and the first one's stays")
 def test_of_four_processes_that_need_the_same_store_one_builds_it(tmp_path):
     context = multiprocessing.get_context("fork")
     rows, start, answers = dataset_of([40, 20, 30]), context.Barrier(4), context.Queue()
@@ -284,8 +285,8 @@ def test_of_four_processes_that_need_the_same_store_one_builds_it(tmp_path):
 
 
 def test_without_locks_the_first_one_s_stays(tmp_path, monkeypatch):
-    rows, write = dataset_of([40]), cache.whole_folder
-    monkeypatch.setattr(cache, "fcntl", None)
+    rows, write = dataset_of([40]), caches.whole_folder
+    monkeypatch.setattr(caches, "fcntl", None)
     raced = []
 
     def slow(path):
@@ -294,7 +295,7 @@ def test_without_locks_the_first_one_s_stays(tmp_path, monkeypatch):
             FrameStore.build(rows, KeypointProcessor(), tmp_path)
         return write(path)
 
-    monkeypatch.setattr(cache, "whole_folder", slow)
+    monkeypatch.setattr(caches, "whole_folder", slow)
     assert FrameStore.build(rows, KeypointProcessor(), tmp_path).lengths.tolist() == [40]
     assert raced and len(list((tmp_path / "uniglor_frames").iterdir())) == 1
 
@@ -381,4 +382,4 @@ def test_opening_notes_the_time(tmp_path):
     (folder,) = (tmp_path / "uniglor_frames").iterdir()
     os.utime(folder / SEAL, (0, 0))
     FrameStore.build(rows, KeypointProcessor(), tmp_path)
-    assert time.time() - cache.entries(tmp_path)[0].used < 3600
+    assert time.time() - caches.entries(tmp_path)[0].used < 3600

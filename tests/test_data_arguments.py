@@ -9,9 +9,9 @@ import torch
 
 from modeling_unigloR import SignMAE
 from train import pretrain, train_recognition, train_sign_to_text
-from train.data_arguments import find_validation
-from train.loading import load_model
-from train.trainers import TranslationTrainer, check_amount
+from train.data.data_arguments import find_validation
+from train.engine.loading import load_model
+from train.engine.trainers import TranslationTrainer, check_amount
 
 from . import test_pretrain
 from .test_segments import dataset_of

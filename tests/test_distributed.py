@@ -13,7 +13,7 @@ from transformers import AutoModel
 
 from modeling_unigloR import SignMAE
 from train import pretrain
-from train.trainers import reconstruction_report
+from train.evaluation.reconstruction import reconstruction_report
 
 from .test_pretrain import ROOT, arguments, corpus  # noqa: F401 (a fixture)
 
@@ -28,7 +28,8 @@ from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 from torch.distributed.tensor import DTensor
 from modeling_unigloR import SignMAE
-from train import pretrain, trainers
+from train import pretrain
+from train.engine import trainers
 
 init, step = AcceleratorState.__init__, trainers.SegmentTrainer.training_step
 

@@ -1,11 +1,14 @@
 """Pictures of attention."""
 
+import sys
 import xml.etree.ElementTree as ET
 
 import numpy as np
+import pytest
 
 from tests.conftest import random_signing
-from train import draw_attention
+from train.figures import attention as draw_attention
+from train.figures.plots import new_figure, plain, save_figure
 
 
 def test_the_command_draws_several_checkpoints_side_by_side(tiny_sign_to_text, tmp_path):
@@ -21,5 +24,24 @@ def test_the_command_draws_several_checkpoints_side_by_side(tiny_sign_to_text, t
 
 
 def test_the_largest_weight_of_a_row_is_darkest():
-    drawn = draw_attention.heat_map(np.array([[0.1, 0.4], [0.0, 1.0]]), 0, 0, 20, 20)
-    assert drawn.count('fill-opacity="1.00"') == 2 and 'fill-opacity="0.25"' in drawn
+    image = draw_attention.heat_map(new_figure(1, 1).add_subplot(), np.array([[0.1, 0.4], [0.0, 1.0]]), 2.0)
+    np.testing.assert_allclose(image.get_array(), [[0.25, 1.0], [0.0, 1.0]])
+    assert image.get_clim() == (0, 1) and tuple(image.get_extent()) == (0, 2.0, 1.5, -0.5)
+
+
+@pytest.mark.parametrize("suffix, start", [(".svg", b"<?xml"), (".pdf", b"%PDF"), (".png", b"\x89PNG")])
+def test_a_plot_is_written_as_its_name_says_and_always_alike(suffix, start, tmp_path):
+    written = []
+    for name in ("a", "b"):
+        figure = new_figure(2, 2)
+        figure.add_subplot().set_title(plain("costs $5 or $6"))
+        save_figure(figure, tmp_path / name / f"plot{suffix}")
+        written.append((tmp_path / name / f"plot{suffix}").read_bytes())
+    assert written[0] == written[1] and written[0].startswith(start)
+    assert suffix != ".svg" or b"costs $5 or $6" in written[0]
+
+
+def test_without_matplotlib_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match="pip install 'matplotlib"):
+        new_figure(1, 1)

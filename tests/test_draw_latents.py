@@ -7,12 +7,13 @@ from types import SimpleNamespace
 import datasets
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 
 from datasets_scripts.build import build
 from datasets_scripts.schema import FEATURES
 from tests.conftest import REAL_DATA, random_signing
-from train import draw_latents
-from train.draw_latents import COLORS, SHAPES, draw, most_frequent, neighbours_share, sign_names
+from train.figures import latents as draw_latents
+from train.figures.latents import COLORS, MARKERS, draw, most_frequent, neighbours_share, sign_names
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -40,8 +41,8 @@ def test_the_command_draws_every_segment_of_the_most_frequent_glosses(sign_mae_d
     report = draw_latents.main(argv)
     assert report["glosses"] == ["REGEN", "SONNE"] and report["clips"] == 5 and report["segments"] == 5 * 4  # stride 7 over 36 frames
     page = ET.fromstring((tmp_path / "a.svg").read_text())
-    pointed_at = [title.text for title in page.iter(f"{SVG}title")]
-    assert len(pointed_at) == 20 and pointed_at[0] == "REGEN: clip-0"
+    marks = [len(list(group.iter(f"{SVG}use"))) for group in page.iter(f"{SVG}g") if group.get("id", "").startswith("PathCollection")]
+    assert marks[:2] == [12, 8]  # then one of each in the legend
     assert {"REGEN, 12", "SONNE, 8"} <= {text.text for text in page.iter(f"{SVG}text")}
     assert f"{100 * report['share']:.0f} %, by chance {100 * report['chance']:.0f} %" in capsys.readouterr().out
 
@@ -76,12 +77,11 @@ def test_a_neighbour_of_the_same_clip_does_not_count(rng):
 
 
 def test_every_gloss_has_its_own_mark():
-    count = len(COLORS) * len(SHAPES)
+    count = len(COLORS) * len(MARKERS)
     points, glosses = np.random.default_rng(0).normal(size=(count, 2)), [f"<{number}>" for number in range(count)]
-    page = ET.fromstring(draw(points, np.arange(count), glosses, ["clip"] * count, "said"))
-    marks = [mark for mark in page if mark.get("fill-opacity")]
-    looks = {(mark.tag, (mark.get("d") or "").partition("m")[2], mark.get("fill")) for mark in marks}
-    assert len(marks) == 2 * count and len(looks) == count
+    (axes,) = draw(points, np.arange(count), glosses, "said").axes
+    looks = {(COLORS.index(to_hex(mark.get_facecolor()[0])), mark.get_paths()[0].vertices.tobytes()) for mark in axes.collections}
+    assert len(axes.collections) == len(looks) == count
 
 
 def test_without_scikit_learn_it_says_what_to_install(monkeypatch):

@@ -8,8 +8,8 @@ import pytest
 
 from modeling_unigloR.rendering_uniglor import STRIP_HEADER
 from tests.conftest import TEXTS
-from train import draw_strips
-from train.draw_strips import Strip, add_row
+from train.figures import strips as draw_strips
+from train.figures.strips import Strip, add_row
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -10,7 +10,7 @@ import torch
 from datasets_scripts.schema import FEATURES
 from modeling_unigloR import KeypointProcessor, SignMAE
 from train import embed
-from train.segments import load_rows
+from train.data.segments import load_rows
 
 from .conftest import random_signing
 

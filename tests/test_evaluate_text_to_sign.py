@@ -11,7 +11,7 @@ from modeling_unigloR import SignMAE
 from modeling_unigloR.keypoints_uniglor import get_layout, point_index, stand_ins
 from tests.conftest import TINY_DECODER, TINY_TEXT, TINY_TEXT_ENCODER
 from train import evaluate_checkpoint, train_judges, train_text_to_sign
-from train.evaluate_text_to_sign import load_sign_mae
+from train.evaluation.text_to_sign import load_sign_mae
 
 STEPS = ["--max_steps", "2", "--per_device_train_batch_size", "4", "--eval_strategy", "no", "--save_strategy", "no", "--use_cpu", "true"]
 STEPS += ["--load_best_model_at_end", "false", "--early_stopping_patience", "null"]

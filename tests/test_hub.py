@@ -29,7 +29,7 @@ from modeling_unigloR import (
     TextToSign,
     TextToSignPipeline,
 )
-from train.text_tokenizers import train_tokenizer
+from train.data.text_tokenizers import train_tokenizer
 
 from .conftest import TEXTS, TINY, TINY_DECODER, TINY_ENCODER, TINY_TEXT, TINY_TEXT_ENCODER, random_signing
 from .hub_server import TOKEN, HubServer

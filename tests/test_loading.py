@@ -9,21 +9,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from modeling_unigloR import SignMAE, SignMAEDecoderModel, SignMAEEncoderModel, SignToText
-from train import (
-    draw_attention,
-    draw_latents,
-    draw_strips,
-    embed,
-    evaluate_checkpoint,
-    pretrain,
-    train_recognition,
-    train_sign_to_text,
-    train_text_to_sign,
-)
-from train.loading import check_path, load_model, load_pipeline, load_processor
-from train.publish import check_checkpoint
+from train import embed, evaluate_checkpoint, pretrain, train_recognition, train_sign_to_text, train_text_to_sign
+from train.data.segments import load_rows
+from train.engine.loading import check_path, load_model, load_pipeline, load_processor
+from train.figures import attention as draw_attention
+from train.figures import latents as draw_latents
+from train.figures import strips as draw_strips
 from train.publish import main as publish
-from train.segments import load_rows
+from train.publishing.upload import check_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -26,8 +26,8 @@ from modeling_unigloR import (
     TextToSignConfig,
 )
 from tests.conftest import TEXTS, TINY, TINY_DECODER, TINY_ENCODER, TINY_TEXT, TINY_TEXT_ENCODER
-from train.text_tokenizers import train_tokenizer
-from train.trainers import RecognitionTrainer, SegmentTrainer, TextToSignTrainer, TranslationTrainer
+from train.data.text_tokenizers import train_tokenizer
+from train.engine.trainers import RecognitionTrainer, SegmentTrainer, TextToSignTrainer, TranslationTrainer
 
 SIZE = 12  # items of a batch: 1, 2, 3, 4 and 6 divide it
 DROPOUT = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)

@@ -7,7 +7,7 @@ import yaml
 from modeling_unigloR import KeypointProcessor, SignMAEConfig, keypoint_weights
 from modeling_unigloR.keypoints_uniglor import LAYOUTS
 from train import pose_weights, pretrain
-from train.segments import FrameStore, consecutive_segments, load_rows
+from train.data.segments import FrameStore, consecutive_segments, load_rows
 
 BODY, FACE, LEFT, RIGHT = (LAYOUTS["uniglor73"].parts[part] for part in ("body", "face", "left_hand", "right_hand"))
 

@@ -18,11 +18,13 @@ from transformers import AutoFeatureExtractor, AutoModel
 from modeling_unigloR import SignFeatureExtractionPipeline
 from modeling_unigloR.keypoints_uniglor import get_layout
 from train import pretrain, train_recognition, train_sign_to_text, train_text_to_sign
-from train.arguments import UniGloRTrainingArguments
-from train.evaluate_checkpoint import evaluate_sign_to_text, without_nan
+from train.engine.arguments import UniGloRTrainingArguments
+from train.evaluation.sign_to_text import evaluate_sign_to_text
+from train.evaluation.tables import without_nan
 from train.metrics.recognition import recognition_scores, top1_interval
-from train.model_cards import KINDS, CardFields, TrainingSet, citation, parse_training_set
-from train.publish import assemble, find_pickles, is_pickle, main, read_card, without_paths
+from train.publish import main, read_card
+from train.publishing.model_cards import KINDS, CardFields, TrainingSet, citation, parse_training_set
+from train.publishing.upload import assemble, find_pickles, is_pickle, without_paths
 
 FIELDS = dict(
     license="cc-by-nc-sa-4.0", training_data=["Corpus A:CC BY-NC-SA 3.0:yes"], sign_language="gsg", text_language="de",
@@ -279,7 +281,7 @@ def test_scores_stand_in_the_card_with_their_signatures_and_floors(checkpoint, t
 
 
 def test_the_card_takes_what_an_evaluation_gives(tiny_sign_to_text, corpus, checkpoint, tmp_path):
-    from train.clips import Clips
+    from train.data.clips import Clips
 
     pipe = tiny_sign_to_text()
     clips, train = (Clips([corpus], split, pipe.feature_extractor, str(tmp_path / "frames")) for split in ("test", "train"))

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from modeling_unigloR import KeypointProcessor, limits_uniglor
-from train.arguments import declared_fields
-from train.model_cards import CardFields
+from train.engine.arguments import declared_fields
+from train.publishing.model_cards import CardFields, citation
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -43,6 +43,10 @@ def test_security_names_every_limit_with_its_value():
     assert numbers == limits
 
 
+def test_the_readme_cites_what_the_citation_file_names():
+    assert citation() in README
+
+
 def test_links_lead_to_files_that_are_there():
     for path in (ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))):
         for link in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
@@ -70,7 +74,9 @@ def test_every_command_of_the_guides_names_a_script_and_options_that_it_knows():
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         for block in re.findall(r"```bash\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
             lines = [line.split(" #")[0].strip() for line in block.replace("\\\n", " ").splitlines()]
-            commands += [line for line in lines if re.match(r"(python -m (train|datasets_scripts|benchmarks)|python app|accelerate)", line)]
+            commands += [
+                line for line in lines if re.match(r"(python -m (train|datasets_scripts|bench|exper)|python app|accelerate)", line)
+            ]
     assert len(commands) > 15
     for command in commands:
         script = re.search(r"(?:python -m ([\w.]+)|([\w/]+\.py))", command)

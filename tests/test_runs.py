@@ -16,9 +16,10 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 
 from datasets_scripts.whole import _host
-from train import checkpoints, pretrain, runs, train_recognition
-from train.checkpoints import MANIFEST, SavingError, damage, newest_whole, write_manifest
-from train.trainers import InSharedMemory, LoaderMemoryError
+from train import pretrain, train_recognition
+from train.engine import checkpoints, runs
+from train.engine.checkpoints import MANIFEST, SavingError, damage, newest_whole, write_manifest
+from train.engine.trainers import InSharedMemory, LoaderMemoryError
 
 from .conftest import stopped_at
 from .test_pretrain import arguments as pretrain_arguments
@@ -80,7 +81,7 @@ def state_of(folder):
 
 @pytest.fixture
 def said(monkeypatch):
-    """Lines that `train.runs` logged."""
+    """Lines that `train.engine.runs` logged."""
     lines = []
     monkeypatch.setattr(runs.logger, "warning", lines.append)
     return lines

@@ -7,8 +7,8 @@ from datasets import Dataset
 
 from datasets_scripts import schema
 from modeling_unigloR import KeypointProcessor
-from train import segments
-from train.segments import FrameStore, SegmentDataset, SegmentSampler, SegmentStream, consecutive_segments
+from train.data import segments
+from train.data.segments import FrameStore, SegmentDataset, SegmentSampler, SegmentStream, consecutive_segments
 
 from .conftest import random_signing
 

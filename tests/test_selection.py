@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from transformers import TrainerState
 
 from train import train_recognition, train_sign_to_text
-from train.selection import Selection
-from train.trainers import TranslationTrainer
+from train.engine.selection import Selection
+from train.engine.trainers import TranslationTrainer
 
 from .test_train_sign_to_text import arguments
 

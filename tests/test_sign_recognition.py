@@ -11,7 +11,8 @@ from transformers import AutoModel, AutoModelForSequenceClassification, pipeline
 
 from modeling_unigloR import KeypointClip, KeypointProcessor, SignRecognition, SignRecognitionConfig, SignRecognitionPipeline
 from tests.conftest import TINY_ENCODER, random_signing, standardised
-from train.metrics.recognition import confusion_matrix, draw_confusion, nearest_class_mean, ranks, recognition_scores, top1_interval
+from train.figures.confusion import draw_confusion
+from train.metrics.recognition import confusion_matrix, nearest_class_mean, ranks, recognition_scores, top1_interval
 
 LABELS = ("REGEN", "SONNE", "SCHNEE")
 
@@ -288,19 +289,24 @@ def test_the_confusion_matrix_counts_what_was_taken_for_what():
     np.testing.assert_array_equal(confusion_matrix(logits, [0, 0, 1, 2]), [[1, 1, 0], [0, 1, 0], [0, 0, 1]])
 
 
-def test_the_confusion_picture_is_a_document_that_names_its_errors():
-    from xml.etree import ElementTree
+def test_the_confusion_figure_shows_shares_and_names_its_errors():
+    matrix = np.array([[3, 1, 0], [0, 2, 0], [0, 0, 4]])
+    (axes,) = draw_confusion(matrix, ["a & $b", "<c>", "d"]).axes
+    assert axes.get_title() == "10 clips, 90.0 % right"
+    assert axes.get_xlabel().splitlines() == ["predicted label", r"a & \$b taken for <c>: 1 of 4"]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == [r"a & \$b", "<c>", "d"]
+    cells = axes.images[0].get_array()  # red, green, blue, opacity
+    np.testing.assert_allclose(cells[..., 3], matrix / matrix.sum(1, keepdims=True))
+    assert cells[0, 1, 0] > cells[0, 1, 2] and cells[0, 0, 0] < cells[0, 0, 2]  # wrong answers are red, right ones blue
 
-    picture = draw_confusion(np.array([[3, 1, 0], [0, 2, 0], [0, 0, 4]]), ["a & b", "<c>", "d"])
-    texts = [element.text for element in ElementTree.fromstring(picture).iter() if element.text]
-    assert "a & b taken for <c>: 1 of 4" in texts and "10 clips, 90.0 % right" in texts
 
-
-def test_a_large_confusion_picture_keeps_the_labels_with_the_most_errors():
+def test_a_large_confusion_figure_keeps_the_labels_with_the_most_errors():
     matrix = 5 * np.eye(200, dtype=int)
     matrix[150, 151] = 9
-    picture = draw_confusion(matrix, [f"word {n}" for n in range(200)], max_labels=10)
-    assert "word 150 taken for word 151: 9 of 14" in picture and "10 of 200 labels, those with the most errors" in picture
+    (axes,) = draw_confusion(matrix, [f"word {n}" for n in range(200)], max_labels=10).axes
+    assert "word 150 taken for word 151: 9 of 14" in axes.get_xlabel()
+    assert axes.get_title().endswith("10 of 200 labels, those with the most errors")
+    assert {"word 150", "word 151"} <= {tick.get_text() for tick in axes.get_yticklabels()} and axes.images[0].get_array().shape[0] == 10
 
 
 def test_the_nearest_class_mean_is_found_on_standardised_features():

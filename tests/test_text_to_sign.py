@@ -434,7 +434,7 @@ def test_units_that_do_not_exist_and_pixels_without_a_picture_are_refused(tiny_t
 
 
 def test_a_tokenizer_that_does_not_fit_is_refused(tiny_text_to_sign):
-    from train.text_tokenizers import train_tokenizer
+    from train.data.text_tokenizers import train_tokenizer
 
     pipe = tiny_text_to_sign()
     with pytest.raises(ValueError, match="this tokenizer puts none there"):

@@ -10,13 +10,13 @@ import pytest
 import torch
 from transformers import AutoModel, pipeline
 
-from benchmarks import include
 from datasets_scripts.schema import FEATURES
+from experiments import include
 from modeling_unigloR import KeypointProcessor, SignMAE, SignMAEConfig
 from tests.conftest import REAL_DATA, TINY, TINY_ENCODER, random_signing, stopped_at
 from train import evaluate_checkpoint, train_recognition
-from train.clips import LabelledClips, LatentStore
-from train.evaluate_recognition import evaluate_recognition
+from train.data.clips import LabelledClips, LatentStore
+from train.evaluation.recognition import evaluate_recognition
 from train.metrics.recognition import paired_top1_test
 
 WORDS = ("REGEN", "SONNE", "SCHNEE")

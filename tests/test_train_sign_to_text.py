@@ -14,9 +14,9 @@ from transformers import AutoModel, AutoModelForSeq2SeqLM, MBartConfig, pipeline
 from modeling_unigloR import KeypointProcessor
 from tests.conftest import TEXTS, TINY_TEXT, random_signing, stopped_at
 from train import evaluate_checkpoint, train_sign_to_text
-from train.augmentation import KeypointAugmentation
-from train.clips import Clips, ClipSampler, LatentStore, TranslationCollator, TranslationDataset
-from train.text_tokenizers import KINDS, share_unknown, train_tokenizer
+from train.data.augmentation import KeypointAugmentation
+from train.data.clips import Clips, ClipSampler, LatentStore, TranslationCollator, TranslationDataset
+from train.data.text_tokenizers import KINDS, share_unknown, train_tokenizer
 
 ROOT = Path(__file__).parents[1]
 

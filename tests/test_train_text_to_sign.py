@@ -9,8 +9,8 @@ from transformers import AutoModel, BertConfig, pipeline
 
 from modeling_unigloR import KeypointProcessor, SignMAEEncoderModel
 from train import train_text_to_sign
-from train.clips import Clips, LatentStore
-from train.trainers import latent_scores
+from train.data.clips import Clips, LatentStore
+from train.metrics.production import latent_scores
 
 from .conftest import TEXTS, TINY_DECODER, TINY_TEXT_ENCODER, stopped_at
 from .test_segments import dataset_of

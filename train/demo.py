@@ -19,12 +19,13 @@ from transformers import AutoFeatureExtractor, AutoModel, pipeline
 from datasets_scripts.fingerspelling import check_held_out
 from modeling_unigloR.rendering_uniglor import player_html, to_svg
 from train import pretrain, train_sign_to_text, train_text_to_sign
-from train.clips import Clips
-from train.evaluate_checkpoint import evaluate_sign_to_text, without_nan
-from train.evaluate_text_to_sign import evaluate_text_to_sign, load_readers, load_sign_mae
-from train.segments import FrameStore, load_rows
-from train.trainers import reconstruct_segments, scored_points
-from train.translation import translate_inputs
+from train.data.clips import Clips
+from train.data.segments import FrameStore, load_rows
+from train.evaluation.reconstruction import reconstruct_segments, scored_points
+from train.evaluation.sign_to_text import evaluate_sign_to_text
+from train.evaluation.tables import without_nan
+from train.evaluation.text_to_sign import evaluate_text_to_sign, load_readers, load_sign_mae
+from train.evaluation.translation import translate_inputs
 
 PRETRAIN, ADAPT = "demo.yaml", "demo_adapt.yaml"
 SIGN_TO_TEXT, TEXT_TO_SIGN = "demo_sign_to_text.yaml", "demo_text_to_sign.yaml"

@@ -27,10 +27,9 @@ from datasets_scripts.whole import remove_unfinished, whole_folder
 from modeling_unigloR import SignMAEEncoderModel
 from modeling_unigloR.fingerprint_uniglor import code_hash, processing_hash
 from modeling_unigloR.pipelines_uniglor import span_seconds
-from train.clips import _weights_hash
-from train.evaluate_checkpoint import specs
-from train.loading import load_model, load_processor
-from train.segments import describe, load_rows
+from train.data.clips import weights_hash
+from train.data.segments import describe, load_rows, specs
+from train.engine.loading import load_model, load_processor
 
 logger = logging.get_logger(__name__)
 
@@ -98,7 +97,7 @@ def embed(checkpoint, dataset, splits, output_dir, stride=None, batch_size=16, d
     stride = model.config.stride if stride is None else stride
     facts = {
         "model": str(checkpoint),
-        "weights": _weights_hash(model),
+        "weights": weights_hash(model),
         "code": {"processing": processing_hash(processor), "encoding": code_hash(of=model)},
         "dataset": describe(dataset),
         "window_size": model.config.window_size,

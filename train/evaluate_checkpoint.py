@@ -21,26 +21,19 @@ from transformers.utils import logging
 
 from datasets_scripts.schema import features
 from modeling_unigloR import SignMAEEncoderModel
-from train.clips import Clips, LabelledClips, LatentStore
-from train.evaluate_recognition import evaluate_recognition
-from train.evaluate_text_to_sign import evaluate_text_to_sign, load_readers, load_sign_mae
-from train.loading import check_path, load_model, load_pipeline, read_model_type
-from train.metrics.recognition import draw_confusion, paired_top1_test
-from train.metrics.text import bootstrap_interval, compare_files, read_pair, text_scores
-from train.metrics.text_floors import (
-    constant_sentence_floor,
-    random_sentence_floor,
-    retrieval_floor,
-    scores_by_seen,
-    share_verbatim,
-)
-from train.translation import translate, translate_inputs
+from train.data.clips import Clips, LabelledClips
+from train.data.segments import specs
+from train.engine.loading import check_path, load_model, load_pipeline, read_model_type
+from train.evaluation.recognition import evaluate_recognition
+from train.evaluation.sign_to_text import evaluate_sign_to_text
+from train.evaluation.tables import RECOGNITION_COLUMNS, format_table, without_nan
+from train.evaluation.text_to_sign import evaluate_text_to_sign, load_readers, load_sign_mae
+from train.figures.confusion import draw_confusion
+from train.figures.plots import save_figure
+from train.metrics.recognition import paired_top1_test
+from train.metrics.text import compare_files, read_pair
 
 logger = logging.get_logger(__name__)
-
-COLUMNS = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "bleu4_13a", "chrf", "wer", "cer")  # of the printed table; scores.json has all
-RECOGNITION_COLUMNS = ("top1", "top5", "top10", "top1_class", "top5_class", "top10_class")
-FLOOR_SEEDS = (0, 1, 2)
 
 
 def parse(argv=None):
@@ -202,7 +195,10 @@ def score_recognition(arguments, pipe, clips, train, folder):
         for name, best, label in zip(clips.ids, predictions, clips.labels)
     ]
     _write(folder / "predictions.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    _write(folder / "confusion.svg", draw_confusion(confusion, names))
+    try:
+        save_figure(draw_confusion(confusion, names), folder / "confusion.svg")
+    except ImportError as error:
+        logger.warning(f"confusion.svg is left out. {error}")
     print(format_table(report["rows"], RECOGNITION_COLUMNS))
     low, high, count = report["interval"]["low"], report["interval"]["high"], report["rows"]["system"]["num_labels"]
     print(f"\ntop1 {report['interval']['score']:.2f}, 95 % interval {low:.2f} to {high:.2f} over {len(clips)} clips of {count} labels.")
@@ -221,88 +217,6 @@ def write_generated(path, generated, clips, presence, processor):
     unfinished = path.with_name(path.name + ".unfinished")
     datasets.Dataset.from_list(rows, features=features(*generated[0].shape[1:])).to_parquet(unfinished)
     unfinished.replace(path)
-
-
-def evaluate_sign_to_text(
-    model,
-    tokenizer,
-    clips,
-    train=None,
-    sign_mae=None,
-    final_dot="keep",
-    num_beams=None,
-    max_new_tokens=None,
-    batch_size=32,
-    frames_dir=None,
-    bleurt_checkpoint=None,
-    inputs=None,
-):
-    """Translates clips and scores them beside the floors.
-
-    Args:
-        model, tokenizer: a `SignToText` and its tokenizer.
-        clips: `train.clips.Clips` that are scored.
-        train: `Clips` of its training set; without them there are no floors.
-        sign_mae: whose mean latents the retrieval floor compares; by default the model's own, where it has one.
-        final_dot, bleurt_checkpoint: see `text_scores`.
-        num_beams, max_new_tokens: of decoding; by default the model's.
-        inputs: what is read of each clip, (S, D) in place of the model's own latents; for controls.
-
-    Returns:
-        report: a dict with `rows` (name of a row -> `text_scores`), `interval`, and what says how they were made.
-        predictions: a list of texts.
-    """
-    decoding = {"num_beams": num_beams, "max_new_tokens": max_new_tokens}
-    decoding = {name: value for name, value in decoding.items() if value is not None}
-    cap = decoding.get("max_new_tokens", model.generation_config.max_new_tokens)
-    if inputs is None:
-        predictions = translate(model, tokenizer, clips, batch_size, frames_dir, **decoding)
-    else:
-        predictions = translate_inputs(model, tokenizer, inputs, batch_size, **decoding)
-    options = dict(final_dot=final_dot, max_new_tokens=cap)
-    rows = {"system": text_scores(predictions, clips.texts, bleurt_checkpoint=bleurt_checkpoint, **options)}
-    report = {
-        "num_scored": len(clips),
-        "num_beams": decoding.get("num_beams", model.generation_config.num_beams),
-        "interval": bootstrap_interval(predictions, clips.texts, final_dot=final_dot),
-    }
-    if train is not None:
-        for name, scores in scores_by_seen(predictions, clips.texts, train.texts, **options).items():
-            if scores["num_scored"]:
-                rows[f"system, sentences {name} in training"] = scores
-        report["share_verbatim"] = share_verbatim(predictions, train.texts)
-        rows["floor: random training sentence"] = random_sentence_floor(train.texts, clips.texts, FLOOR_SEEDS, **options)
-        rows["floor: one constant sentence"] = constant_sentence_floor(train.texts, clips.texts, **options)
-        if sign_mae is None and model.config.sign_encoder == "segments":
-            sign_mae = model.sign_mae
-        if sign_mae is not None:
-            stores = [LatentStore.build(some, sign_mae, sign_mae.config.stride, frames_dir) for some in (train, clips)]
-            means = [np.stack([store[index].mean(0) for index in range(len(store))]) for store in stores]
-            rows["floor: sentence of the nearest training clip"] = retrieval_floor(means[0], train.texts, means[1], clips.texts, **options)
-    return {"rows": rows, **report}, predictions
-
-
-def format_table(rows, columns=COLUMNS):
-    """Rows {name: scores} as a Markdown table."""
-    lines = ["| | " + " | ".join(columns) + " | clips |", "| --- |" + " ---: |" * (len(columns) + 1)]
-    for name, scores in rows.items():
-        values = [f"{scores[column]:.2f}" if column in scores else "" for column in columns]
-        lines.append(f"| {name} | " + " | ".join(values) + f" | {scores['num_scored']} |")
-    return "\n".join(lines)
-
-
-def specs(values):
-    """Data sets as the command line gives them; one that starts with { is a dict in JSON."""
-    return [json.loads(value) if value.lstrip().startswith("{") else value for value in values]
-
-
-def without_nan(values):
-    """NaN, what has no value, becomes null: JSON knows no NaN."""
-    if isinstance(values, dict):
-        return {name: without_nan(value) for name, value in values.items()}
-    if isinstance(values, (list, tuple)):
-        return [without_nan(value) for value in values]
-    return None if isinstance(values, float) and np.isnan(values) else values
 
 
 def _write(path, text):

@@ -12,9 +12,8 @@ import torch
 
 from modeling_unigloR import KeypointProcessor, SignMAEConfig, keypoint_weights, part_variances
 from modeling_unigloR.keypoints_uniglor import get_layout
-from train.evaluate_checkpoint import specs
-from train.loading import load_processor
-from train.segments import FrameStore, consecutive_segments, describe, load_rows
+from train.data.segments import FrameStore, consecutive_segments, describe, load_rows, specs
+from train.engine.loading import load_processor
 
 PARTS = {"body": ("body",), "face": ("face",), "hand": ("left_hand", "right_hand")}
 

@@ -9,6 +9,11 @@ Writes a folder that `AutoModel.from_pretrained` and `AutoFeatureExtractor.from_
 part, motion, floors and the state of the latents.
 """
 
+from train.engine.help import answer_help
+
+if __name__ == "__main__":
+    answer_help(__file__)  # before the imports that take seconds
+
 import json
 import sys
 from dataclasses import dataclass
@@ -22,15 +27,16 @@ from transformers.utils import logging
 
 from modeling_unigloR import KeypointProcessor, SignFeatureExtractionPipeline, SignMAE, SignMAEConfig
 from modeling_unigloR.keypoints_uniglor import paths_to_center
-from train.arguments import UniGloRTrainingArguments, config_names, distribute, print_help, read_fields
-from train.checkpoints import results
-from train.data_arguments import DataArguments
-from train.loading import check_finite, load_model
+from train.data.data_arguments import DataArguments
+from train.data.segments import FrameStore, SegmentDataset, SegmentSampler, SegmentStream, consecutive_segments, describe, load_rows, names
+from train.engine.arguments import UniGloRTrainingArguments, config_names, distribute, read_fields
+from train.engine.checkpoints import results
+from train.engine.loading import check_finite, load_model
+from train.engine.runs import REPORT, check_folder, compute_used, finished_report, mark_finished, run_script, train
+from train.engine.trainers import SegmentTrainer, check_amount
+from train.evaluation.reconstruction import latents_of_training, scored_points, unstandardised_latents
 from train.metrics import reconstruction
-from train.runs import REPORT, check_folder, compute_used, finished_report, mark_finished, run_script, train
-from train.segments import FrameStore, SegmentDataset, SegmentSampler, SegmentStream, consecutive_segments, describe, load_rows, names
 from train.train_sign_to_text import make_processor
-from train.trainers import SegmentTrainer, check_amount, latents_of_training, scored_points, unstandardised_latents
 
 logger = logging.get_logger(__name__)
 
@@ -82,8 +88,7 @@ def parse(argv, default_config="demo.yaml"):
 
 def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
-    if "--help" in argv or "-h" in argv:
-        return print_help(__doc__, OWNERS)
+    answer_help(__file__, argv)
     data, model_fields, processor, args = parse(argv)
     check_folder(args)
     set_seed(args.seed)

@@ -14,12 +14,12 @@ import sys
 from pathlib import Path
 
 from train import train_sign_to_text
-from train.clips import Clips
-from train.evaluate_checkpoint import specs
-from train.loading import load_pipeline
+from train.data.clips import Clips
+from train.data.segments import specs
+from train.engine.loading import load_pipeline
+from train.engine.runs import run_script
+from train.evaluation.translation import translate_inputs
 from train.metrics.text import text_scores
-from train.runs import run_script
-from train.translation import translate_inputs
 
 SCORED_TRAINING_CLIPS = 500
 

@@ -7,24 +7,27 @@
 Writes one folder, model and keypoint processor, that `pipeline("sign-recognition", model=DIR)` loads.
 """
 
+from train.engine.help import answer_help
+
+if __name__ == "__main__":
+    answer_help(__file__)  # before the imports that take seconds
+
 import sys
 from dataclasses import dataclass
 
-import torch
-from torch.utils.data import Dataset
 from transformers import set_seed
 from transformers.utils import logging
 
 from modeling_unigloR import KeypointProcessor, SignMAEConfig, SignMAEEncoderModel, SignRecognition, SignRecognitionConfig
 from modeling_unigloR.pipelines_uniglor import SignRecognitionPipeline
-from train.arguments import UniGloRTrainingArguments, distribute, print_help, read_fields
-from train.augmentation import KeypointAugmentation
-from train.clips import LabelledClips, LatentStore, TranslationCollator
-from train.data_arguments import DataArguments
-from train.loading import load_model
-from train.runs import check_folder, run, run_script
+from train.data.augmentation import KeypointAugmentation
+from train.data.clips import LabelledClips, LatentStore, RecognitionCollator, RecognitionDataset
+from train.data.data_arguments import DataArguments
+from train.engine.arguments import UniGloRTrainingArguments, distribute, read_fields
+from train.engine.loading import load_model
+from train.engine.runs import check_folder, run, run_script
+from train.engine.trainers import RecognitionTrainer, check_amount
 from train.train_sign_to_text import make_processor
-from train.trainers import RecognitionTrainer, check_amount
 
 logger = logging.get_logger(__name__)
 
@@ -86,8 +89,7 @@ def parse(argv, default_config="paper_recognition.yaml"):
 
 def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
-    if "--help" in argv or "-h" in argv:
-        return print_help(__doc__, OWNERS)
+    answer_help(__file__, argv)
     data, model_fields, processor_fields, args = parse(argv)
     check_folder(args)
     set_seed(args.seed)
@@ -129,42 +131,6 @@ def make_dataset(clips, data, model):
     if data.cache_latents and model.config.sign_encoder == "segments":
         latents = LatentStore.build(clips, model.sign_mae, model.config.stride, data.frames_dir)
     return RecognitionDataset(clips, latents)
-
-
-# --- Data -------------------------------------------------------------------------------------------------------------------------
-
-
-class RecognitionDataset(Dataset):
-    """A clip and its label in each item: `latents` (S, D) or `keypoints` (T, K, C), `label` int.
-
-    Args:
-        clips: `LabelledClips`.
-        latents: a `LatentStore`, or None: the items hold keypoints.
-    """
-
-    def __init__(self, clips, latents=None):
-        self.clips, self.latents = clips, latents
-
-    def __len__(self):
-        return len(self.clips)
-
-    @property
-    def lengths(self):
-        """(clips,) how many inputs a clip gives, for batches of like length."""
-        return self.clips.num_frames if self.latents is None else self.latents.lengths
-
-    def __getitem__(self, index):
-        label = int(self.clips.labels[index])
-        if self.latents is None:
-            return {"keypoints": torch.from_numpy(self.clips.keypoints(index)[0]), "label": label}
-        return {"latents": torch.from_numpy(self.latents[index]), "label": label}
-
-
-class RecognitionCollator(TranslationCollator):
-    """Pads items of `RecognitionDataset` into a batch of `SignRecognition.forward`; with an augmentation, keypoints are varied first."""
-
-    def __call__(self, items):
-        return {**super().__call__(items), "labels": torch.tensor([item["label"] for item in items])}
 
 
 if __name__ == "__main__":

@@ -8,6 +8,11 @@
 Writes one folder, model, tokenizer and keypoint processor, that `pipeline("sign-to-text", model=DIR)` loads.
 """
 
+from train.engine.help import answer_help
+
+if __name__ == "__main__":
+    answer_help(__file__)  # before the imports that take seconds
+
 import sys
 from dataclasses import dataclass
 
@@ -18,14 +23,14 @@ from transformers.utils import logging
 
 from modeling_unigloR import KeypointProcessor, SignMAEConfig, SignMAEEncoderModel, SignToText, SignToTextConfig
 from modeling_unigloR.pipelines_uniglor import SignToTextPipeline
-from train.arguments import TranslationTrainingArguments, distribute, print_help, read_fields
-from train.augmentation import KeypointAugmentation
-from train.clips import Clips, LatentStore, TranslationCollator, TranslationDataset
-from train.data_arguments import DataArguments
-from train.loading import check_path, load_model, load_processor, read_model_type
-from train.runs import check_folder, run, run_script
-from train.text_tokenizers import KINDS, share_unknown, train_tokenizer
-from train.trainers import TranslationTrainer, check_amount
+from train.data.augmentation import KeypointAugmentation
+from train.data.clips import Clips, LatentStore, TranslationCollator, TranslationDataset
+from train.data.data_arguments import DataArguments
+from train.data.text_tokenizers import KINDS, share_unknown, train_tokenizer
+from train.engine.arguments import TranslationTrainingArguments, distribute, read_fields
+from train.engine.loading import check_path, load_model, load_processor, read_model_type
+from train.engine.runs import check_folder, run, run_script
+from train.engine.trainers import TranslationTrainer, check_amount
 
 logger = logging.get_logger(__name__)
 
@@ -96,8 +101,7 @@ def parse(argv, default_config="paper_sign_to_text.yaml"):
 def main(argv=None, latent_store=LatentStore):
     """Trains, and returns its report. A control may give another `latent_store`, which need only build as `LatentStore` does."""
     argv = sys.argv[1:] if argv is None else argv
-    if "--help" in argv or "-h" in argv:
-        return print_help(__doc__, OWNERS)
+    answer_help(__file__, argv)
     data, model_fields, processor_fields, args = parse(argv)
     check_folder(args)
     set_seed(args.seed)

@@ -8,6 +8,11 @@
 Writes one folder, model, tokenizer and keypoint processor, that `pipeline("text-to-sign", model=DIR)` loads.
 """
 
+from train.engine.help import answer_help
+
+if __name__ == "__main__":
+    answer_help(__file__)  # before the imports that take seconds
+
 import sys
 from dataclasses import dataclass
 
@@ -17,14 +22,14 @@ from transformers.utils import logging
 
 from modeling_unigloR import SignMAEDecoderModel, SignMAEEncoderModel, SignToText, TextToSign, TextToSignConfig
 from modeling_unigloR.pipelines_uniglor import TextToSignPipeline
-from train.arguments import TextToSignTrainingArguments, distribute, print_help, read_fields
-from train.clips import Clips, LatentStore, TextToSignCollator, TextToSignDataset
-from train.data_arguments import DataArguments
-from train.loading import check_path, load_model, load_processor, read_model_type
-from train.runs import check_folder, run, run_script
-from train.text_tokenizers import KINDS, share_unknown, train_tokenizer
+from train.data.clips import Clips, LatentStore, TextToSignCollator, TextToSignDataset
+from train.data.data_arguments import DataArguments
+from train.data.text_tokenizers import KINDS, share_unknown, train_tokenizer
+from train.engine.arguments import TextToSignTrainingArguments, distribute, read_fields
+from train.engine.loading import check_path, load_model, load_processor, read_model_type
+from train.engine.runs import check_folder, run, run_script
+from train.engine.trainers import TextToSignTrainer, check_amount
 from train.train_sign_to_text import load_tokenizer
-from train.trainers import TextToSignTrainer, check_amount
 
 logger = logging.get_logger(__name__)
 
@@ -76,8 +81,7 @@ def parse(argv, default_config="paper_text_to_sign.yaml"):
 
 def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
-    if "--help" in argv or "-h" in argv:
-        return print_help(__doc__, OWNERS)
+    answer_help(__file__, argv)
     data, model_fields, args = parse(argv)
     check_folder(args)
     set_seed(args.seed)

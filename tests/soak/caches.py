@@ -23,9 +23,9 @@ from datasets_scripts.whole import SEAL
 from modeling_unigloR import KeypointProcessor, SignMAE, SignMAEConfig
 from tests.conftest import TINY, random_signing
 from tests.soak import Row
-from train import cache
-from train.clips import Clips, LatentStore
-from train.segments import FrameStore, load_rows
+from train.data import caches
+from train.data.clips import Clips, LatentStore
+from train.data.segments import FrameStore, load_rows
 
 FORK = multiprocessing.get_context("fork")
 TIMEOUT = 120  # seconds, for a build of a second
@@ -259,7 +259,7 @@ def damages(subjects, tries, rng):
         how = ("cut", "longer", "empty", "deleted", "bit", "size")[number % 6]
         file = sorted(folder.iterdir())[int(rng.integers(len(list(folder.iterdir()))))]
         if how in ("bit", "size"):
-            file = folder / {"bit": cache.INDEX, "size": SEAL}[how]
+            file = folder / {"bit": caches.INDEX, "size": SEAL}[how]
         content = file.read_bytes()
         if how == "size":
             facts = json.loads(content)
@@ -276,7 +276,7 @@ def damages(subjects, tries, rng):
         try:
             subject.content(place)
             wrong = [f"{what}: was opened"]
-        except (cache.DamagedError, FileNotFoundError):
+        except (caches.DamagedError, FileNotFoundError):
             wrong = _wrong_after_damage(subject, place, what)
         except Exception as error:
             wrong = [f"{what}: {type(error).__name__}: {error}"]

@@ -378,7 +378,7 @@ def in_child(log, folder, function, *arguments):
 def train(kind, argv, out, options):
     """One of the scripts, as its command line runs it; killed at a moment where the options say so."""
     from train import pretrain, train_recognition, train_sign_to_text, train_text_to_sign
-    from train.runs import run_script
+    from train.engine.runs import run_script
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background has turned off
     os.environ |= {name: str(value) for name, value in options.get("environment", {}).items()}

@@ -602,7 +602,7 @@ def pipelines():
         TextToSign,
         TextToSignPipeline,
     )
-    from train.text_tokenizers import train_tokenizer
+    from train.data.text_tokenizers import train_tokenizer
     from train.train_text_to_sign import TextToSignArguments, make_tokenizer
 
     torch.set_num_threads(1)

@@ -460,8 +460,8 @@ def _publishers(folder):
     from huggingface_hub.utils import disable_progress_bars
 
     from modeling_unigloR import KeypointProcessor, SignFeatureExtractionPipeline, SignMAE, SignMAEConfig
-    from train.model_cards import CardFields
-    from train.publish import publish, push
+    from train.publishing.model_cards import CardFields
+    from train.publishing.upload import publish, push
 
     from ..conftest import TINY
 

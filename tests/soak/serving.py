@@ -26,7 +26,7 @@ from modeling_unigloR import KeypointProcessor, SignMAE, SignMAEConfig, SignToTe
 from tests.conftest import TEXTS, TINY, TINY_DECODER, TINY_TEXT, TINY_TEXT_ENCODER, random_signing
 from tests.soak import Row
 from tests.soak.streams import open_files, resident
-from train.text_tokenizers import train_tokenizer
+from train.data.text_tokenizers import train_tokenizer
 from train.train_text_to_sign import TextToSignArguments, make_tokenizer
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from modeling_unigloR import KeypointProcessor, SignMAE, SignMAEConfig, SignToTe
 from modeling_unigloR.streaming_uniglor import CausalKeypointProcessor
 from tests.conftest import TEXTS, TINY, TINY_TEXT, random_signing
 from tests.soak import Row
-from train.text_tokenizers import train_tokenizer
+from train.data.text_tokenizers import train_tokenizer
 
 NUM_FRAMES = 90_000  # an hour at 25 frames a second
 MAX_GROWTH = 20.0  # MB

@@ -306,3 +306,29 @@ def _checked_clip(clip, name, layout):
     if not len(clip):
         raise ValueError(f"{name}: found 0 frames, expected at least 1; leave the clip out")
     return clip
+
+
+def latent_scores(sums, num_segments):
+    """How near predicted latents are to the true ones.
+
+    Args:
+        sums: (clips, 5, D) over each clip's segments: squared error, predicted, predicted squared, true, true squared.
+        num_segments: of all clips.
+
+    Returns:
+        `latent_mse`: mean squared error. `latent_r2`: 1 - error / variance of the truth, over all dimensions together: 0 is the mean
+        latent, 1 the truth; `latent_r2_median` and `latent_r2_lowest`, over dimensions by themselves. `latent_variance_ratio`:
+        variance, predicted / true; far below 1, the model falls back to the mean. `latent_bias`: root mean square over dimensions
+        of the mean error.
+    """
+    error, predicted, predicted_square, true, true_square = sums.astype(np.float64).sum(0) / num_segments  # (D,) each
+    variance, predicted_variance = true_square - true**2, predicted_square - predicted**2
+    r2 = 1 - error / np.maximum(variance, 1e-12)
+    return {
+        "latent_mse": float(error.mean()),
+        "latent_r2": float(1 - error.sum() / max(variance.sum(), 1e-12)),
+        "latent_r2_median": float(np.median(r2)),
+        "latent_r2_lowest": float(r2.min()),
+        "latent_variance_ratio": float(predicted_variance.sum() / max(variance.sum(), 1e-12)),
+        "latent_bias": float(np.sqrt(np.square(predicted - true).mean())),
+    }

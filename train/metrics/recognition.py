@@ -4,13 +4,10 @@ Shapes: N clips, L labels, G groups of clips, R resamples, F features.
 """
 
 import math
-from html import escape
 
 import numpy as np
 
 TOPS = (1, 5, 10)  # Tab 3
-MAX_LABELS_DRAWN = 80
-CELL, MARGIN = 10, 110  # pixels of a cell's side, and beside the matrix for names
 
 
 def recognition_scores(logits, labels):
@@ -105,52 +102,6 @@ def confusion_matrix(logits, labels):
     """(L, L) ints: row, the true label; column, the most probable one."""
     size = np.shape(logits)[1]
     return np.bincount(np.asarray(labels) * size + np.argmax(logits, axis=1), minlength=size**2).reshape(size, size)
-
-
-def draw_confusion(matrix, names, max_labels=MAX_LABELS_DRAWN):
-    """A confusion matrix as an SVG: true labels on the left, what they were taken for below; right answers blue, wrong ones red.
-
-    Args:
-        matrix: (L, L), see `confusion_matrix`. A cell is as dark as its share of its row is large.
-        names: of the labels, in order.
-        max_labels: of more labels those are drawn that have the most to do with errors.
-
-    Returns:
-        str, a whole SVG document.
-    """
-    wrong = matrix - np.diag(np.diag(matrix))
-    occurring = np.flatnonzero(matrix.sum(0) + matrix.sum(1))
-    by_error = occurring[np.argsort(-(wrong.sum(0) + wrong.sum(1))[occurring], kind="stable")]
-    shown = np.sort(by_error[:max_labels])
-    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    side, top = CELL * len(shown), 36
-    title = f"{int(matrix.sum())} clips, {100 * np.diag(matrix).sum() / max(matrix.sum(), 1):.1f} % right"
-    if len(shown) < len(occurring):
-        title += f"; {len(shown)} of {len(occurring)} labels, those with the most errors"
-    drawn = [f'<text x="{MARGIN}" y="16">{title}</text>']
-    for row, true in enumerate(shown):
-        y = top + (row + 0.8) * CELL
-        drawn.append(f'<text x="{MARGIN - 4}" y="{y:.1f}" text-anchor="end">{escape(_short(names[true]))}</text>')
-        x, below = MARGIN + (row + 0.2) * CELL, top + side + 4
-        drawn.append(f'<text transform="translate({x:.1f} {below}) rotate(90)">{escape(_short(names[true]))}</text>')
-        for column, taken in enumerate(shown):
-            if matrix[true, taken]:
-                said = f"{names[true]} taken for {names[taken]}: {matrix[true, taken]} of {matrix[true].sum()}"
-                drawn.append(
-                    f'<rect x="{MARGIN + column * CELL}" y="{top + row * CELL}" width="{CELL}" height="{CELL}" '
-                    f'fill="{"#08519c" if true == taken else "#cb181d"}" fill-opacity="{max(share[true, taken], 0.1):.2f}">'
-                    f"<title>{escape(said)}</title></rect>"
-                )
-    drawn.append(f'<rect x="{MARGIN}" y="{top}" width="{side}" height="{side}" fill="none" stroke="#888888"/>')
-    width, height = MARGIN + max(side, 400) + 10, top + side + MARGIN
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">'
-        '<style>text{font:9px sans-serif}</style><rect width="100%" height="100%" fill="#ffffff"/>' + "".join(drawn) + "</svg>\n"
-    )
-
-
-def _short(name):
-    return name if len(name) <= 18 else name[:17] + "…"
 
 
 def nearest_class_mean(train_features, train_labels, features, num_labels):

@@ -1,7 +1,7 @@
 """SignMAE pretrained on a mix of real keypoints of seven kinds, from five estimators: error of each kind beside its floors.
 
-    python -m benchmarks.real_mix --data_dir DIR --output_dir OUT --json benchmarks/results/real-mix.json
-    python -m benchmarks.real_mix ... --leave_out include --output_dir OUT2     # the SignMAE that benchmarks.include starts from
+    python -m experiments.real_mix --data_dir DIR --output_dir OUT --json experiments/results/real-mix.json
+    python -m experiments.real_mix ... --leave_out include --output_dir OUT2     # the SignMAE that experiments.include starts from
 
 DIR holds the folders named in `SETS`. Everything is brought to `uniglor73` and 25 frames a second, in one data set of a `train` and a
 `validation` split. Held out are a document of the DGS sentences (another signer), a fifth of INCLUDE in whole recording sessions, the test
@@ -20,15 +20,15 @@ import datasets
 import numpy as np
 from transformers import AutoFeatureExtractor
 
-from benchmarks.dgs_sentences import TEST_DOCUMENT
-from benchmarks.include import folds_of, groups_of, labels_of, words
 from datasets_scripts.corpus import to_layout
 from datasets_scripts.schema import FEATURES, check_row
+from experiments.dgs_sentences import TEST_DOCUMENT
+from experiments.include import folds_of, groups_of, labels_of, words
 from modeling_unigloR import SignMAE, read_keypoints
 from modeling_unigloR.keypoint_readers_uniglor import clip_from_array, read_skels
 from train import pretrain
-from train.segments import FrameStore, consecutive_segments, load_rows
-from train.trainers import reconstruction_report
+from train.data.segments import FrameStore, consecutive_segments, load_rows
+from train.evaluation.reconstruction import reconstruction_report
 
 SMALL = {
     "hidden_size": 256, "num_hidden_layers": 2, "decoder_num_hidden_layers": 2, "num_attention_heads": 8, "intermediate_size": 512,

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from experiments import rendered_phoenix_grid
 from modeling_unigloR import KeypointProcessor, SignMAEEncoderModel
 from tests.conftest import TINY_TEXT
-from train import reproduce
-from train.clips import Clips
+from train.data.clips import Clips
 
 
 @pytest.fixture
@@ -30,15 +30,15 @@ def grid(corpus, sign_mae_dir, tmp_path):
 
 
 def test_a_grid_is_shared_resumed_and_collected(grid, tmp_path, monkeypatch):
-    chosen = ["--systems", "segments", reproduce.CEILING]
+    chosen = ["--systems", "segments", rendered_phoenix_grid.CEILING]
     for part in ("0/2", "1/2"):
-        reproduce.main([*grid, *chosen, "--part", part])
-    monkeypatch.setattr(reproduce.subprocess, "run", None)
-    reproduce.main([*grid, *chosen])  # all is done
-    result = reproduce.main([*grid, *chosen, "--collect", str(tmp_path / "table.json")])
+        rendered_phoenix_grid.main([*grid, *chosen, "--part", part])
+    monkeypatch.setattr(rendered_phoenix_grid.subprocess, "run", None)
+    rendered_phoenix_grid.main([*grid, *chosen])  # all is done
+    result = rendered_phoenix_grid.main([*grid, *chosen, "--collect", str(tmp_path / "table.json")])
     assert json.loads((tmp_path / "table.json").read_text()) == result
-    assert set(result["rows"]) == {"segments", reproduce.CEILING} and len(result["floors"]) == 3
-    assert list(result["paired_tests"]) == [f"segments against {reproduce.CEILING}"]
+    assert set(result["rows"]) == {"segments", rendered_phoenix_grid.CEILING} and len(result["floors"]) == 3
+    assert list(result["paired_tests"]) == [f"segments against {rendered_phoenix_grid.CEILING}"]
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def sign_mae(sign_mae_dir):
 
 
 def test_the_ceiling_knows_each_gloss_and_nothing_else(clips, sign_mae):
-    vectors = reproduce.TrueGlosses().build(clips, sign_mae)
+    vectors = rendered_phoenix_grid.TrueGlosses().build(clips, sign_mae)
     found = {}
     for index, line in enumerate(clips.glosses):
         assert len(vectors[index]) == vectors.lengths[index] == len(line.split())
@@ -64,18 +64,18 @@ def test_the_ceiling_knows_each_gloss_and_nothing_else(clips, sign_mae):
 def test_the_ceiling_says_that_it_needs_glosses(clips, sign_mae):
     clips.glosses[3] = None
     with pytest.raises(ValueError, match="1 of 12 clips have no gloss"):
-        reproduce.TrueGlosses().build(clips, sign_mae)
+        rendered_phoenix_grid.TrueGlosses().build(clips, sign_mae)
 
 
 def test_a_window_has_the_gloss_that_fills_more_than_half_of_it():
     clips = SimpleNamespace(ids=["a"], num_frames=np.array([30]))
     states = {"a": [0] * 8 + [4, 5, 6] * 4 + [7] * 9}  # rest, gloss 1 for 12 frames, gloss 2 for 9; then one frame that was added
-    assert reproduce.window_glosses(clips, states, window_size=10, stride=5).tolist() == [-1, 1, 1, -1, 2]
+    assert rendered_phoenix_grid.window_glosses(clips, states, window_size=10, stride=5).tolist() == [-1, 1, 1, -1, 2]
 
 
 def test_the_ceiling_of_windows_has_a_vector_for_each_latent(clips, sign_mae, tmp_path):
     table = {"id": clips.ids, "sign_state": [[1] * int(length) for length in clips.num_frames]}
     pq.write_table(pa.table(table), tmp_path / "alignments.parquet")
-    vectors = reproduce.GlossesOfWindows([tmp_path / "alignments.parquet"]).build(clips, sign_mae)
+    vectors = rendered_phoenix_grid.GlossesOfWindows([tmp_path / "alignments.parquet"]).build(clips, sign_mae)
     assert vectors.lengths.tolist() == [sign_mae.num_segments(int(length)) for length in clips.num_frames]
     assert all((vectors[index] == vectors[0][0]).all() for index in range(12))

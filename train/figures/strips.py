@@ -1,8 +1,8 @@
 """Draws strips of frames, the ground truth above what a model makes: of a SignMAE its reconstruction, of a TextToSign its signing of the
 sentence (Figs 4, 9 and 10).
 
-    python -m train.draw_strips --checkpoint outputs/sign-mae --dataset D --split test --output reconstruction.svg
-    python -m train.draw_strips --checkpoint outputs/text-to-sign --dataset D --split test --ids ID ID --output generated.png
+    python -m train.figures.strips --checkpoint outputs/sign-mae --dataset D --split test --output reconstruction.svg
+    python -m train.figures.strips --checkpoint outputs/text-to-sign --dataset D --split test --ids ID ID --output generated.png
 
 Frames are evenly spaced over each row's own length. A line between two frames says that a new segment begins there.
 """
@@ -17,11 +17,10 @@ import torch
 
 from modeling_unigloR import SignMAE
 from modeling_unigloR.rendering_uniglor import STRIP_HEADER, escape, to_png, to_svg, write_text
-from train.evaluate_checkpoint import specs
-from train.loading import load_model, load_pipeline, load_processor, read_model_type
+from train.data.segments import describe, load_rows, specs
+from train.engine.loading import load_model, load_pipeline, load_processor, read_model_type
+from train.evaluation.reconstruction import reconstruct_segments
 from train.metrics.reconstruction import mpjpe
-from train.segments import describe, load_rows
-from train.trainers import reconstruct_segments
 
 TITLE = 22  # pixels of the line above a strip
 BORDER = "#888888"

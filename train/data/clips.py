@@ -17,8 +17,8 @@ from transformers.utils import logging
 
 from modeling_unigloR.fingerprint_uniglor import code_hash
 from modeling_unigloR.limits_uniglor import MAX_LABELS
-from train.cache import INDEX, cache_folder, keep, open_or_build
-from train.segments import FrameStore, describe, load_rows
+from train.data.caches import INDEX, cache_folder, keep, open_or_build
+from train.data.segments import FrameStore, describe, load_rows
 
 logger = logging.get_logger(__name__)
 
@@ -179,7 +179,7 @@ class LatentStore:
             batch_size: clips that are encoded together.
             hold_last: whether a clip is held at its last frame until windows fill it; else frames that fill no window are left out.
         """
-        weights = _weights_hash(sign_mae)
+        weights = weights_hash(sign_mae)
         facts = [weights, _config_of(sign_mae), str(sign_mae.dtype), code_hash(of=sign_mae)]
         facts += [f"{stride} held" if hold_last else str(stride), *(store.key for store in clips.stores)]
         key = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
@@ -201,7 +201,7 @@ def _config_of(model):
     return json.dumps({name: getattr(model.config, name) for name in sorted(own)}, default=str)
 
 
-def _weights_hash(model):
+def weights_hash(model):
     """Of the encoder's weights and the statistics that standardise its latents."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
@@ -303,6 +303,39 @@ class TranslationCollator:
             if name in items[0]:
                 batch[name], _ = pad([item[name] for item in items], value=-100)
         return batch
+
+
+class RecognitionDataset(Dataset):
+    """A clip and its label in each item: `latents` (S, D) or `keypoints` (T, K, C), `label` int.
+
+    Args:
+        clips: `LabelledClips`.
+        latents: a `LatentStore`, or None: the items hold keypoints.
+    """
+
+    def __init__(self, clips, latents=None):
+        self.clips, self.latents = clips, latents
+
+    def __len__(self):
+        return len(self.clips)
+
+    @property
+    def lengths(self):
+        """(clips,) how many inputs a clip gives, for batches of like length."""
+        return self.clips.num_frames if self.latents is None else self.latents.lengths
+
+    def __getitem__(self, index):
+        label = int(self.clips.labels[index])
+        if self.latents is None:
+            return {"keypoints": torch.from_numpy(self.clips.keypoints(index)[0]), "label": label}
+        return {"latents": torch.from_numpy(self.latents[index]), "label": label}
+
+
+class RecognitionCollator(TranslationCollator):
+    """Pads items of `RecognitionDataset` into a batch of `SignRecognition.forward`; with an augmentation, keypoints are varied first."""
+
+    def __call__(self, items):
+        return {**super().__call__(items), "labels": torch.tensor([item["label"] for item in items])}
 
 
 class TextToSignDataset(Dataset):

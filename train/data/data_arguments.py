@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import datasets
 from transformers.utils import logging
 
-from train.loading import check_path
-from train.segments import describe, names
+from train.data.segments import describe, names
+from train.engine.loading import check_path
 
 logger = logging.get_logger(__name__)
 

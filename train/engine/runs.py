@@ -15,7 +15,8 @@ from transformers import TrainerCallback
 from transformers.utils import logging
 
 from datasets_scripts.whole import remove_unfinished, write_whole
-from train.checkpoints import (
+from train.data.segments import names
+from train.engine.checkpoints import (
     SavingError,
     Terminated,
     checkpoints,
@@ -28,10 +29,9 @@ from train.checkpoints import (
     saving,
     stop_behind,
 )
-from train.loading import check_finite
-from train.publish import push
-from train.segments import names
-from train.trainers import BatchTooLargeError, LoaderMemoryError, NonFiniteLossError
+from train.engine.loading import check_finite
+from train.engine.trainers import BatchTooLargeError, LoaderMemoryError, NonFiniteLossError
+from train.publishing.upload import push
 
 logger = logging.get_logger(__name__)
 

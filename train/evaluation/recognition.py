@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from train.clips import LatentStore, pad
+from train.data.clips import LatentStore, pad
 from train.metrics.recognition import TOPS, confusion_matrix, nearest_class_mean, recognition_scores, top1_interval
 
 NUM_PREDICTED = max(TOPS)  # labels of each clip that an evaluation gives

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from modeling_unigloR import SignMAEEncoderModel
-from train.clips import LatentStore
-from train.loading import load_model, load_pipeline
+from train.data.clips import LatentStore
+from train.engine.loading import load_model, load_pipeline
+from train.evaluation.translation import translate_inputs
 from train.metrics import production
+from train.metrics.production import latent_scores
 from train.metrics.text import text_scores
 from train.metrics.text_floors import share_verbatim
-from train.trainers import latent_scores
-from train.translation import translate_inputs
 
 MENDED = 3  # frames on either side of a seam
 FAMILIES = ("slt", "rouge_l", "chrf", "error_rates")
@@ -29,7 +29,7 @@ def evaluate_text_to_sign(
     Args:
         model, tokenizer, processor: a `TextToSign`, its tokenizer and its keypoint processor.
         sign_mae: a `SignMAEEncoderModel` of the same SignMAE, for oracle latents.
-        clips: `train.clips.Clips` whose texts are signed.
+        clips: `train.data.clips.Clips` whose texts are signed.
         train: `Clips` of the training set, for the floors.
         judges: list of (model, tokenizer) of frame-level readers, none of which chose the model.
         final_dot: see `metrics.text`.

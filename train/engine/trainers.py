@@ -10,19 +10,20 @@ import numpy as np
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
 from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
-from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data import get_worker_info
 from transformers import Seq2SeqTrainer, Trainer, TrainerCallback
 from transformers.trainer_utils import speed_metrics
 from transformers.utils import logging
 
 from modeling_unigloR.modeling_layers_uniglor import mean_loss
-from train.checkpoints import WholeCheckpoints
-from train.clips import ClipSampler
-from train.metrics import reconstruction
+from train.data.clips import ClipSampler
+from train.data.segments import SegmentDataset, SegmentSampler
+from train.engine.checkpoints import WholeCheckpoints
+from train.engine.selection import SelectsTheBest
+from train.evaluation.reconstruction import reconstruction_report
+from train.metrics.production import latent_scores
 from train.metrics.recognition import recognition_scores
 from train.metrics.text import text_scores
-from train.segments import SegmentDataset, SegmentSampler
-from train.selection import SelectsTheBest
 
 logger = logging.get_logger(__name__)
 
@@ -68,6 +69,10 @@ class InSharedMemory:
                 room = f" ({shutil.disk_usage('/dev/shm').free / 1e6:,.1f} MB are free)" if Path("/dev/shm").is_dir() else ""
                 raise LoaderMemoryError(LoaderMemoryError.REMEDY.replace("shared memory", f"/dev/shm{room}", 1)) from error
         return batch
+
+
+def _already_a_batch(batch):
+    return batch
 
 
 class BatchesThatFit:
@@ -389,73 +394,3 @@ class RecognitionTrainer(SelectsTheBest, BatchesThatFit, LossOfTheWhole, WholeCh
         """Top-1, top-5 and top-10 over clips and over labels."""
         found = recognition_scores(evaluation.predictions, evaluation.label_ids)
         return {name: found[name] for name in found["signatures"]}
-
-
-def latent_scores(sums, num_segments):
-    """How near predicted latents are to the true ones.
-
-    Args:
-        sums: (clips, 5, D) over each clip's segments: squared error, predicted, predicted squared, true, true squared.
-        num_segments: of all clips.
-
-    Returns:
-        `latent_mse`: mean squared error. `latent_r2`: 1 - error / variance of the truth, over all dimensions together: 0 is the mean
-        latent, 1 the truth; `latent_r2_median` and `latent_r2_lowest`, over dimensions by themselves. `latent_variance_ratio`:
-        variance, predicted / true; far below 1, the model falls back to the mean. `latent_bias`: root mean square over dimensions
-        of the mean error.
-    """
-    error, predicted, predicted_square, true, true_square = sums.astype(np.float64).sum(0) / num_segments  # (D,) each
-    variance, predicted_variance = true_square - true**2, predicted_square - predicted**2
-    r2 = 1 - error / np.maximum(variance, 1e-12)
-    return {
-        "latent_mse": float(error.mean()),
-        "latent_r2": float(1 - error.sum() / max(variance.sum(), 1e-12)),
-        "latent_r2_median": float(np.median(r2)),
-        "latent_r2_lowest": float(r2.min()),
-        "latent_variance_ratio": float(predicted_variance.sum() / max(variance.sum(), 1e-12)),
-        "latent_bias": float(np.sqrt(np.square(predicted - true).mean())),
-    }
-
-
-def _already_a_batch(batch):
-    return batch
-
-
-@torch.no_grad()
-def reconstruct_segments(model, keypoints, batch_size=256):
-    """(N, W, K, C) through encoder and decoder in eval mode, nothing masked, on the model's device; returned on the CPU."""
-    was_training = model.training
-    model.eval()
-    reconstruction = torch.cat([model.reconstruct(some.to(model.device)).float().cpu() for some in keypoints.split(batch_size)])
-    model.train(was_training)
-    return reconstruction
-
-
-def reconstruction_report(model, keypoints, mask, follows, batch_size=256):
-    """Errors by part and motion of a model's reconstructions; points that it never learned are not scored."""
-    mask = scored_points(mask, model)
-    generated = reconstruct_segments(model, keypoints, batch_size)
-    return reconstruction.errors_by_part(generated, keypoints, mask, model.config.layout) | reconstruction.motion(
-        generated, keypoints, mask, follows
-    )
-
-
-def scored_points(mask, model):
-    """(N, W, K) float: seen, and present in training."""
-    return mask.float() * model.keypoint_presence.cpu()
-
-
-@torch.no_grad()
-def latents_of_training(model, dataset, batch_size=256, max_segments=20_000):
-    """Unstandardised latents (N, D) of one segment of each training clip, at most `max_segments` of them."""
-    order = list(SegmentSampler(dataset))[:max_segments]
-    loader = DataLoader(dataset, sampler=order, batch_size=batch_size, collate_fn=_already_a_batch)
-    return unstandardised_latents(model, (batch["keypoints"] for batch in loader))
-
-
-@torch.no_grad()
-def unstandardised_latents(model, batches):
-    """Latents (N, D) of the segments of several batches (.., W, K, C), nothing masked."""
-    model.eval()
-    latents = torch.cat([model.encode(keypoints.to(model.device)).float() for keypoints in batches])
-    return (latents * model.latent_std + model.latent_mean).cpu()

@@ -1,7 +1,7 @@
 """How much of a sign is in one latent: a linear classifier of the gloss that a window shows, for several numbers of labelled windows.
 
-    python -m benchmarks.gloss_probe --data DIR --annotations train.parquet --sign_mae trained=DIR untrained=DIR \\
-        --json benchmarks/results/gloss-probe.json
+    python -m experiments.gloss_probe --data DIR --annotations train.parquet --sign_mae trained=DIR untrained=DIR \\
+        --json experiments/results/gloss-probe.json
 
 DIR holds rendered PHOENIX14T with the splits train and validation, --annotations its frame alignments (`id`, `sign_state`: three states for
 each gloss). A window counts where one gloss fills more than half of it. The classifier is a linear discriminant (one covariance for all
@@ -18,9 +18,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from transformers import AutoFeatureExtractor
 
+from experiments.rendered_phoenix_grid import window_glosses
 from modeling_unigloR import SignMAEEncoderModel
-from train.clips import Clips, LatentStore
-from train.reproduce import window_glosses
+from train.data.clips import Clips, LatentStore
 
 SIZES = (1_000, 5_000, 20_000, 100_000)  # labelled windows
 SHRINKAGES = (1e-3, 1e-2, 1e-1, 1.0)  # of standardised features

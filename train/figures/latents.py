@@ -1,7 +1,7 @@
 """Draws a SignMAE's latents of isolated signs on a plane, a colour for each gloss (Fig 5).
 
-    pip install scikit-learn
-    python -m train.draw_latents --checkpoint outputs/sign-mae --dataset D [--split test] [--num_glosses 10] --output latents.svg
+    pip install 'scikit-learn>=1.5' 'matplotlib>=3.9'
+    python -m train.figures.latents --checkpoint outputs/sign-mae --dataset D [--split test] [--num_glosses 10] --output latents.svg
 
 Every segment of a clip carries the clip's gloss, those too in which the hands only come and go. t-SNE keeps neighbours, not distances,
 and finds groups in anything: so the picture says how often the nearest latent of *another clip* has the same gloss, which needs no
@@ -18,19 +18,14 @@ from pathlib import Path
 import numpy as np
 
 from modeling_unigloR import SignMAEEncoderModel
-from modeling_unigloR.rendering_uniglor import escape
-from train.clips import Clips, LatentStore
-from train.evaluate_checkpoint import specs
-from train.loading import load_model, load_processor
+from train.data.clips import Clips, LatentStore
+from train.data.segments import specs
+from train.engine.loading import load_model, load_processor
+from train.figures.plots import FORMATS, new_figure, plain, save_figure
 
 PERPLEXITY = 30  # t-SNE's usual number of neighbours
 COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#333333", "#ee7733", "#009988", "#bbbbbb")
-SHAPES = (  # of further glosses, in the same colours again
-    '<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5"',
-    '<path d="M{x:.1f} {y:.1f}m-3.2 -3.2h6.4v6.4h-6.4z"',
-    '<path d="M{x:.1f} {y:.1f}m0 -4.4l4.2 7.2h-8.4z"',
-)
-SIDE, MARGIN, TOP, LEGEND = 560, 24, 60, 220  # pixels
+MARKERS = ("o", "s", "^")  # of further glosses, in the same colours again
 
 
 def parse(argv=None):
@@ -38,16 +33,16 @@ def parse(argv=None):
     parser.add_argument("--checkpoint", required=True, help="of a SignMAE")
     parser.add_argument("--dataset", nargs="+", required=True, help="folders or Hub ids of canonical rows")
     parser.add_argument("--split", default="test")
-    parser.add_argument("--num_glosses", type=int, default=10, help=f"the most frequent ones, 2 to {len(COLORS) * len(SHAPES)}")
+    parser.add_argument("--num_glosses", type=int, default=10, help=f"the most frequent ones, 2 to {len(COLORS) * len(MARKERS)}")
     parser.add_argument("--stride", type=int, help="frames between segment starts; by default the checkpoint's")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--frames_dir", help="where processed frames and latents are kept; by default in the cache of datasets")
-    parser.add_argument("--output", type=Path, required=True, help=".svg")
+    parser.add_argument("--output", type=Path, required=True, help=".svg, .pdf or .png")
     arguments = parser.parse_args(argv)
-    if arguments.output.suffix.lower() != ".svg":
-        parser.error(f"--output {arguments.output}: expected a name that ends in .svg")
-    if not 2 <= arguments.num_glosses <= len(COLORS) * len(SHAPES):
-        parser.error(f"--num_glosses {arguments.num_glosses}: expected 2 to {len(COLORS) * len(SHAPES)}")
+    if arguments.output.suffix.lower() not in FORMATS:
+        parser.error(f"--output {arguments.output}: expected a name that ends in {', '.join(FORMATS)}")
+    if not 2 <= arguments.num_glosses <= len(COLORS) * len(MARKERS):
+        parser.error(f"--num_glosses {arguments.num_glosses}: expected 2 to {len(COLORS) * len(MARKERS)}")
     return arguments
 
 
@@ -60,13 +55,11 @@ def main(argv=None):
     latents = np.concatenate([store[index] for index, _ in chosen])  # (N, D)
     clip, gloss = (np.repeat(values, [store.lengths[index] for index, _ in chosen]) for values in zip(*chosen))  # (N,), (N,)
     share, chance = neighbours_share(latents, gloss, clip)
-    names = [clips.ids[index] for index in clip]
     said = (
         f"{len(latents)} segments of {len(chosen)} clips. The nearest segment of another clip has the same gloss: "
         f"{100 * share:.0f} %, by chance {100 * chance:.0f} %"
     )
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(draw(plane(latents, arguments.seed), gloss, glosses, names, said), encoding="utf-8")
+    save_figure(draw(plane(latents, arguments.seed), gloss, glosses, said), arguments.output)
     print(f"{said}.\nWrote {arguments.output}")
     return {"segments": len(latents), "clips": len(chosen), "glosses": glosses, "share": share, "chance": chance}
 
@@ -125,40 +118,26 @@ def plane(latents, seed=0):
     return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(latents.astype(np.float32))
 
 
-def draw(points, gloss, glosses, names, said):
-    """An SVG document of a plane.
+def draw(points, gloss, glosses, said):
+    """A figure of a plane.
 
     Args:
         points: (N, 2); gloss: (N,) ints, places in `glosses`.
-        names: (N,) of the points' clips, shown where a reader points at one.
         said: the line above.
     """
-    low, high = points.min(0), points.max(0)
-    places = (points - (low + high) / 2) / max((high - low).max(), 1e-9) * (SIDE - 2 * MARGIN) + SIDE / 2  # one scale for both axes
-    drawn = []
-    for (x, y), number, name in zip(places, gloss, names):
-        drawn.append(f"{_mark(number, x, y + TOP)}><title>{escape(f'{glosses[number]}: {name}')}</title></{_tag(number)}>")
-    segments = np.bincount(gloss, minlength=len(glosses))
+    figure = new_figure(8, 6)
+    axes = figure.add_subplot()
+    counts = np.bincount(gloss, minlength=len(glosses))
     for number, name in enumerate(glosses):
-        y = TOP + MARGIN + 18 * number
-        drawn.append(f'{_mark(number, SIDE + 12, y)}/><text x="{SIDE + 24}" y="{y + 4}">{escape(name)}, {segments[number]}</text>')
-    width, height = SIDE + LEGEND, TOP + max(SIDE, 2 * MARGIN + 18 * len(glosses))
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">'
-        '<style>text{font:12px sans-serif}</style><rect width="100%" height="100%" fill="#ffffff"/>'
-        f'<text x="{MARGIN}" y="22" style="font-weight:bold">Segments of isolated signs, by t-SNE of their latents</text>'
-        f'<text x="{MARGIN}" y="42">{escape(said)}</text>' + "".join(drawn) + "</svg>\n"
-    )
-
-
-def _mark(number, x, y):
-    """The start of a gloss' mark: shape, place and colour."""
-    shape = SHAPES[number // len(COLORS)].format(x=x, y=y)
-    return f'{shape} fill="{COLORS[number % len(COLORS)]}" fill-opacity="0.8"'
-
-
-def _tag(number):
-    return SHAPES[number // len(COLORS)][1:].split(" ")[0]
+        mine = points[gloss == number]
+        color, marker = COLORS[number % len(COLORS)], MARKERS[number // len(COLORS)]
+        axes.scatter(*mine.T, s=16, color=color, marker=marker, alpha=0.8, linewidths=0, label=plain(f"{name}, {counts[number]}"))
+    axes.set_aspect("equal", adjustable="datalim")  # one scale for both axes
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_title(f"Segments of isolated signs, by t-SNE of their latents\n{said}", fontsize=9)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
+    return figure
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Real sentences of the Public DGS Corpus: 32 learnt by heart, and which sentence of an unseen signer's belongs to which clip.
 
-    python -m benchmarks.dgs_sentences --data_dir DIR --output_dir OUT --json benchmarks/results/dgs-sentences.json
+    python -m experiments.dgs_sentences --data_dir DIR --output_dir OUT --json experiments/results/dgs-sentences.json
 
 DIR holds `sentences.csv` (id, document, german, fps) and `motion/<id>.npz` with `keypoints` (T, 134): BODY_25 and two hands,
 relative to a 16:9 image. 242 sentences teach no one to translate; so the test asks less: of the test document's sentences, which does
@@ -22,9 +22,9 @@ from transformers import pipeline
 
 from datasets_scripts.schema import features
 from train import pretrain, train_sign_to_text
-from train.clips import Clips, pad
+from train.data.clips import Clips, pad
+from train.evaluation.translation import translate
 from train.metrics.text import text_scores
-from train.translation import translate
 
 TEST_DOCUMENT = "1413683"
 NUM_BY_HEART = 32

@@ -1,6 +1,6 @@
 """Isolated words of INCLUDE (Indian Sign Language): recognition on words and recordings that the SignMAE never saw.
 
-    python -m benchmarks.include --data_dir DIR --sign_mae DIR --output_dir OUT --json benchmarks/results/include.json
+    python -m experiments.include --data_dir DIR --sign_mae DIR --output_dir OUT --json experiments/results/include.json
     ... --steps 600 --learning_rate 5e-4            # what it does not know itself goes to train/train_recognition.py
 
 DIR holds `labels.csv` (path, label, session) and `.npy` files (T, 75, 3): Holistic's body and hands, relative to a 16:9 image, NaN where
@@ -31,10 +31,12 @@ from transformers import AutoFeatureExtractor, AutoModel
 from datasets_scripts.schema import features
 from modeling_unigloR import SignMAEConfig, SignMAEEncoderModel
 from train import pretrain, train_recognition
-from train.arguments import declared_fields
-from train.clips import LabelledClips
-from train.evaluate_recognition import mean_latents, recognise
-from train.metrics.recognition import confusion_matrix, draw_confusion, nearest_class_mean, recognition_scores, top1_interval
+from train.data.clips import LabelledClips
+from train.engine.arguments import declared_fields
+from train.evaluation.recognition import mean_latents, recognise
+from train.figures.confusion import draw_confusion
+from train.figures.plots import save_figure
+from train.metrics.recognition import confusion_matrix, nearest_class_mean, recognition_scores, top1_interval
 
 FPS = 25.0
 NUM_RESAMPLED = 16  # frames of each clip that the keypoint floor compares
@@ -79,7 +81,7 @@ def main(argv=None):
     print(format_rows(result["rows"]))
     scored = np.flatnonzero(folds >= 0)
     matrix = confusion_matrix(logits_of(answers[HEADLINE], lines, scored, len(names)), labels[scored])
-    (arguments.output_dir / "confusion.svg").write_text(draw_confusion(matrix, names), encoding="utf-8")
+    save_figure(draw_confusion(matrix, names), arguments.output_dir / "confusion.svg")
     write_predictions(arguments.output_dir / "predictions.jsonl", lines, folds, names, answers)
     print(f"\nPredictions, and confusions of the first row: {arguments.output_dir}")
     if arguments.json:

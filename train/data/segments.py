@@ -4,6 +4,7 @@ Shapes: M frames of all clips, N segments of a batch, W frames in a window, K ke
 """
 
 import hashlib
+import json
 from pathlib import Path
 
 import datasets
@@ -14,8 +15,8 @@ from tqdm import tqdm
 from transformers.utils import logging
 
 from modeling_unigloR.fingerprint_uniglor import processing_hash
-from train.cache import INDEX, cache_folder, keep, open_or_build
-from train.loading import check_path
+from train.data.caches import INDEX, cache_folder, keep, open_or_build
+from train.engine.loading import check_path
 
 logger = logging.get_logger(__name__)
 
@@ -280,6 +281,11 @@ def load_rows(spec, split):
         return datasets.load_dataset(path, split=split, streaming=streaming)
     except ValueError as error:
         raise ValueError(f"Data set {path!r}, split {split!r}: {error}") from error
+
+
+def specs(values):
+    """Data sets as the command line gives them; one that starts with { is a dict in JSON."""
+    return [json.loads(value) if value.lstrip().startswith("{") else value for value in values]
 
 
 def describe(spec):

@@ -1,17 +1,18 @@
 """The tables of the README and of docs/, from the results that are kept.
 
-python -m benchmarks.table            # prints them
-python -m benchmarks.table --write    # puts them between the documents' markers
+python -m experiments.tables            # prints them
+python -m experiments.tables --write    # puts them between the documents' markers
 """
 
 import json
 import sys
 from pathlib import Path
 
-from benchmarks.include import format_rows as format_include
-from benchmarks.real_mix import format_rows as format_real_mix
+from experiments.include import format_rows as format_include
+from experiments.real_mix import format_rows as format_real_mix
 
 RESULTS = Path(__file__).parent / "results"
+SPEED = Path(__file__).parents[1] / "benchmarks" / "results"
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "docs/results.md", "docs/benchmarks.md")
 RENDERING_AND_DATA = ("rendering", "openpose_json", "pose_file", "build_memory", "built_segments")  # names of `benchmarks.run`
@@ -30,7 +31,7 @@ def rendering_and_data():
 
 def _benchmarks(wanted, last_column):
     tables = []
-    for path in sorted(RESULTS.glob("run-*.json")):
+    for path in sorted(SPEED.glob("run-*.json")):
         report = json.loads(path.read_text(encoding="utf-8"))
         rows = [row for row in report["results"] if wanted(row["name"])]
         if not rows:
@@ -63,7 +64,7 @@ def _size(row):
 
 
 def rendered_phoenix():
-    """The table that `train.reproduce sign-to-text` collected: systems, then floors."""
+    """The table that `experiments.rendered_phoenix_grid sign-to-text` collected: systems, then floors."""
     report = json.loads((RESULTS / "phoenix-rendered-sign-to-text.json").read_text(encoding="utf-8"))
     lines = [
         f"| | {' | '.join(TEXT_SCORES)} | BLEU-4 interval | learning rate, seeds |",
@@ -112,7 +113,7 @@ TABLES = {
 def with_tables(text):
     """A document's text with what stands between its markers replaced; a table without markers is left out."""
     for name, table in TABLES.items():
-        start, end = f"<!-- {name}: python -m benchmarks.table --write -->", f"<!-- /{name} -->"
+        start, end = f"<!-- {name}: python -m experiments.tables --write -->", f"<!-- /{name} -->"
         if start not in text:
             continue
         before, rest = text.split(start)

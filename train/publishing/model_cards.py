@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from train.evaluate_checkpoint import format_table
+from train.evaluation.tables import format_table
 
 ANSWERS = ("yes", "no", "unknown")
 PAPER = "https://arxiv.org/abs/2407.02854"
-README = Path(__file__).parents[1] / "README.md"
+CITATION = Path(__file__).parents[2] / "CITATION.cff"
 
 
 class TrainingSet(NamedTuple):
@@ -375,5 +376,10 @@ def _line(text):
 
 
 def citation():
-    """The README's BibTeX: the paper that the method is from."""
-    return re.search(r"```bibtex\n.*?```", README.read_text(encoding="utf-8"), re.DOTALL).group()
+    """BibTeX of the paper that the method is from, as CITATION.cff names it."""
+    paper = yaml.safe_load(CITATION.read_text(encoding="utf-8"))["preferred-citation"]
+    authors = " and ".join(f"{author['family-names']}, {author['given-names']}" for author in paper["authors"])
+    fields = {"title": paper["title"], "author": authors, "journal": paper["journal"], "year": paper["year"]}
+    key = f"{paper['authors'][0]['family-names'].lower()}{paper['year']}uniglor"
+    lines = ",\n".join(f"  {name}={{{value}}}" for name, value in fields.items())
+    return f"```bibtex\n@article{{{key},\n{lines}\n}}\n```"

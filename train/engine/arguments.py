@@ -4,7 +4,7 @@
 
 A field belongs to whoever declares it: the model's config, the keypoint processor, the script's own arguments, or
 `transformers.TrainingArguments`. Its default and its type stand there and nowhere else; a value of another type is refused. `--help`
-lists them all.
+lists the fields of our own, `--help_all` those of transformers too.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from pathlib import Path
 import yaml
 from transformers import Seq2SeqTrainingArguments, TrainingArguments
 
-CONFIGS = Path(__file__).parent / "configs"
+CONFIGS = Path(__file__).parents[1] / "configs"
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")  # YAML 1.1 takes 1e-4 for a string
 LOWER_IS_BETTER = ("loss", "wer", "cer", "mse", "bias", "error", "error_mean")  # endings of scores; and all with mpjpe in their name
 
@@ -38,8 +38,26 @@ KINDS = {
 
 @dataclasses.dataclass
 class UniGloRTrainingArguments(TrainingArguments):
-    """`TrainingArguments` with the paper's optimiser (appendix B.2)."""
+    """`TrainingArguments` with the paper's optimiser (appendix B.2).
 
+    Attributes:
+        output_dir: folder of the trained model, of its checkpoints and of report.json.
+        max_steps: steps of the optimiser in all; -1 trains for num_train_epochs.
+        learning_rate: highest learning rate, which the warm-up leads to.
+        adam_beta2: decay of Adam's second moment.
+        weight_decay: of AdamW, on all weights but biases and those of norms.
+        lr_scheduler_type: a schedule of transformers, by its name.
+        per_device_train_batch_size: segments, or clips, in a batch of one process.
+        per_device_eval_batch_size: the same, of an evaluation.
+        num_train_epochs: how often training goes through the data, where max_steps does not say.
+        save_strategy: when a checkpoint is written: epoch, steps (see save_steps) or no.
+        logging_strategy: when the loss is logged: epoch, steps (see logging_steps) or no.
+        eval_strategy: when the validation data are scored: epoch, steps (see eval_steps) or no.
+        save_total_limit: how many checkpoints are kept, the best one among them.
+    """
+
+    output_dir: str | None = None
+    max_steps: int = -1
     learning_rate: float = 1e-4
     adam_beta2: float = 0.98
     weight_decay: float = 1e-3
@@ -81,7 +99,13 @@ class UniGloRTrainingArguments(TrainingArguments):
 
 @dataclasses.dataclass
 class TranslationTrainingArguments(UniGloRTrainingArguments, Seq2SeqTrainingArguments):
-    """The same for the text tasks: evaluation translates, and the model that translated best is kept."""
+    """The same for the text tasks: evaluation translates, and the model that translated best is kept.
+
+    Attributes:
+        predict_with_generate: whether an evaluation translates; without, only its loss is known.
+        load_best_model_at_end: whether the weights of the best evaluation are kept.
+        metric_for_best_model: the score that says which evaluation was best.
+    """
 
     num_train_epochs: float = 75  # the paper's, with early stopping on BLEU-4
     per_device_eval_batch_size: int = 64
@@ -167,7 +191,7 @@ def distribute(fields, owners):
         takers = [owner for owner, names in declared.items() if name in names]
         if not takers:
             near = difflib.get_close_matches(name, sorted(set().union(*declared.values())), n=3)
-            raise ValueError(f"Unknown field {name!r}." + (f" Did you mean {', '.join(near)}?" if near else "") + " --help lists all.")
+            raise ValueError(f"Unknown field {name!r}." + (f" Did you mean {', '.join(near)}?" if near else "") + " --help_all lists all.")
         for owner in takers:
             shares[owner][name] = _checked(name, value, expected[owner].get(name), words.get(name))
     return shares
@@ -198,15 +222,6 @@ def declared_types(kind):
     hints = {name: hint for name, hint in hints.items() if not isinstance(hint, str)}
     plain = {name: type(default) | None for name, default in fields.items() if type(default) in KINDS and default is not None}
     return {name: hints.get(name, plain.get(name)) for name in fields if name in hints or name in plain}
-
-
-def print_help(doc, owners):
-    """What `--help` prints: the script's first lines, then every field with its default."""
-    print(doc.strip())
-    for owner, kind in owners.items():
-        print(f"\n{owner} ({kind.__name__}):")
-        for name, default in sorted(declared_fields(kind).items()):
-            print(f"  --{name}" + ("" if default is dataclasses.MISSING else f" (default {default!r})"))
 
 
 def _parsed(name, words):

@@ -1,7 +1,7 @@
 """Runs a grid of trainings, resumable, and writes its table: segments against frames, and whether pretraining helps at all.
 
-    python -m train.reproduce sign-to-text --data DIR --sign_mae DIR --untrained_sign_mae DIR --output_dir OUT [--part 0/2]
-    python -m train.reproduce sign-to-text ... --collect benchmarks/results/phoenix-rendered-sign-to-text.json
+    python -m experiments.rendered_phoenix_grid sign-to-text --data DIR --sign_mae DIR --untrained_sign_mae DIR --output_dir OUT
+    python -m experiments.rendered_phoenix_grid sign-to-text ... --collect experiments/results/phoenix-rendered-sign-to-text.json
 
 The systems read the same clips with the same text model for the same number of steps, each with the same learning rates and seeds;
 the learning rate is chosen on `validation`, and `test` is scored once, with the chosen one. `--part i/n` runs every n-th run, so that
@@ -29,9 +29,10 @@ from transformers import pipeline
 import modeling_unigloR  # noqa: F401  registers models and pipelines
 from modeling_unigloR import SignMAEEncoderModel
 from train import train_sign_to_text
-from train.clips import Clips
-from train.evaluate_checkpoint import COLUMNS, evaluate_sign_to_text, format_table
-from train.loading import load_model
+from train.data.clips import Clips
+from train.engine.loading import load_model
+from train.evaluation.sign_to_text import evaluate_sign_to_text
+from train.evaluation.tables import COLUMNS, format_table
 from train.metrics.text import paired_test
 
 CONFIG = "phoenix_rendered.yaml"

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from train.clips import LatentStore, pad
+from train.data.clips import LatentStore, pad
 
 
 def translate(model, tokenizer, clips, batch_size=32, frames_dir=None, **decoding):

@@ -1,0 +1,60 @@
+"""What `--help` prints, and that it is at once."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import Seq2SeqTrainingArguments
+
+from train import pretrain, train_recognition, train_sign_to_text, train_text_to_sign
+from train.engine.arguments import declared_fields
+from train.engine.help import help_of, own_fields, owners_of
+
+SCRIPTS = [pretrain, train_sign_to_text, train_text_to_sign, train_recognition]
+
+
+@pytest.fixture(params=SCRIPTS, ids=lambda script: script.__name__)
+def script(request):
+    return request.param
+
+
+def test_the_source_names_the_fields_that_the_command_line_takes(script):
+    of_transformers = {field.name for field in dataclasses.fields(Seq2SeqTrainingArguments)}
+    assert owners_of(script.__file__) == {owner: kind.__name__ for owner, kind in script.OWNERS.items()}
+    for owner, kind in script.OWNERS.items():
+        fields = {field.name: field for field in own_fields(Path(script.__file__), kind.__name__)}
+        taken = declared_fields(kind)
+        assert set(fields) <= set(taken) and set(taken) - set(fields) <= (of_transformers if owner == "training" else set())
+        plain = {name: value for name, value in taken.items() if isinstance(value, (bool, int, str)) and name in fields}
+        assert {name: repr(value) for name, value in plain.items()} == {name: fields[name].default for name in plain}
+
+
+def test_every_field_of_the_scripts_has_a_sentence(script):
+    for owner in ("data", "training"):
+        fields = own_fields(Path(script.__file__), script.OWNERS[owner].__name__)
+        assert [field.name for field in fields if not field.help] == []
+
+
+def test_help_groups_fields_with_type_default_and_sentence(script, capsys):
+    with pytest.raises(SystemExit) as ended:
+        script.main(["--help"])
+    printed = capsys.readouterr().out
+    assert ended.value.code == 0 and printed.startswith(script.__doc__.split("\n")[0])
+    assert "  --learning_rate float (default 0.0001)\n        highest learning rate, which the warm-up leads to." in printed
+    assert "--gradient_accumulation_steps" not in printed and "--help_all lists" in printed
+
+
+def test_help_all_lists_what_transformers_takes_too(script):
+    assert "  --gradient_accumulation_steps int (default 1)\n        Number of" in help_of(script.__file__, with_trainer=True)
+
+
+def test_help_comes_before_anything_heavy_is_imported(script):
+    code = (
+        "import runpy, sys; sys.argv = [sys.argv[1], '--help']\n"
+        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit: print({'torch', 'transformers', 'numpy', 'datasets'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, script.__file__], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "set()", done.stderr

@@ -1,0 +1,1 @@
+"""What every training shares: arguments, loading, Trainers, checkpoints, runs."""

@@ -1,0 +1,1 @@
+"""Figures, one command each: `python -m train.figures.attention --help`."""

@@ -1,0 +1,1 @@
+"""Checkpoints to the Hub, with their model cards."""
