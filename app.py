@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
@@ -564,7 +565,8 @@ def translate(checkpoint, upload, layout=None, fps=None, width=None, height=None
     try:
         with taken(upload) as path:
             clip = read_clip(path, layout, fps, width, height)
-            processed = pipe.feature_extractor.process(**vars(clip), name=path.name)
+            clip = replace(clip, id=path.name)
+            processed = pipe.feature_extractor.process(clip)
             answer = pipe(clip, return_attentions=True)
     except RefusedError as refused:
         return "", str(refused), "", ""
@@ -573,9 +575,7 @@ def translate(checkpoint, upload, layout=None, fps=None, width=None, height=None
         f"Mean log-probability of a token: {answer['score']:.2f} (0 is sure; it says nothing of clips unlike those of training). "
         f"Seen in the clip: {parts_seen(processed, pipe.model.config.layout)}."
     )
-    player = player_html(
-        (processed.keypoints, processed.keypoint_mask), pipe.feature_extractor.fps or clip.fps or 25, pipe.model.config.layout
-    )
+    player = player_html(processed)
     return answer["translation_text"], said, player, attention_svg(attentions, "s" if clip.fps else "frames")
 
 
@@ -639,16 +639,14 @@ def sign(checkpoint, text):
         yield "", str(RefusedError(str(error))), None
         return
     unknown = sum(token == pipe.tokenizer.unk_token_id for token in ids)
-    clip = signing["keypoints"], signing["keypoint_mask"]
-    drawn = {"fps": signing["fps"] or 25, "layout": signing["layout"]}
-    note = f"{len(ids)} tokens, {len(clip[0]) / drawn['fps']:.1f} s."
+    note = f"{len(ids)} tokens, {len(signing['keypoints']) / (signing['fps'] or 25):.1f} s."
     if unknown:
         note += f" <b>{unknown} of {len(ids)} tokens are not in the model's vocabulary</b>: it signs something else for them."
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"signing{suffix}" for suffix in (".pose", ".mp4")]
-        to_pose(clip, paths[0], **drawn)
-        to_mp4(clip, paths[1], **drawn)
-        yield player_html(clip, **drawn, text=text), note, [str(path) for path in paths]
+        to_pose(signing, paths[0])
+        to_mp4(signing, paths[1])
+        yield player_html(signing, text=text), note, [str(path) for path in paths]
 
 
 class Explorer:
@@ -692,7 +690,7 @@ class Explorer:
         """-> what is kept of the clip, the slider over its segments, and why there is neither."""
         try:
             with taken(upload) as path:
-                clip = self.processor.process(**vars(read_clip(path, layout, fps, width, height)), name=path.name)
+                clip = self.processor.process(replace(read_clip(path, layout, fps, width, height), id=path.name))
         except RefusedError as refused:
             return None, gr.Slider(0, 1, 0, step=1), str(refused)
         segments, _ = self.model.segment(torch.from_numpy(clip.keypoints)[None])  # (S, W, K, C)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import compare
+from modeling_unigloR.keypoint_clip_uniglor import KeypointClip
 from modeling_unigloR.keypoint_processing_uniglor import map_layout
 from modeling_unigloR.keypoint_readers_uniglor import read_keypoints
 
@@ -67,12 +68,11 @@ def pose_file(device, rounds, num_frames=300):
         write_pose(path, num_frames)
 
         def ours():
-            clip = read_keypoints(path)
-            return map_layout(clip.keypoints, clip.confidence, clip.layout)
+            return map_layout(read_keypoints(path))
 
         def reference():
             pose = Pose.read(path.read_bytes())
-            return map_layout(pose.body.data.filled(0)[:, 0], pose.body.confidence[:, 0], "mediapipe543")
+            return map_layout(KeypointClip(pose.body.data.filled(0)[:, 0], pose.body.confidence[:, 0], "mediapipe543"))
 
         row = compare(ours, reference, rounds)
     return [{"case": f"{num_frames} frames of 576 points to 73"} | row | {"frames_per_second": round(num_frames / row["ours"])}]

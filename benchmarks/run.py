@@ -20,7 +20,7 @@ from benchmarks.measure import compare, growth_exponent, machine, peak_memory, t
 from benchmarks.readers import openpose_json, pose_file
 from benchmarks.reference import ReferenceGraphConv, ReferenceTemporalConv, reference_sign_mae
 from benchmarks.rendering import rendering
-from modeling_unigloR import KeypointProcessor, SignMAE, SignMAEConfig
+from modeling_unigloR import KeypointClip, KeypointProcessor, SignMAE, SignMAEConfig
 from modeling_unigloR.modeling_layers_uniglor import ChannelTopologyGraphConv, MultiScaleTemporalConv
 
 SIZES = (64, 512)  # segments
@@ -251,7 +251,7 @@ def keypoint_processor(device, rounds):
             points[40:42] += 500
         processor, confidence = KeypointProcessor(), present.astype(float)
         row = {"case": f"120 frames, {case}"} | compare(
-            lambda: [processor.process(points, confidence, fps=50.0) for _ in range(10)],  # noqa: B023 (called within the turn)
+            lambda: [processor.process(KeypointClip(points, confidence, fps=50.0)) for _ in range(10)],  # noqa: B023 (called within the turn)
             lambda: naive_process(points, present, fps=50.0),  # noqa: B023
             rounds,
         )

@@ -25,13 +25,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import datasets
-import numpy as np
 
 from modeling_unigloR.fingerprint_uniglor import code_hash, processing_hash
-from modeling_unigloR.keypoint_processing_uniglor import RELATIVE_LIMIT, map_layout
+from modeling_unigloR.keypoint_processing_uniglor import map_layout
 from modeling_unigloR.keypoint_readers_uniglor import (
     VIDEO_SUFFIXES,
-    KeypointClip,
     clip_from_skels,
     file_bytes,
     open_regular,
@@ -59,7 +57,6 @@ SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "tes
     ("dev", "val", "valid", "validation"), "validation"
 )
 CLIPS_PROBED = 16  # read once more, to see what most of a data set's clips are
-RIDER = 2.0**-20  # a channel that rides along through `map_layout` must not weigh in the distances that settle the hands
 
 
 @dataclass(frozen=True)
@@ -495,39 +492,13 @@ def row_of(corpus, source, layout=None):
     """
     try:
         clip = corpus.read(source)
-        if layout is not None:
-            clip = to_layout(clip, layout, source.id)
+        if layout is not None:  # the model's layouts know no image
+            clip = map_layout(clip.in_pixels(), layout)
         return check_row(clip.row(source.id, source.language, source.text, source.gloss, source.label, source.signer))
     except (ValueError, OSError, ImportError):
         raise
     except Exception as error:  # one clip that nobody foresaw must not end the build of all others
         raise ValueError(f"{source.id}: cannot be read ({type(error).__name__}: {brief(error)}).") from error
-
-
-def to_layout(clip, layout, name="clip"):
-    """A `KeypointClip` in one of the model's layouts, its hands on their own arms.
-
-    Coordinates relative to the image are multiplied by its size, since the model's layouts know no image. A point that is the mean of
-    several has the mean of their confidences.
-    """
-    points, source = clip.keypoints, get_source_layout(clip.layout)
-    seen = clip.confidence > 0
-    if source.image and clip.width and np.median(np.abs(points[seen][:, :2])) <= RELATIVE_LIMIT:
-        points = points * np.array((clip.width, clip.height, clip.width), np.float32)[: points.shape[-1]]  # z is in units of the width
-    place = points[..., :2]
-    mapped, present = map_layout(place, clip.confidence, clip.layout, layout, name=name)
-
-    def along(channel):
-        """(T, P) of the source, taken the way of its points."""
-        riding = np.concatenate([place, channel[..., None] * RIDER], axis=-1)
-        return map_layout(riding, clip.confidence, clip.layout, layout, name=name)[0][..., 2] / RIDER
-
-    confidence = along(clip.confidence)
-    confidence = np.where(present, np.where(confidence > 0, confidence, 1.0), 0.0).astype(np.float32)
-    if points.shape[-1] == 3:
-        depth = np.where(present, along(points[..., 2]), 0.0)
-        mapped = np.concatenate([mapped, depth[..., None]], axis=-1, dtype=np.float32)
-    return KeypointClip(mapped, confidence, layout, clip.fps, clip.width, clip.height)
 
 
 def row_shape(corpus, sources, layout=None):

@@ -18,8 +18,8 @@ from pathlib import Path
 import datasets
 
 from modeling_unigloR.keypoint_readers_uniglor import VIDEO_SUFFIXES
+from modeling_unigloR.video_extraction_uniglor import HolisticExtractor, RTMPoseExtractor, extract_video
 
-from .readers import HolisticExtractor, RTMPoseExtractor, extract_video
 from .schema import check_row, features
 from .whole import remove_unfinished, scratch_folder, whole_file, write_whole
 

@@ -35,6 +35,7 @@ import datasets
 import numpy as np
 
 from modeling_unigloR.fingerprint_uniglor import processing_hash
+from modeling_unigloR.keypoint_clip_uniglor import KeypointClip
 from modeling_unigloR.keypoint_processing_uniglor import map_layout
 from modeling_unigloR.keypoints_uniglor import (
     HAND_POINTS,
@@ -43,7 +44,6 @@ from modeling_unigloR.keypoints_uniglor import (
     get_layout,
     mirror_permutation,
     point_index,
-    source_table,
 )
 from modeling_unigloR.limits_uniglor import is_number, short
 
@@ -248,12 +248,9 @@ def _read_letter(path):
     except ImportError as error:
         raise ImportError("The fingerspelling corpus reads .pose files: pip install uniglor[fingerspelling]") from error
     pose = Pose.read((_lexicon_dir() / path).read_bytes())
-    source = np.asarray(pose.body.data.filled(0))[:, 0, :, :2]
-    source_confidence = np.asarray(pose.body.confidence)[:, 0]
-    keypoints, present = map_layout(source, source_confidence, layout=SOURCE_LAYOUT, target=LAYOUT, name=path)
-    table = source_table(SOURCE_LAYOUT, source.shape[1], LAYOUT)
-    confidence = np.stack([source_confidence[:, indices].min(1) for indices in table], 1)
-    confidence = np.where(present, np.where(confidence > 0, confidence, 1.0), 0.0).astype(np.float32)  # a hand that changed slots is a 1
+    points, certainty = np.asarray(pose.body.data.filled(0))[:, 0, :, :2], np.asarray(pose.body.confidence)[:, 0]
+    clip = map_layout(KeypointClip(points, certainty, SOURCE_LAYOUT, id=path), LAYOUT)
+    keypoints, confidence = clip.keypoints, clip.confidence
 
     num_frames = round((len(keypoints) - 1) * FPS / pose.body.fps) + 1
     keypoints, confidence = _sample(keypoints, confidence, np.linspace(0, len(keypoints) - 1, num_frames))

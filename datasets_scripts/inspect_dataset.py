@@ -92,7 +92,7 @@ class SplitInspector:
         if clip.hands_swapped:
             self.swapped.append(name)
         self._note_reach(name, clip)
-        self._show(name, clip, fps, row["text"] or row["gloss"] or "")
+        self._show(name, clip, row["text"] or row["gloss"] or "")
 
     def _note_reach(self, name, clip):
         """Clips whose hands are never at their wrists: points of another order look like this."""
@@ -106,12 +106,12 @@ class SplitInspector:
         if distances and max(distances) > 1:  # shoulder lengths
             self.reach.append({"id": name, "shoulder_lengths": round(float(max(distances)), 2)})
 
-    def _show(self, name, clip, fps, text):
+    def _show(self, name, clip, text):
         """Keeps a few clips, each with the same chance, whatever their number."""
         seen = len(self.frames) - len(self.unusable)
         place = len(self.shown) if len(self.shown) < CLIPS_SHOWN else int(self.rng.integers(seen))
         if place < CLIPS_SHOWN:
-            self.shown[place : place + 1] = [(name, clip.keypoints, clip.keypoint_mask, fps, text)]
+            self.shown[place : place + 1] = [(name, clip, text)]
 
     def facts(self, train=None):
         """The split's facts as plain numbers, and, beside a training split, what it shares with it."""
@@ -387,8 +387,8 @@ def _section(split, inspector):
         *(histogram(values, f"Missing in a clip: {part.replace('_', ' ')}", percent=True) for part, values in inspector.missing.items()),
     ]
     players = []
-    for name, keypoints, mask, fps, text in inspector.shown:
-        players.append(player_html([(keypoints, mask)], fps or 25, inspector.processor.layout, titles=[name], text=text))
+    for name, clip, text in inspector.shown:
+        players.append(player_html(clip, titles=[name], text=text))
     shown = f"<h2>{escape(split)}: clips to watch</h2><div class='charts'>{''.join(players)}</div>" if players else ""
     return f"<h2>{escape(split)}: how it is spread</h2><div class='charts'>{''.join(charts)}</div>{shown}"
 

@@ -28,11 +28,10 @@ from pathlib import Path
 
 import numpy as np
 
-from modeling_unigloR.keypoint_readers_uniglor import check_numbers, file_bytes
+from modeling_unigloR.keypoint_readers_uniglor import check_numbers, clip_from_array, file_bytes
 from modeling_unigloR.limits_uniglor import MAX_TABLE_BYTES, MAX_TEXT_BYTES, brief
 
 from .corpus import OPENPOSE_SUFFIX, SPLITS, ClipSource, Corpus, CorpusBuilder, Listing, read_table, walk
-from .readers import clip_from_array
 
 FPS, WIDTH, HEIGHT = 30.0, 1920, 1080
 NAME = re.compile(r"NIA_SL_(WORD\d+)_([A-Z]+\d+)_([A-Z])")

@@ -20,11 +20,10 @@ import datasets
 import numpy as np
 from transformers import AutoFeatureExtractor
 
-from datasets_scripts.corpus import to_layout
 from datasets_scripts.schema import FEATURES, check_row
 from experiments.dgs_sentences import TEST_DOCUMENT
 from experiments.include import folds_of, groups_of, labels_of, words
-from modeling_unigloR import SignMAE, read_keypoints
+from modeling_unigloR import SignMAE, map_layout, read_keypoints
 from modeling_unigloR.keypoint_readers_uniglor import clip_from_array, read_skels
 from train import pretrain
 from train.data.segments import FrameStore, consecutive_segments, load_rows
@@ -140,7 +139,7 @@ def write_rows(data_dir, names, folder):
     for name in names:
         place, language, clips = SETS[name]
         for id, split, clip in clips(data_dir / place):
-            mapped = to_layout(clip, "uniglor73", id)
+            mapped = map_layout(clip.in_pixels(), "uniglor73")
             mapped.keypoints = np.nan_to_num(mapped.keypoints[..., :2])
             rows[split].append(check_row(mapped.row(f"{name}/{id}", language)))
     by_set = folder.with_name(folder.name + "-by-set")

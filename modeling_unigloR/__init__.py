@@ -8,8 +8,9 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_uniglor import VERSION as __version__
 from .configuration_uniglor import SignMAEConfig, SignRecognitionConfig, SignToTextConfig, TextToSignConfig
+from .keypoint_clip_uniglor import KeypointClip
 from .keypoint_processing_uniglor import Calibration, KeypointProcessor, ProcessedClip, map_layout
-from .keypoint_readers_uniglor import KeypointClip, clip_from_array, read_keypoints, read_skels
+from .keypoint_readers_uniglor import clip_from_array, read_keypoints, read_skels
 from .keypoint_weighting_uniglor import keypoint_weights, part_variances
 from .keypoints_uniglor import LAYOUTS, SOURCE_LAYOUTS, adjacency
 from .modeling_sign_mae import SignMAE, SignMAEDecoderModel, SignMAEEncoderModel, SignMAEOutput

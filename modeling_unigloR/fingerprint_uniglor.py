@@ -9,6 +9,7 @@ import importlib
 import inspect
 import re
 
+from .keypoint_processing_uniglor import map_layout
 from .keypoint_readers_uniglor import read_keypoints
 
 LIBRARIES = ("builtins", "torch", "transformers")  # base classes of theirs are not followed
@@ -20,7 +21,7 @@ def processing_hash(processor=None):
     Args:
         processor: a `KeypointProcessor`, whose own code counts too: it may be a subclass, or come from a checkpoint.
     """
-    names = modules_of(read_keypoints.__module__, *_modules_of_class(processor))
+    names = modules_of(read_keypoints.__module__, map_layout.__module__, *_modules_of_class(processor))
     facts = [code_hash(*names)]
     for name in names:  # as they are now, since entries may be added to them
         module = importlib.import_module(name)

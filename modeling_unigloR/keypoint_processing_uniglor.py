@@ -10,12 +10,15 @@ Shapes: B clips, T frames of a clip, P points of a source layout, K keypoints of
 import functools
 import numbers
 import os
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from transformers import BatchFeature, FeatureExtractionMixin
 from transformers.utils import logging
 
+from .keypoint_clip_uniglor import MISSING, KeypointClip, as_own, looks_relative, seen_points
 from .keypoints_uniglor import (
     copy_pairs,
     get_layout,
@@ -39,7 +42,6 @@ from .limits_uniglor import (
 
 logger = logging.get_logger(__name__)
 
-RELATIVE_LIMIT = 2.0  # a body whose median coordinate is below 2 is not in pixels
 SWAP_MARGIN = 0.1  # shoulder lengths by which the other wrists must be nearer before a clip's hands change arms
 FRAME_SWAP_MARGIN = 0.5  # the same for a single frame, where hands that touch must not flicker
 
@@ -55,6 +57,8 @@ class ProcessedClip(NamedTuple):
         center: (C,) source units that were subtracted; (T, C) with `normalize="frame"`.
         scale: () source units in one shoulder length; (T,) with `normalize="frame"`.
         hands_swapped: whether the source's hand slots were exchanged, since they hang on the other side's wrists.
+        layout: name of the keypoints' layout.
+        fps: frames a second of the keypoints, or None where unknown.
     """
 
     keypoints: np.ndarray
@@ -64,40 +68,47 @@ class ProcessedClip(NamedTuple):
     center: np.ndarray
     scale: np.ndarray
     hands_swapped: bool
+    layout: str | None = None
+    fps: float | None = None
 
 
 class Calibration(NamedTuple):
     """What a stream fixes before its first window: `center` (C,), `scale` (), whether the hand slots are swapped."""
 
     center: np.ndarray
-    scale: np.ndarray
+    scale: np.ndarray | float
     hands_swapped: bool
 
 
-def map_layout(keypoints, confidence=None, layout="uniglor73", target="uniglor73", missing=None, min_confidence=0.0, name="clip"):
+def map_layout(clip: KeypointClip, target: str = "uniglor73", min_confidence: float = 0.0) -> KeypointClip:
     """Reorders an estimator's points into a model's layout and puts each hand on the arm that it hangs on.
 
     Args:
-        keypoints: (T, P, C) in any unit that x and y share.
-        confidence: (T, P) or None. A point is present above `min_confidence`.
-        layout, target: names of the source layout and of the model's layout.
-        missing: how "not seen" is spelled, instead of the source layout's own way: "nan", "zero" or "confidence".
-        name: what errors call the clip.
+        clip: in any unit that x and y share.
+        target: name of the model's layout.
+        min_confidence: a point is present above this confidence.
 
     Returns:
-        keypoints (T, K, C) float32, 0 where not seen; present (T, K) bool.
+        `KeypointClip` of that layout: keypoints (T, K, C) float32, 0 where not seen; confidence (T, K) float32, 0 where not seen and
+        above 0 elsewhere. A point that is the mean of several has the mean of their confidences.
 
     Raises:
-        ValueError: no clip of that layout, or a present point that is not finite.
+        ValueError: no clip of its layout, or a present point that is not finite.
     """
+    clip = _own_clip(clip)
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite in the end is refused in words
-        mapped, present = _gather_points(keypoints, confidence, layout, target, missing, min_confidence, name)
-        scale = _median_scale(mapped, present, target)
-        mapped, present = _settle_hands(mapped, present, target, _hands_swapped(mapped, present, target, scale), scale)
-        mapped = mapped.astype(np.float32)
-    if not np.isfinite(mapped).all():
-        raise ValueError(f"{name}: found coordinates beyond {np.finfo(np.float32).max:.3g}, expected some in pixels or shoulder lengths.")
-    return mapped, present
+        mapped = gather_points(clip, target, min_confidence)
+        if clip.confidence is not None:
+            mapped = replace(mapped, confidence=_gather_confidence(clip, mapped))
+        flat = replace(mapped, keypoints=mapped.keypoints[..., :2])  # an estimator's depths of body and hands are not comparable
+        scale = _median_scale(flat)
+        mapped = settle_hands(mapped, _hands_swapped(flat, scale), scale, num_channels=2)
+        keypoints, confidence = mapped.keypoints.astype(np.float32), mapped.confidence.astype(np.float32)
+    if not np.isfinite(keypoints).all():
+        raise ValueError(
+            f"{clip.name}: found coordinates beyond {np.finfo(np.float32).max:.3g}, expected some in pixels or shoulder lengths."
+        )
+    return replace(mapped, keypoints=keypoints, confidence=confidence)
 
 
 class KeypointProcessor(FeatureExtractionMixin):
@@ -200,49 +211,42 @@ class KeypointProcessor(FeatureExtractionMixin):
 
     def __call__(
         self,
-        keypoints,
-        confidence=None,
-        layout=None,
-        fps=None,
-        width=None,
-        height=None,
-        aspect=None,
-        missing=None,
-        relative=None,
-        causal=False,
-        calibration=None,
-        ids=None,
-        return_tensors=None,
-    ):
+        clips: Any,
+        confidence: Any = None,
+        *,
+        causal: bool = False,
+        calibration: Any = None,
+        ids: Sequence[str] | None = None,
+        return_tensors: str | None = None,
+        **known: Any,
+    ) -> BatchFeature:
         """Processes one clip or a list of clips into a padded batch.
 
         Args:
-            keypoints: (T, P, C) array, or a list of B of them.
-            confidence: (T, P) array or None; a list for a list.
-            layout: name of the source layout, a key of `keypoints_uniglor.SOURCE_LAYOUTS`; by default the model's own.
-            fps, width, height, aspect, missing, relative: of the source, see `process`; one value for all clips, or a list.
+            clips: a `KeypointClip`, a canonical row, or an array (T, P, C); or a list of B of them.
+            confidence: of an array, (T, P) or None; a list for a list.
             causal, calibration: see `process`.
             ids: names of the clips, for error messages.
             return_tensors: "np" (default) or "pt".
+            **known: fields of `KeypointClip` (layout, fps, width, height, aspect, missing, relative) where a clip does not have them
+                itself, such as an array; one value for all clips, or a list.
 
         Returns:
             `BatchFeature` with `keypoints` (B, T, K, C) float32, `attention_mask` (B, T) int64, `keypoint_mask` (B, T, K) int64, and
             lists of one entry for each clip: `kept_frames`, `frame_times`, `center`, `scale` (see `ProcessedClip`).
         """
-        single = not isinstance(keypoints, (list, tuple))
-        clips = [keypoints] if single else list(keypoints)
+        single = not isinstance(clips, (list, tuple))
+        clips = [clips] if single else list(clips)
         if not clips:
             raise ValueError("No clip given. Expected an array (T, P, C) or a list of them.")
-        per_clip = dict(
-            confidence=confidence, layout=layout, fps=fps, width=width, height=height, aspect=aspect, missing=missing,
-            relative=relative, calibration=calibration, name=ids,
-        )  # fmt: skip
+        per_clip = {"confidence": confidence, "calibration": calibration, "id": ids} | known
         per_clip = {key: _one_per_clip(key, value, len(clips), single) for key, value in per_clip.items()}
-        per_clip["name"] = [name or f"clip {index}" for index, name in enumerate(per_clip["name"])]
-        processed = [
-            self.process(clip, causal=causal, **{key: values[index] for key, values in per_clip.items()})
-            for index, clip in enumerate(clips)
-        ]
+        calibrations = per_clip.pop("calibration")
+        processed = []
+        for index, inputs in enumerate(clips):
+            clip = KeypointClip.of(inputs, **{key: values[index] for key, values in per_clip.items()})
+            clip = clip if clip.id or clip.source else replace(clip, id=f"clip {index}")
+            processed.append(self.process(clip, causal=causal, calibration=calibrations[index]))
         swapped = sum(clip.hands_swapped for clip in processed)
         if swapped:
             logger.warning_once(
@@ -250,7 +254,7 @@ class KeypointProcessor(FeatureExtractionMixin):
             )
         return self.pad(processed, return_tensors=return_tensors)
 
-    def pad(self, clips, return_tensors=None):
+    def pad(self, clips: Sequence[ProcessedClip], return_tensors: str | None = None) -> BatchFeature:
         """Pads a list of `ProcessedClip` into the batch that `__call__` returns."""
         if not (isinstance(clips, (list, tuple)) and clips and all(isinstance(clip, ProcessedClip) for clip in clips)):
             raise ValueError(f"Found {short(clips)}, expected a list of at least one ProcessedClip, as `process` gives it.")
@@ -281,37 +285,15 @@ class KeypointProcessor(FeatureExtractionMixin):
 
     # --- One clip -----------------------------------------------------------------------------------------------------------------
 
-    def process(
-        self,
-        keypoints,
-        confidence=None,
-        layout=None,
-        fps=None,
-        width=None,
-        height=None,
-        aspect=None,
-        missing=None,
-        relative=None,
-        causal=False,
-        calibration=None,
-        name="clip",
-    ):
+    def process(self, clip: KeypointClip, *, causal: bool = False, calibration: Calibration | None = None) -> ProcessedClip:
         """Cleans and normalises one clip.
 
         Args:
-            keypoints: (T, P, C) in source units.
-            confidence: (T, P) or None.
-            layout: name of the source layout; by default the model's own.
-            fps: frames a second of the source, or None where unknown.
-            width, height: size of the source image in pixels; needed where coordinates are relative to it.
-            aspect: width / height, enough where the size is not known.
-            missing: overrides how the source layout spells "not seen": "nan", "zero" or "confidence".
-            relative: whether coordinates are 0..1 of width and height; by default seen from their size.
+            clip: a `KeypointClip`. Where its coordinates are relative to the image, it has to have width and height, or aspect.
             causal: for a live stream: centre and scale fixed by `calibration`, missing points held, nothing dropped, and
                 resampling repeats the latest frame instead of looking ahead.
             calibration: a `Calibration`; by default from the first `calibration_frames` frames of this clip, or where these show no
                 shoulders, from as many beginning with the first frame that does.
-            name: what errors call the clip.
 
         Returns:
             `ProcessedClip`.
@@ -321,49 +303,45 @@ class KeypointProcessor(FeatureExtractionMixin):
                 a present point that is not finite, or is more than `MAX_COORDINATE` shoulder lengths from the neck; relative
                 coordinates without the image's aspect; more than the limits of `limits_uniglor`. What is returned is finite.
         """
-        check_fps(fps, name)
+        clip = _own_clip(clip)
+        check_fps(clip.fps, clip.name)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what is not finite in the end is refused in words
-            return self._process(keypoints, confidence, layout, fps, width, height, aspect, missing, relative, causal, calibration, name)
+            return self._process(self.gather(clip).in_pixels(need_size=self.noisy_frame_unit == "pixels"), causal, calibration)
 
-    def _process(self, keypoints, confidence, layout, fps, width, height, aspect, missing, relative, causal, calibration, name):
-        points, present = self._read(keypoints, confidence, layout, width, height, aspect, missing, relative, name)
+    def _process(self, clip, causal, calibration):
+        """`process` of a clip that `gather` gave, in one unit for x and y."""
         if calibration is None:
-            known = self._calibration_frames(points, present)[0] if causal else slice(None)
-            calibration = self._calibrate(points[known], present[known], name)
+            known = self.calibration_span(clip)[0] if causal else slice(None)
+            calibration = self.calibration_of(_frames(clip, known))
         else:
-            calibration = _checked_calibration(calibration, self.num_channels, name)
-        points, present = _settle_hands(points, present, self.layout, calibration.hands_swapped, calibration.scale)
-        kept = np.arange(len(points))
+            calibration = check_calibration(calibration, self.num_channels, clip.name)
+        clip = settle_hands(clip, calibration.hands_swapped, calibration.scale)
+        kept = np.arange(len(clip))
         if self.noisy_frame_threshold is not None and not causal:
             unit = calibration.scale if self.noisy_frame_unit == "shoulder" else 1.0
-            kept = _kept_frames(points, present, self.noisy_frame_threshold * unit, self.max_dropped_frames)
-            if len(kept) < len(points):
-                points, present = points[kept], present[kept]
-        points = _fill(points, present, kept, None if causal else self.max_gap, self.layout, calibration.center)
-        center, scale = self._center_and_scale(points, calibration)
-        points = (points - center[..., None, :]) / scale[..., None, None]
-        self._check_range(points, scale, kept, name)
-        points, present, times, center, scale = self._resample(points, present, kept, fps, causal, center, scale, name)
-        return ProcessedClip(points.astype(np.float32, copy=False), present, kept, times, center, scale, calibration.hands_swapped)
+            kept = _kept_frames(clip, self.noisy_frame_threshold * unit, self.max_dropped_frames)
+            if len(kept) < len(clip):
+                clip = _frames(clip, kept)
+        points = fill_missing(clip, calibration.center, kept, None if causal else self.max_gap)
+        points, center, scale = self.center_and_scale(points, calibration)
+        self._check_range(points, scale, kept, clip.name)
+        times = kept.astype(float) if clip.fps is None else kept / clip.fps
+        processed = ProcessedClip(points, clip.confidence, kept, times, center, scale, calibration.hands_swapped, self.layout, clip.fps)
+        if not (clip.fps is None or self.fps is None or abs(clip.fps - self.fps) < 1e-3 * self.fps):
+            processed = self._resample(processed, causal, clip.name)
+        return processed._replace(keypoints=processed.keypoints.astype(np.float32, copy=False))
 
-    def process_row(self, row, **kwargs):
+    def process_row(self, row: Any, *, causal: bool = False, calibration: Calibration | None = None) -> ProcessedClip:
         """`process` for a row of the canonical schema (id, keypoints, confidence, layout, fps, width, height)."""
-        if not hasattr(row, "get"):
-            raise ValueError(f"Found {short(row)}, expected a row: a dict with keypoints (T, P, C) and layout.")
-        fields = {key: row.get(key) for key in ("confidence", "layout", "fps", "width", "height")}
-        for key in ("fps", "width", "height"):  # a null that came through numpy is a NaN
-            if isinstance(fields[key], numbers.Real):
-                fields[key] = None if fields[key] != fields[key] else float(fields[key])
-        return self.process(row.get("keypoints"), name=str(row.get("id")), **fields, **kwargs)
+        return self.process(KeypointClip.from_row(row), causal=causal, calibration=calibration)
 
-    def calibrate(
-        self, keypoints, confidence=None, layout=None, width=None, height=None, aspect=None, missing=None, relative=None, name="clip"
-    ):
-        """`Calibration` of these frames (T, P, C), for a stream that goes on with them (`process(..., causal=True)`)."""
+    def calibrate(self, clip: KeypointClip) -> Calibration:
+        """`Calibration` of these frames, for a stream that goes on with them (`process(..., causal=True)`)."""
+        clip = _own_clip(clip)
         with np.errstate(over="ignore", invalid="ignore"):
-            return self._calibrate(*self._read(keypoints, confidence, layout, width, height, aspect, missing, relative, name), name)
+            return self.calibration_of(self.gather(clip).in_pixels(need_size=self.noisy_frame_unit == "pixels"))
 
-    def denormalize(self, keypoints, center, scale):
+    def denormalize(self, keypoints: np.ndarray, center: np.ndarray, scale: np.ndarray) -> np.ndarray:
         """Undoes centring and scaling: (..., T, K, C) in shoulder lengths -> source units.
 
         Args:
@@ -390,7 +368,7 @@ class KeypointProcessor(FeatureExtractionMixin):
             raise ValueError(f"Found {shapes}, of which {int((~np.isfinite(pixels)).sum()):,} numbers come out not finite. {expected}")
         return pixels
 
-    def mirror(self, keypoints, keypoint_mask=None):
+    def mirror(self, keypoints: Any, keypoint_mask: Any = None) -> Any:
         """The same signing by the other hand, for left-handed signers: x changes its sign, left and right points change places.
 
         Args:
@@ -413,63 +391,64 @@ class KeypointProcessor(FeatureExtractionMixin):
 
     # --- Steps --------------------------------------------------------------------------------------------------------------------
 
-    def _read(self, keypoints, confidence, layout, width, height, aspect, missing, relative, name):
-        """-> points (T, K, C) float64 in one unit for x and y, present (T, K); hands still in their slots."""
-        layout = layout or self.layout
-        check_image(name, width=width, height=height, aspect=aspect)
-        points, present = _gather_points(keypoints, confidence, layout, self.layout, missing, self.min_confidence, name)
-        if points.shape[-1] < self.num_channels:
-            raise ValueError(f"{name}: found {points.shape[-1]} channels, expected {self.num_channels} (num_channels of this processor).")
-        points = points[..., : self.num_channels]
-        if relative is None:
-            relative = self._is_relative(points, present, layout)
-        if relative:
-            points = points * _relative_to_pixels(width, height, aspect, points.shape[-1], self.noisy_frame_unit, name)
-        return points, present
+    def gather(self, clip: KeypointClip) -> KeypointClip:
+        """The points of the model's layout, still in the source's units, with the hands still in the source's slots.
 
-    def _is_relative(self, points, present, layout):
-        """Whether coordinates are 0..1 of the image, by their size."""
-        span = get_layout(self.layout).parts["body"]
-        body = points[:, span][present[:, span]][:, :2]
-        return bool(get_source_layout(layout or self.layout).image and len(body) > 0 and np.median(np.abs(body)) <= RELATIVE_LIMIT)
+        Returns:
+            `KeypointClip` with keypoints (T, K, C) float64, 0 where not seen, and confidence (T, K) bool; it says whether its
+            coordinates are relative.
+        """
+        check_image(clip.name, width=clip.width, height=clip.height, aspect=clip.aspect)
+        mapped = gather_points(clip, self.layout, self.min_confidence)
+        if mapped.keypoints.shape[-1] < self.num_channels:
+            raise ValueError(
+                f"{clip.name}: found {mapped.keypoints.shape[-1]} channels, expected {self.num_channels} (num_channels of this processor)."
+            )
+        return replace(mapped, keypoints=mapped.keypoints[..., : self.num_channels])
 
-    def _calibration_frames(self, points, present):
-        """Which frames fix a stream's centre and scale, and whether any of them shows the shoulders.
+    def calibration_span(self, clip: KeypointClip) -> tuple[slice, bool]:
+        """Which frames fix a stream's centre and scale, and whether any frame of the clip, which `gather` gave, shows the shoulders.
 
         They are the first ones, or where these show no shoulders, those that begin with the first frame that does.
         """
-        a, b = (point_index(self.layout)[name] for name in get_layout(self.layout).scale)
+        points, present = clip.keypoints, clip.confidence
+        a, b = (_point_index(self.layout)[name] for name in get_layout(self.layout).scale)
         apart = present[:, a] & present[:, b] & (points[:, a] != points[:, b]).any(-1)
         first = 0 if apart[: self.calibration_frames].any() or not apart.any() else int(apart.argmax())
         return slice(first, first + self.calibration_frames), bool(apart.any())
 
-    def _calibrate(self, points, present, name):
+    def calibration_of(self, clip: KeypointClip) -> Calibration:
+        """`calibrate` of a clip that `gather` gave, in one unit for x and y."""
+        points, present = clip.keypoints, clip.confidence
         layout, index = get_layout(self.layout), _point_index(self.layout)
         shoulders = [index[point] for point in layout.scale]
         both = present[:, shoulders].all(1)
         if not both.any():
             raise ValueError(
-                f"{name}: no frame shows both {layout.scale[0]} and {layout.scale[1]}, which set the scale "
+                f"{clip.name}: no frame shows both {layout.scale[0]} and {layout.scale[1]}, which set the scale "
                 f"({int(present.any(1).sum())} of {len(points)} frames show anything). Clips without shoulders cannot be normalised."
             )
-        scale = _median_scale(points, present, self.layout)
+        scale = _median_scale(clip)
         if not 0 < scale < np.inf:
             where = "lie on one place in every frame" if scale == 0 else f"are {scale} apart"
             raise ValueError(
-                f"{name}: {layout.scale[0]} and {layout.scale[1]} {where}, expected a finite length above 0 to scale by: are the "
+                f"{clip.name}: {layout.scale[0]} and {layout.scale[1]} {where}, expected a finite length above 0 to scale by: are the "
                 "coordinates right?"
             )
         center_seen = present[:, index[layout.center]]
         center = points[center_seen, index[layout.center]] if center_seen.any() else points[both][:, shoulders].mean(1)
-        return Calibration(np.median(center, axis=0), scale, _hands_swapped(points, present, self.layout, scale))
+        return Calibration(np.median(center, axis=0), scale, _hands_swapped(clip, scale))
 
-    def _center_and_scale(self, points, calibration):
+    def center_and_scale(self, points: np.ndarray, calibration: Calibration) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Points (T, K, C) without holes -> points in shoulder lengths about the neck, and the centre and scale that were used."""
         if self.normalize == "clip":
-            return np.asarray(calibration.center), np.asarray(calibration.scale)
-        layout, index = get_layout(self.layout), _point_index(self.layout)
-        a, b = (index[point] for point in layout.scale)
-        lengths = np.linalg.norm(points[:, a] - points[:, b], axis=-1)
-        return points[:, index[layout.center]], np.maximum(lengths, 0.1 * calibration.scale)  # a turned body has no width
+            center, scale = np.asarray(calibration.center), np.asarray(calibration.scale)
+        else:
+            layout, index = get_layout(self.layout), _point_index(self.layout)
+            a, b = (index[point] for point in layout.scale)
+            lengths = np.linalg.norm(points[:, a] - points[:, b], axis=-1)
+            center, scale = points[:, index[layout.center]], np.maximum(lengths, 0.1 * calibration.scale)  # a turned body has no width
+        return (points - center[..., None, :]) / scale[..., None, None], center, scale
 
     def _check_range(self, points, scale, kept, name):
         if points.max() <= MAX_COORDINATE and points.min() >= -MAX_COORDINATE and np.isfinite(scale).all():  # False for NaN too
@@ -481,14 +460,11 @@ class KeypointProcessor(FeatureExtractionMixin):
             f"neck, where shoulders are {np.max(scale):.3g} apart. Expected at most {MAX_COORDINATE:,.0f}: are the coordinates right?"
         )
 
-    def _resample(self, points, present, kept, fps, causal, center, scale, name):
-        if fps is None:
-            return points, present, kept.astype(float), center, scale
-        times = kept / fps
-        if self.fps is None or abs(fps - self.fps) < 1e-3 * self.fps:
-            return points, present, times, center, scale
+    def _resample(self, processed, causal, name):
+        """A `ProcessedClip` at the processor's frame rate."""
+        points, present, times = processed.keypoints, processed.keypoint_mask, processed.frame_times
         num_frames = int(np.floor((times[-1] - times[0]) * self.fps + 1e-6)) + 1
-        check_length(num_frames, num_frames * points[0].size, f"{name}, at {self.fps:g} instead of {fps:g} frames a second")
+        check_length(num_frames, num_frames * points[0].size, f"{name}, at {self.fps:g} instead of {processed.fps:g} frames a second")
         new_times = times[0] + np.arange(num_frames) / self.fps
         after = (
             np.searchsorted(times, new_times + 1e-9, side="right").clip(1, max(len(times) - 1, 1))
@@ -507,20 +483,26 @@ class KeypointProcessor(FeatureExtractionMixin):
             return values[before] * (1 - share) + values[after] * share
 
         present = (present[before] | (weight == 1)[:, None]) & (present[after] | (weight == 0)[:, None])
+        resampled = processed._replace(keypoints=blend(points), keypoint_mask=present, frame_times=new_times, fps=self.fps)
         if self.normalize == "frame":
-            center, scale = blend(center), blend(scale)
-        return blend(points), present, new_times, center, scale
+            resampled = resampled._replace(center=blend(processed.center), scale=blend(processed.scale))
+        return resampled
 
 
 KeypointProcessor.register_for_auto_class("AutoFeatureExtractor")
 
 
-# --- The steps on arrays --------------------------------------------------------------------------------------------------------------
+# --- The steps ----------------------------------------------------------------------------------------------------------------------
 
 
-def _gather_points(keypoints, confidence, layout, target, missing, min_confidence, name):
-    """Checks one clip at the door and takes the target's points from it, in the source's hand slots."""
-    keypoints = _array(keypoints, "keypoints", name)
+def gather_points(clip: KeypointClip, target: str, min_confidence: float) -> KeypointClip:
+    """Checks a clip and takes the target layout's points from it, in the source's hand slots.
+
+    Returns:
+        `KeypointClip` with keypoints (T, K, C) float64, 0 where not seen; confidence (T, K) bool; `relative` decided.
+    """
+    name, layout = clip.name, target if clip.layout is None else clip.layout
+    keypoints = _array(clip.keypoints, "keypoints", name)
     source, _ = get_source_layout(layout), get_layout(target)
     if keypoints.ndim != 3 or keypoints.shape[-1] not in (2, 3):
         raise ValueError(f"{name}: found keypoints of shape {keypoints.shape}, expected (frames, keypoints, 2 or 3).")
@@ -532,15 +514,17 @@ def _gather_points(keypoints, confidence, layout, target, missing, min_confidenc
     if keypoints.dtype.kind not in "fiu":
         raise ValueError(f"{name}: found keypoints of type {keypoints.dtype}, expected numbers.")
     check_length(num_frames, keypoints.size, name)
-    missing = missing or source.missing
-    _check_choice("missing", missing, ("nan", "zero", "confidence"))
-    confidence = None if confidence is None else _checked_confidence(confidence, keypoints, name)
+    missing = clip.missing or source.missing
+    _check_choice("missing", missing, MISSING)
+    if not isinstance(clip.relative, (bool, np.bool_, type(None))):
+        raise ValueError(f"{name}: found relative={short(clip.relative)}, expected True, False, or None: seen from the coordinates' size.")
+    confidence = None if clip.confidence is None else _checked_confidence(clip.confidence, keypoints, name)
     first, several, exists = _gather_table(layout, num_points, target)
     points = keypoints[:, first].astype(np.float64)
-    present = _present(points, None if confidence is None else confidence[:, first], missing, min_confidence)
+    present = seen_points(points, None if confidence is None else confidence[:, first], missing, min_confidence)
     for index, indices in several:
         of_them = keypoints[:, indices].astype(np.float64)
-        seen = _present(of_them, None if confidence is None else confidence[:, indices], missing, min_confidence)
+        seen = seen_points(of_them, None if confidence is None else confidence[:, indices], missing, min_confidence)
         points[:, index], present[:, index] = of_them.mean(1), seen.all(1)
     present &= exists
     if not present.any():
@@ -555,7 +539,18 @@ def _gather_points(keypoints, confidence, layout, target, missing, min_confidenc
             f"{name}: {get_layout(target).names[point]} in frame {frame} is marked as seen but is {points[frame, point]}. "
             f"Expected finite coordinates, or 'not seen' as layout {layout!r} spells it ({missing!r}; `missing=` overrides)."
         )
-    return points, present
+    relative = (source.image and looks_relative(points, present)) if clip.relative is None else bool(clip.relative)
+    return replace(clip, keypoints=points, confidence=present, layout=target, missing="confidence", relative=relative)
+
+
+def _gather_confidence(clip, mapped):
+    """(T, K) confidence of a mapped clip's points, above 0 where they are present and 0 elsewhere."""
+    confidence = np.asarray(clip.confidence)
+    first, several, _ = _gather_table(clip.layout or mapped.layout, confidence.shape[1], mapped.layout)
+    values = confidence[:, first].astype(np.float64)
+    for index, indices in several:
+        values[:, index] = confidence[:, indices].astype(np.float64).mean(1)
+    return np.where(mapped.confidence, np.where(values > 0, values, 1.0), 0.0)
 
 
 @functools.cache
@@ -594,28 +589,15 @@ def _checked_confidence(confidence, keypoints, name):
     return confidence
 
 
-def _present(points, confidence, missing, min_confidence):
-    """(T, K) bool. A zero is a place unless `missing` is "zero"; NaN is a mistake unless it is "nan"."""
-    if missing == "zero":
-        present = (points != 0).any(-1)
-    elif missing == "nan" and confidence is None:
-        present = ~np.isnan(points).any(-1)
-    else:  # "nan" with a confidence that calls a NaN present is the caller's mistake, and is reported as such
-        present = np.ones(points.shape[:2], bool)
-    return present if confidence is None else present & (confidence > min_confidence)
+def _own_clip(clip):
+    own = as_own(clip)
+    if own is None:
+        raise ValueError(f"Found {_what(clip)}, expected a KeypointClip: KeypointClip(keypoints, confidence, layout=..., fps=...).")
+    return own
 
 
-def _relative_to_pixels(width, height, aspect, num_channels, noisy_frame_unit, name):
-    if width and height:
-        factors = (width, height, width)  # MediaPipe's z is in units of the width
-    elif aspect and noisy_frame_unit != "pixels":
-        factors = (aspect, 1.0, aspect)
-    else:
-        raise ValueError(
-            f"{name}: its coordinates are relative to the image (0..1), so x and y have different units. Pass width and height, or "
-            "aspect=width / height (aspect alone is not enough for noisy_frame_unit='pixels'); or relative=False if they are not."
-        )
-    return np.array(factors[:num_channels], np.float64)
+def _frames(clip, frames):
+    return replace(clip, keypoints=clip.keypoints[frames], confidence=clip.confidence[frames])
 
 
 def _hand_indices(layout_name):
@@ -628,71 +610,80 @@ def _hand_indices(layout_name):
     return hands
 
 
-def _median_scale(points, present, layout_name):
+def _median_scale(clip):
     """Median distance of the layout's two scale points, over the frames that show both apart; 0 where none does."""
-    a, b = (_point_index(layout_name)[name] for name in get_layout(layout_name).scale)
+    points, present = clip.keypoints, clip.confidence > 0
+    a, b = (_point_index(clip.layout)[name] for name in get_layout(clip.layout).scale)
     both = present[:, a] & present[:, b]
     lengths = np.linalg.norm(points[both, a] - points[both, b], axis=-1)
     return np.median(lengths[lengths > 0]) if (lengths > 0).any() else np.float64(0)
 
 
-def _hand_distances(points, present, layout_name):
+def _hand_distances(clip):
     """For left and right: (T,) distance of the hand's root to its own wrist and to the other one, and whether all three are seen."""
-    (_, left_root, left_wrist), (_, right_root, right_wrist) = _hand_indices(layout_name)
+    points, confidence = clip.keypoints, clip.confidence
+    (_, left_root, left_wrist), (_, right_root, right_wrist) = _hand_indices(clip.layout)
     distances = []
     for root, own, other in ((left_root, left_wrist, right_wrist), (right_root, right_wrist, left_wrist)):
-        seen = present[:, root] & present[:, own] & present[:, other]
+        seen = (confidence[:, root] > 0) & (confidence[:, own] > 0) & (confidence[:, other] > 0)
         to_own, to_other = (np.linalg.norm(points[:, root] - points[:, wrist], axis=-1) for wrist in (own, other))
         distances.append((to_own, to_other, seen))
     return distances
 
 
-def _hands_swapped(points, present, layout_name, scale):
+def _hands_swapped(clip, scale):
     """Whether, over the clip, the hands' roots lie nearer to the other arm's wrists (median distance, by how often it was seen)."""
     excess = frames = 0.0
-    for to_own, to_other, seen in _hand_distances(points, present, layout_name):
+    for to_own, to_other, seen in _hand_distances(clip):
         if seen.any():
             excess += seen.sum() * (np.median(to_own[seen]) - np.median(to_other[seen]))
             frames += seen.sum()
     return bool(excess > SWAP_MARGIN * scale * frames) and frames > 0
 
 
-def _settle_hands(points, present, layout_name, swapped, scale):
+def settle_hands(clip: KeypointClip, hands_swapped: bool, scale: float, num_channels: int = 3) -> KeypointClip:
     """Puts each hand on the arm that it hangs on: by the clip's verdict, and frame by frame where it is plain.
 
     Trackers exchange the slots for a while, or find one hand twice. In a frame whose hands lie nearer to the other wrists
     by more than `FRAME_SWAP_MARGIN`, they change slots; a second finding of a hand that is in its own slot is not seen.
+
+    Args:
+        clip: in a model's layout, its confidence above 0 where a point is seen.
+        hands_swapped: whether the slots are swapped over the whole clip.
+        scale: of a shoulder length.
+        num_channels: how many coordinates count in distances.
     """
-    if swapped:
-        points, present = _swap_hands(points, present, layout_name)
-    distances = _hand_distances(points, present, layout_name)
+    if hands_swapped:
+        clip = _swap_hands(clip)
+    distances = _hand_distances(replace(clip, keypoints=clip.keypoints[..., :num_channels]))
     (left, left_present), (right, right_present) = (
-        (np.where(seen, to_own - to_other, 0.0), present[:, root])
-        for (to_own, to_other, seen), (_, root, _) in zip(distances, _hand_indices(layout_name))
+        (np.where(seen, to_own - to_other, 0.0), clip.confidence[:, root] > 0)
+        for (to_own, to_other, seen), (_, root, _) in zip(distances, _hand_indices(clip.layout))
     )
     margin = FRAME_SWAP_MARGIN * scale
     crossed = left + right > margin
     astray = ((left > margin) & right_present & ~crossed, (right > margin) & left_present & ~crossed)
     if not (crossed.any() or astray[0].any() or astray[1].any()):
-        return points, present
-    other_points, other_present = _swap_hands(points, present, layout_name)
-    points = np.where(crossed[:, None, None], other_points, points)
-    present = np.where(crossed[:, None], other_present, present)
-    for frames, (hand, _, _) in zip(astray, _hand_indices(layout_name)):
-        present[np.ix_(frames, hand)] = False
+        return clip
+    other = _swap_hands(clip)
+    points = np.where(crossed[:, None, None], other.keypoints, clip.keypoints)
+    confidence = np.where(crossed[:, None], other.confidence, clip.confidence)
+    for frames, (hand, _, _) in zip(astray, _hand_indices(clip.layout)):
+        confidence[np.ix_(frames, hand)] = 0
         points[np.ix_(frames, hand)] = 0
-    return points, present
+    return replace(clip, keypoints=points, confidence=confidence)
 
 
-def _swap_hands(points, present, layout_name):
-    (left, _, _), (right, _, _) = _hand_indices(layout_name)
-    order = np.arange(points.shape[1])
+def _swap_hands(clip):
+    (left, _, _), (right, _, _) = _hand_indices(clip.layout)
+    order = np.arange(clip.keypoints.shape[1])
     order[left], order[right] = right, left
-    return points[:, order], present[:, order]
+    return replace(clip, keypoints=clip.keypoints[:, order], confidence=clip.confidence[:, order])
 
 
-def _kept_frames(points, present, threshold, max_dropped):
+def _kept_frames(clip, threshold, max_dropped):
     """Indices of the frames that are not noisy: mean displacement from the last kept frame at most `threshold` (Eq 7-9)."""
+    points, present = clip.keypoints, clip.confidence
 
     def displacement(a, b):
         seen = present[a] & present[b]
@@ -714,13 +705,19 @@ def _kept_frames(points, present, threshold, max_dropped):
     return np.flatnonzero(kept)
 
 
-def _fill(points, present, times, max_gap, layout_name, center):
+def fill_missing(clip: KeypointClip, center: np.ndarray, times: np.ndarray, max_gap: float | None) -> np.ndarray:
     """Gives every missing point a place: between its neighbours in time, held at the ends, or on its anchor.
 
     Args:
+        clip: in a model's layout, its confidence bool.
+        center: (C,) the place of the layout's centre where it was never seen.
         times: (T,) source frame numbers, so that interpolation knows of dropped frames.
         max_gap: longest gap in frames; None holds the last seen place for ever and never looks ahead (causal).
+
+    Returns:
+        (T, K, C).
     """
+    points, present, layout_name = clip.keypoints, clip.confidence, clip.layout
     copies, originals = copy_pairs(layout_name)
     missing = ~present
     missing[:, copies] = False
@@ -779,19 +776,21 @@ def _one_per_clip(key, value, num_clips, single):
     return list(value)
 
 
-def _checked_calibration(calibration, num_channels, name):
+def check_calibration(calibration: Any, num_channels: int, name: str = "calibration") -> Calibration:
+    """A `Calibration` of finite numbers, or `ValueError`."""
     try:
-        center, scale, swapped = calibration
-        good = np.shape(center) == (num_channels,) and np.isfinite(center).all()
+        center, scale, hands_swapped = calibration
+        center = np.asarray(center)
+        good = center.dtype.kind in "fiu" and center.shape == (num_channels,) and np.isfinite(center).all()
         good &= is_number(scale, 0, 1e300) and bool(scale > 0)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         good = False
     if not good:
         raise ValueError(
-            f"{name}: found calibration={short(calibration)}, expected a Calibration of `calibrate`: a finite center of {num_channels} "
-            "numbers and a scale above 0."
+            f"{name}: found calibration={short(calibration)}, expected a Calibration, as `calibrate` gives it: a finite center of "
+            f"{num_channels} numbers and a scale above 0."
         )
-    return Calibration(np.asarray(center, float), np.float64(scale), bool(swapped))
+    return Calibration(center.astype(np.float64), np.float64(scale), bool(hands_swapped))
 
 
 def _check_choice(name, value, choices):

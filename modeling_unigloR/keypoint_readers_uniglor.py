@@ -3,7 +3,7 @@
 What a clip holds is what the file says, in the file's units; putting it into a model's layout is `KeypointProcessor`'s work:
 
     clip = read_keypoints("clip.pose")
-    processed = KeypointProcessor().process(**vars(clip))
+    processed = KeypointProcessor().process(clip)
 
 Nothing here unpickles: arrays that hide a pickle are refused. Only regular files are read, and no more of them than `limits_uniglor` says.
 
@@ -17,12 +17,14 @@ import re
 import stat
 import struct
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from .keypoint_processing_uniglor import RELATIVE_LIMIT
+from .keypoint_clip_uniglor import KeypointClip, detections_over_time, looks_relative, surest
 from .keypoints_uniglor import LAYOUTS, POSE178_MESH, SOURCE_LAYOUTS, get_source_layout
 from .limits_uniglor import (
     MAX_ARCHIVE_BYTES,
@@ -34,7 +36,6 @@ from .limits_uniglor import (
     MAX_PEOPLE,
     MAX_TEXT_BYTES,
     MAX_TEXT_VALUES,
-    MAX_TRACKS,
     brief,
     check_fps,
     check_image,
@@ -52,31 +53,13 @@ KEYPOINT_KEYS = ("keypoints", "poses", "pose", "landmarks", "data")
 CONFIDENCE_KEYS = ("confidence", "scores", "keypoint_scores", "score", "conf")
 
 
-@dataclass(eq=False)
-class KeypointClip:
-    """One clip as a file holds it; its fields are arguments of `KeypointProcessor.process`.
-
-    Attributes:
-        keypoints: (T, K, 2 or 3) float32, in the source's units; NaN where a whole frame or person is not there.
-        confidence: (T, K) float32, 0 where not seen.
-        layout: a key of `keypoints_uniglor.SOURCE_LAYOUTS`.
-        fps: frames a second, or None where the file does not say.
-        width, height: of the image in pixels, or None where the file does not say.
-    """
-
-    keypoints: np.ndarray
-    confidence: np.ndarray
-    layout: str
-    fps: float | None = None
-    width: int | None = None
-    height: int | None = None
-
-    def row(self, id, language, text=None, gloss=None, label=None, signer=None):
-        """The clip as a row of the canonical schema: one dict of plain columns."""
-        return dict(id=id, **vars(self), text=text, gloss=gloss, label=label, signer=signer, language=language)
-
-
-def read_keypoints(path, layout=None, width=None, height=None, fps=None):
+def read_keypoints(
+    path: str | os.PathLike,
+    layout: str | None = None,
+    width: int | None = None,
+    height: int | None = None,
+    fps: float | None = None,
+) -> KeypointClip:
     """Reads one clip from a file or folder of keypoints, or estimates it from a video.
 
     Args:
@@ -103,7 +86,7 @@ def read_keypoints(path, layout=None, width=None, height=None, fps=None):
     except TypeError as error:
         raise ValueError(f"Found path={short(path)}, expected a str or a path.") from error
     try:
-        return _read(path, layout=layout, width=width, height=height, fps=fps)
+        return _read(path, layout, width, height, fps)
     except (FileNotFoundError, ImportError):
         raise
     except OSError as error:
@@ -130,21 +113,24 @@ def _size_of(path):
     return sum(entry.stat().st_size for entry in os.scandir(path)) if path.is_dir() else path.stat().st_size
 
 
-def _read(path, **given):
+def _read(path, layout, width, height, fps):
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist.")
-    check_fps(given["fps"], path)
-    check_image(path, width=given["width"], height=given["height"])
+    check_fps(fps, path)
+    check_image(path, width=width, height=height)
+    return _checked(_reader_of(path)(path, layout, width), layout, width, height, fps)
+
+
+def _reader_of(path):
+    """The function (path, layout, width) -> `KeypointClip` as the file holds it, which knows files of this kind."""
     suffix = path.suffix.lower()
     if path.is_dir():
-        return _read_openpose_dir(path, **given)
+        return _read_openpose_dir
     _check_regular(os.stat(path), path)  # before anything opens it: a FIFO would wait, a device may act
     if suffix in VIDEO_SUFFIXES:
-        from .video_extraction_uniglor import extract_video
-
-        return _with_given(extract_video(path), path, **given)
+        return _read_video
     if suffix in _READERS:
-        return _READERS[suffix](path, **given)
+        return _READERS[suffix]
     if suffix in (".pkl", ".pickle", ".pt", ".gz", ".pth"):
         raise ValueError(
             f"{path}: a pickle can run any code, so none is loaded here. Convert it once: python -m datasets_scripts.convert_pickle FILE"
@@ -155,6 +141,12 @@ def _read(path, **given):
     )
 
 
+def _read_video(path, layout, width):
+    from .video_extraction_uniglor import extract_video
+
+    return extract_video(path)
+
+
 # --- Files ------------------------------------------------------------------------------------------------------------------------------
 
 # Without O_NONBLOCK, opening a FIFO that took the file's place meanwhile would wait for ever; O_BINARY is of Windows.
@@ -162,7 +154,7 @@ _READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK"
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
-def open_regular(path):
+def open_regular(path: str | os.PathLike) -> tuple[int, int]:
     """A descriptor of a regular file, and its size in bytes.
 
     Raises:
@@ -183,7 +175,7 @@ def _check_regular(status, path):
         raise ValueError(f"{path}: found {_KINDS.get(stat.S_IFMT(status.st_mode), 'something else')}, expected a regular file.")
 
 
-def file_bytes(path, most=MAX_FILE_BYTES):
+def file_bytes(path: str | os.PathLike, most: int = MAX_FILE_BYTES) -> bytes:
     """All of a regular file.
 
     Raises:
@@ -226,7 +218,7 @@ _OPENPOSE_SUFFIX = "_keypoints.json"
 _DETECTIONS_HELD = 4096  # as doubles, before they become floats: 13 MB
 
 
-def _read_openpose_dir(path, **given):
+def _read_openpose_dir(path, layout, width):
     numbers = {}
     for entry in os.scandir(path):
         name = entry.name
@@ -247,10 +239,10 @@ def _read_openpose_dir(path, **given):
     frames = sorted(numbers)
     check_numbers(frames, path, f"from {numbers[frames[0]].name} to {numbers[frames[-1]].name}")
     files = [numbers[number].path for number in frames]
-    return _openpose_clip(files, frames, path, **given)
+    return _openpose_clip(files, frames, path, width)
 
 
-def check_numbers(numbers, name, where):
+def check_numbers(numbers: Sequence[int], name: object, where: str) -> None:
     """Checks the ascending frame numbers of a clip before the frames that are not there get their place."""
     num_frames = numbers[-1] - numbers[0] + 1
     if num_frames - len(numbers) > MAX_MISSING_FRAMES:
@@ -261,15 +253,15 @@ def check_numbers(numbers, name, where):
     check_length(num_frames, 0, name)
 
 
-def _read_json(path, **given):
+def _read_json(path, layout, width):
     content = _parse_json(file_bytes(path, MAX_TEXT_BYTES), path)
     if isinstance(content, dict) and "people" in content:
-        return _openpose_clip([path], [0], path, **given)
+        return _openpose_clip([path], [0], path, width)
     frames = content.get("instance_info") if isinstance(content, dict) else content
     if isinstance(frames, list) and frames and all(isinstance(frame, dict) and "instances" in frame for frame in frames):
-        return _mmpose_clip(frames, path, **given)
+        return _mmpose_clip(frames, path, layout, width)
     if isinstance(content, dict):
-        return clip_from_arrays(content, name=str(path), **given)
+        return _clip_of_arrays(content, layout, width, str(path))
     raise ValueError(
         f"{path}: JSON of another kind (a {type(content).__name__}). Expected OpenPose's 'people', MMPose's 'instance_info', or an object "
         f"with {' or '.join(map(repr, KEYPOINT_KEYS[:2]))} and {CONFIDENCE_KEYS[1]!r}."
@@ -287,7 +279,7 @@ def _parse_json(content, path):
         raise ValueError(f"{path}: not a whole JSON file ({brief(error)}).") from error
 
 
-def _openpose_clip(files, numbers, name, layout, width, height, fps):
+def _openpose_clip(files, numbers, name, width):
     """One clip from files of one frame each, whose frame numbers are ascending."""
     try:
         from simdjson import Parser  # not needed: four times as fast
@@ -319,11 +311,10 @@ def _openpose_clip(files, numbers, name, layout, width, height, fps):
         raise ValueError(f"{name}: bodies of {' and '.join(str(size // 3) for size in sorted(body_sizes))} points, expected one kind.")
     arrays.append(_as_floats(detections))
     people = np.concatenate(arrays) if len(arrays) > 1 else arrays[0]  # (N, 137, 3)
-    found = "openpose137"
+    layout = "openpose137"
     if body_sizes == {_OLD_BODY}:
-        people, found = np.delete(people, np.s_[18:25], axis=1), "openpose18"
-    keypoints, confidence = detections_over_time(numbers, owner, people[..., :2], people[..., 2], width)
-    return _clip(keypoints, confidence, found, layout, fps, width, height, name)
+        people, layout = np.delete(people, np.s_[18:25], axis=1), "openpose18"
+    return KeypointClip(*detections_over_time(numbers, owner, people[..., :2], people[..., 2], width), layout, source=str(name))
 
 
 def _as_floats(people):
@@ -375,7 +366,7 @@ def _any_people(content, path, body_sizes):
     return people
 
 
-def _mmpose_clip(frames, path, layout, width, height, fps):
+def _mmpose_clip(frames, path, layout, width):
     """MMPose's predictions of a video: frames with `frame_id` and `instances` of keypoints and keypoint_scores."""
     for frame in frames:
         number, instances = frame.get("frame_id", 0), frame["instances"]
@@ -399,103 +390,8 @@ def _mmpose_clip(frames, path, layout, width, height, fps):
     except (KeyError, ValueError, TypeError, OverflowError) as error:
         problem = f"{type(error).__name__}: {brief(error)}"
         raise ValueError(f"{path}: an instance without whole keypoints and keypoint_scores ({problem}).") from error
-    points, _, found = _points_of(points, scores, layout, str(path))
-    return _clip(*detections_over_time(numbers, owner, points, scores, width), found, layout, fps, width, height, path)
-
-
-# --- One person of several --------------------------------------------------------------------------------------------------------------
-
-
-def follow_person(frames, points, confidence, width=None):
-    """Which detections are the signer: of the people that overlap from frame to frame, the most central and confident one.
-
-    Args:
-        frames: (N,) ascending frame numbers of the detections.
-        points: (N, K, 2 or more), confidence: (N, K).
-        width: of the image; by default its middle is the middle of all that was seen.
-
-    Returns:
-        (M,) indices of detections, at most one for each frame.
-    """
-    frames, points, confidence = np.asarray(frames, int), np.asarray(points)[..., :2], np.asarray(confidence)
-    if (np.diff(frames) > 0).all():  # nobody else
-        return np.arange(len(frames))
-    bounds = np.append(np.flatnonzero(np.diff(frames, prepend=frames[0] - 1)), len(frames))  # where each frame starts
-    if np.diff(bounds).max() > MAX_PEOPLE:
-        kept = np.concatenate([start + surest(confidence[start:stop]) for start, stop in zip(bounds, bounds[1:])])
-        return kept[follow_person(frames[kept], points[kept], confidence[kept], width)]
-    seen = (confidence > 0) & np.isfinite(points).all(-1)
-    low = np.where(seen[..., None], points, np.inf).min(1).astype(float)  # (N, 2), the box of each detection
-    high = np.where(seen[..., None], points, -np.inf).max(1).astype(float)
-    there = seen.any(1)
-    if not there.any():
-        return np.unique(frames, return_index=True)[1]
-    left, right = low[there, 0].min(), high[there, 0].max()
-    middle = (left + right) / 2
-    if width:
-        middle = width / 2 if right > RELATIVE_LIMIT else 0.5
-    reach = max(right - middle, middle - left) or 1.0
-    central = 1 - np.abs((np.where(there, low[:, 0], middle) + np.where(there, high[:, 0], middle)) / 2 - middle) / reach
-    worth = np.where(there, np.where(seen, confidence, 0).mean(1, dtype=float) * central, 0)
-
-    indices = np.flatnonzero(there)
-    tracks = _tracks(frames[indices], low[indices], high[indices])
-    return indices[tracks == np.bincount(tracks, worth[indices]).argmax()]
-
-
-def surest(confidence):
-    """(P, K) of the people in a frame -> indices of the `MAX_PEOPLE` whose points are surest, ascending."""
-    sums = np.nan_to_num(confidence.sum(1, dtype=float), nan=-np.inf)
-    return np.sort(np.argsort(-sums, kind="stable")[:MAX_PEOPLE])
-
-
-def _tracks(frames, low, high):
-    """(N,) which person each detection is: boxes that overlap most go together first, and one that overlaps none is somebody new.
-
-    Args:
-        frames: (N,) ascending. low, high: (N, 2), the corners of each detection's box.
-    """
-    tracks, num_tracks = np.zeros(len(frames), int), 0
-    latest = np.zeros(0, int)  # of each track that may go on, its last detection; older tracks first
-    area = (high - low).prod(1)
-    bounds = np.append(np.flatnonzero(np.diff(frames, prepend=frames[0] - 1)), len(frames)).tolist()
-    for start, stop in zip(bounds, bounds[1:]):
-        shared = np.minimum(high[latest, None], high[None, start:stop]) - np.maximum(low[latest, None], low[None, start:stop])
-        shared = np.maximum(shared, 0).prod(-1)  # (tracks, people)
-        overlap = shared / np.maximum(area[latest, None] + area[None, start:stop] - shared, 1e-9)
-        rows, columns = np.nonzero(overlap > 0)
-        order = np.argsort(-overlap[rows, columns], kind="stable")
-        new, taken = set(range(stop - start)), set()
-        for row, column in zip(rows[order].tolist(), columns[order].tolist()):
-            if column in new and row not in taken:
-                tracks[start + column] = tracks[latest[row]]
-                new.remove(column)
-                taken.add(row)
-                latest[row] = start + column
-                if not new:
-                    break
-        for column in sorted(new):
-            tracks[start + column] = num_tracks
-            num_tracks += 1
-        latest = np.append(latest, [start + column for column in sorted(new)]).astype(int)
-        if len(latest) > MAX_TRACKS:  # those who were away longest do not come back
-            latest = latest[np.sort(np.argsort(-latest, kind="stable")[:MAX_TRACKS])]
-    return tracks
-
-
-def detections_over_time(numbers, owner, points, confidence, width=None):
-    """Detections (N, K, C), (N, K) of the frames `numbers` -> (T, K, C), (T, K): NaN where a frame has no file or nobody."""
-    owner = np.asarray(owner, int)
-    num_frames = numbers[-1] - numbers[0] + 1
-    check_length(num_frames, num_frames * points[0].size if len(points) else 0)
-    chosen = follow_person(owner, points, confidence, width)
-    if len(chosen) == num_frames:
-        return points[chosen], confidence[chosen]
-    keypoints = np.full((num_frames, *points.shape[1:]), np.nan, np.float32)
-    over_time = np.zeros((num_frames, points.shape[1]), np.float32)
-    at = np.asarray(numbers)[owner[chosen]] - numbers[0]
-    keypoints[at], over_time[at] = points[chosen], confidence[chosen]
-    return keypoints, over_time
+    points, _, layout = _points_of(points, scores, layout, str(path))
+    return KeypointClip(*detections_over_time(numbers, owner, points, scores, width), layout, source=str(path))
 
 
 # --- .pose ------------------------------------------------------------------------------------------------------------------------------
@@ -541,7 +437,7 @@ _MAX_POSE_BYTES = 6 * MAX_CLIP_COORDINATES  # float32, and a confidence for each
 _MAX_HEADER_BYTES = 1 << 20  # names of points; a thousand of them take a hundredth
 
 
-def _read_pose(path, layout, width, height, fps):
+def _read_pose(path, layout, width):
     try:
         from pose_format.numpy import NumPyPoseBody
         from pose_format.pose_header import PoseHeader
@@ -601,8 +497,9 @@ def _read_pose(path, layout, width, height, fps):
             range(num_frames), frames, data[frames, people], confidence[frames, people], header.dimensions.width
         )
     size = header.dimensions
-    width, height = (given or int(own) or None for given, own in ((width, size.width), (height, size.height)))
-    return _clip(keypoints[..., :3], confidence, found, layout, fps or float(body.fps) or None, width, height, path)
+    return KeypointClip(
+        keypoints[..., :3], confidence, found, float(body.fps) or None, int(size.width) or None, int(size.height) or None, source=str(path)
+    )
 
 
 def _pose_file_order(components, family):
@@ -617,7 +514,15 @@ def _pose_file_order(components, family):
 # --- Arrays -----------------------------------------------------------------------------------------------------------------------------
 
 
-def clip_from_array(values, confidence=None, layout=None, width=None, height=None, fps=None, name="array"):
+def clip_from_array(
+    values: Any,
+    confidence: Any = None,
+    layout: str | None = None,
+    width: float | None = None,
+    height: float | None = None,
+    fps: float | None = None,
+    name: str = "array",
+) -> KeypointClip:
     """A clip from an array of keypoints, whose layout is seen from its shape where that is possible.
 
     A point is not seen where it is NaN; in an array of an image's keypoints that has neither NaN nor confidence, where every
@@ -635,16 +540,19 @@ def clip_from_array(values, confidence=None, layout=None, width=None, height=Non
     Returns:
         `KeypointClip`.
     """
-    if layout is not None:
-        get_source_layout(layout)
     check_fps(fps, name)
     check_image(name, width=width, height=height)
+    return _checked(_clip_of_array(values, confidence, layout, width, name), layout, width, height, fps)
+
+
+def _clip_of_array(values, confidence, layout, width, name):
+    if layout is not None:
+        get_source_layout(layout)
     if _has_people(values):
-        return _clip_of_people(values, confidence, layout, width, height, fps, name)
+        return _clip_of_people(values, confidence, layout, width, name)
     values = _numbers(values, "keypoints", name)
     confidence = None if confidence is None else _numbers(confidence, "confidence", name)
-    keypoints, confidence, found = _points_of(values, confidence, layout, name)
-    return _clip(keypoints, confidence, found, layout, fps, width, height, name)
+    return KeypointClip(*_points_of(values, confidence, layout, name), source=name)
 
 
 def _has_people(values):
@@ -654,7 +562,7 @@ def _has_people(values):
         return False
 
 
-def _clip_of_people(values, confidence, layout, width, height, fps, name):
+def _clip_of_people(values, confidence, layout, width, name):
     check_length(len(values), 0, name)
     frames = [_numbers(frame, "keypoints", name) for frame in values]
     if {frame.ndim for frame in frames} != {3}:
@@ -673,22 +581,35 @@ def _clip_of_people(values, confidence, layout, width, height, fps, name):
         confidence = None if confidence is None else np.concatenate(confidence)
     except ValueError as error:
         raise ValueError(f"{name}: frames of different keypoints ({error}).") from error
-    people, confidence, found = _points_of(people, confidence, layout, name)
-    confidence = _seen(people, confidence, found).astype(np.float32) if confidence is None else confidence
-    keypoints, confidence = detections_over_time(range(len(frames)), owner, people, confidence, width)
-    return _clip(keypoints, confidence, found, layout, fps, width, height, name)
+    people, confidence, layout = _points_of(people, confidence, layout, name)
+    confidence = _seen(people, confidence, layout).astype(np.float32) if confidence is None else confidence
+    return KeypointClip(*detections_over_time(range(len(frames)), owner, people, confidence, width), layout, source=name)
 
 
-def clip_from_arrays(arrays, layout=None, width=None, height=None, fps=None, name="arrays"):
+def clip_from_arrays(
+    arrays: Any,
+    layout: str | None = None,
+    width: float | None = None,
+    height: float | None = None,
+    fps: float | None = None,
+    name: str = "arrays",
+) -> KeypointClip:
     """A clip from a mapping that holds keypoints, and maybe confidence, fps, width, height and layout (an .npz file, a dict)."""
+    check_fps(fps, name)
+    check_image(name, width=width, height=height)
+    return _checked(_clip_of_arrays(arrays, layout, width, name), layout, width, height, fps)
+
+
+def _clip_of_arrays(arrays, layout, width, name):
     if not hasattr(arrays, "keys"):
         raise ValueError(f"{name}: found {short(arrays)}, expected a mapping with keypoints.")
     keypoints, scores = _keypoints_and_scores(list(arrays), name)
     own = {key: _one_number(arrays[key], key, name) for key in ("width", "height", "fps") if key in arrays}
     check_image(name, **{key: own.get(key) or None for key in ("width", "height")})
-    sizes = [given or (int(own[key]) if own.get(key) else None) for key, given in (("width", width), ("height", height))]
+    sides = {key: int(own[key]) if own.get(key) else None for key in ("width", "height")}
     layout = layout or (str(arrays["layout"]) if "layout" in arrays else None)
-    return clip_from_array(arrays[keypoints], arrays[scores] if scores else None, layout, *sizes, fps or own.get("fps"), name)
+    clip = _clip_of_array(arrays[keypoints], arrays[scores] if scores else None, layout, width or sides["width"], name)
+    return replace(clip, fps=own.get("fps"), **sides)
 
 
 def _keypoints_and_scores(names, name):
@@ -711,15 +632,19 @@ def _one_number(value, key, name):
         raise ValueError(f"{name}: found {key}={short(value)}, expected a number.") from error
 
 
-def _read_npy(path, **given):
-    return _read_numpy(path, False, **given)
+def _read_npy(path, layout, width):
+    return _clip_of_array(_read_numpy(path, False), None, layout, width, str(path))
 
 
-def _read_npz(path, **given):
-    return _read_numpy(path, True, **given)
+def _read_npz(path, layout, width):
+    loaded = _read_numpy(path, True)
+    if isinstance(loaded, dict):
+        return _clip_of_arrays(loaded, layout, width, str(path))
+    return _clip_of_array(loaded, None, layout, width, str(path))
 
 
-def _read_numpy(path, several, **given):
+def _read_numpy(path, several):
+    """The array of an .npy file, or the dict of those of an .npz file."""
     descriptor, size = open_regular(path)
     with os.fdopen(descriptor, "rb") as file:
         start = file.read(4)
@@ -738,9 +663,7 @@ def _read_numpy(path, several, **given):
                 raise
             problem = brief(error) if type(error) is ValueError else f"{type(error).__name__}: {brief(error)}"
             raise ValueError(f"{path}: not a whole NumPy file ({problem}).") from error
-    if isinstance(loaded, dict):
-        return clip_from_arrays(loaded, name=str(path), **given)
-    return clip_from_array(loaded, name=str(path), **given)
+    return loaded
 
 
 def _archived_arrays(file, path):
@@ -885,7 +808,7 @@ def _unflatten(values, confidence, layout, name):
 # --- .skels -----------------------------------------------------------------------------------------------------------------------------
 
 
-def read_skels(path, fps=None):
+def read_skels(path: str | os.PathLike, fps: float | None = None) -> list[KeypointClip]:
     """All clips of a `.skels` file of Progressive Transformers: one line for each, 151 numbers for each frame.
 
     Args:
@@ -907,8 +830,13 @@ def read_skels(path, fps=None):
     return clips
 
 
-def clip_from_skels(line, fps=None, name="line"):
+def clip_from_skels(line: bytes, fps: float | None = None, name: str = "line") -> KeypointClip:
     """A clip from one line of a `.skels` file, as bytes."""
+    check_fps(fps, name)
+    return _checked(_clip_of_skels(line, name), None, None, None, fps)
+
+
+def _clip_of_skels(line, name):
     if len(line) > MAX_TEXT_BYTES:
         raise ValueError(f"{name}: more than {MAX_TEXT_BYTES >> 20:,} MB, which is the most that is read of a line. Cut the clip.")
     parts, start = [], 0
@@ -924,13 +852,13 @@ def clip_from_skels(line, fps=None, name="line"):
     values = np.concatenate(parts) if parts else np.zeros(0, np.float32)
     if len(values) == 0 or len(values) % 151:
         raise ValueError(f"{name}: found {len(values)} numbers, expected 151 for each frame: 50 x 3 and a counter.")
-    return clip_from_array(values.reshape(-1, 151), layout="skels50", fps=fps, name=name)
+    return _clip_of_array(values.reshape(-1, 151), None, "skels50", None, name)
 
 
 _SPACE = re.compile(rb"\s")
 
 
-def _read_one_skel(path, layout, width, height, fps):
+def _read_one_skel(path, layout, width):
     descriptor, _ = open_regular(path)
     with os.fdopen(descriptor, "rb") as file:
         line = file.readline(MAX_TEXT_BYTES + 1)
@@ -941,7 +869,7 @@ def _read_one_skel(path, layout, width, height, fps):
         raise ValueError(f"{path}: an empty file, expected a line for each clip.")
     if more:
         raise ValueError(f"{path}: {more + 1} clips, one a line, expected one. read_skels(path) returns them all.")
-    return _with_given(clip_from_skels(line, fps, f"{path}, line 1"), path, layout, width, height, fps)
+    return _clip_of_skels(line, f"{path}, line 1")
 
 
 _READERS = {".json": _read_json, ".pose": _read_pose, ".npy": _read_npy, ".npz": _read_npz, ".skels": _read_one_skel}
@@ -963,44 +891,43 @@ def _seen(keypoints, confidence, layout):
     return seen
 
 
-def _clip(keypoints, confidence, layout, wanted, fps, width, height, name):
-    """`KeypointClip` of what a file held, after the checks that all of them share."""
-    if wanted not in (None, layout):
-        get_source_layout(wanted)
-        raise ValueError(f"{name}: its points are in layout {layout!r}, not in layout={wanted!r}.")
+def _checked(clip, layout, width, height, fps):
+    """The clip that a reader gave, after the checks that all of them share.
+
+    Args:
+        layout: the one that is expected, or None.
+        width, height, fps: what the caller knows better than the file, or None.
+    """
+    if layout not in (None, clip.layout):
+        get_source_layout(layout)
+        raise ValueError(f"{clip.name}: its points are in layout {clip.layout!r}, not in layout={layout!r}.")
+    clip = replace(clip, fps=fps or clip.fps, width=width or clip.width, height=height or clip.height)
+    keypoints, confidence = clip.keypoints, clip.confidence
     if len(keypoints) == 0:
-        raise ValueError(f"{name}: found 0 frames, expected at least 1.")
-    check_length(len(keypoints), keypoints.size, name)
-    check_fps(fps, name)
-    check_image(name, width=width, height=height)
-    if fps and len(keypoints) / fps > MAX_CLIP_SECONDS:
+        raise ValueError(f"{clip.name}: found 0 frames, expected at least 1.")
+    check_length(len(keypoints), keypoints.size, clip.name)
+    check_fps(clip.fps, clip.name)
+    check_image(clip.name, width=clip.width, height=clip.height)
+    if clip.fps and len(keypoints) / clip.fps > MAX_CLIP_SECONDS:
         raise ValueError(
-            f"{name}: {len(keypoints):,} frames at {fps:g} a second last {len(keypoints) / fps / 3600:.1f} hours, expected at most "
-            f"{MAX_CLIP_SECONDS / 3600:g} in one clip. Cut it, or pass its frame rate."
+            f"{clip.name}: {len(keypoints):,} frames at {clip.fps:g} a second last {len(keypoints) / clip.fps / 3600:.1f} hours, expected "
+            f"at most {MAX_CLIP_SECONDS / 3600:g} in one clip. Cut it, or pass its frame rate."
         )
-    seen = _seen(keypoints, confidence, layout)
+    seen = _seen(keypoints, confidence, clip.layout)
     if not seen.any():
-        raise ValueError(f"{name}: nobody is seen in any of its {len(keypoints)} frames.")
-    if get_source_layout(layout).image and not (width and height) and _is_relative(keypoints, seen):
-        raise ValueError(
-            f"{name}: its coordinates are relative to the image (0..1), so x and y have different units. Pass width and height of the "
-            "image; where only their ratio is known, that (width=16, height=9)."
-        )
+        raise ValueError(f"{clip.name}: nobody is seen in any of its {len(keypoints)} frames.")
+    if get_source_layout(clip.layout).image and clip.relative is None and not (clip.width and clip.height):
+        if looks_relative(keypoints, seen):
+            raise ValueError(
+                f"{clip.name}: its coordinates are relative to the image (0..1), so x and y have different units. Pass width and height "
+                "of the image; where only their ratio is known, that (width=16, height=9)."
+            )
+        clip.relative = False
     if confidence is None:
         confidence = seen.astype(np.float32)
     else:
         with np.errstate(invalid="ignore"):
             confidence = np.fmax(confidence, 0, dtype=np.float32) * seen  # fmax: no NaN
         if not confidence.max() < np.inf:
-            raise ValueError(f"{name}: found a confidence that is infinite, expected finite numbers.")
-    return KeypointClip(keypoints.astype(np.float32, copy=False), confidence, layout, fps, width, height)
-
-
-def _is_relative(keypoints, seen):
-    frames = np.flatnonzero(seen.any(1))
-    frames = frames[:: len(frames) // 8 + 1]  # a few frames tell as much as all
-    return np.median(np.abs(keypoints[frames, :, :2][seen[frames]])) <= RELATIVE_LIMIT
-
-
-def _with_given(clip, path, layout, width, height, fps):
-    return _clip(clip.keypoints, clip.confidence, clip.layout, layout, fps or clip.fps, width or clip.width, height or clip.height, path)
+            raise ValueError(f"{clip.name}: found a confidence that is infinite, expected finite numbers.")
+    return replace(clip, keypoints=keypoints.astype(np.float32, copy=False), confidence=confidence)

@@ -3,37 +3,31 @@
 Shapes: T frames, S segments (or frames that are read), K keypoints, C channels, L text tokens or labels, D size of a latent.
 """
 
-import math
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from transformers import Pipeline
 from transformers.utils import logging
 
-from .keypoint_processing_uniglor import Calibration
-from .keypoint_readers_uniglor import KeypointClip, read_keypoints
+from .keypoint_clip_uniglor import KeypointClip, as_own, check_facts
+from .keypoint_processing_uniglor import check_calibration
+from .keypoint_readers_uniglor import read_keypoints
 from .keypoints_uniglor import get_layout
 from .limits_uniglor import (
     MAX_BEAMS,
-    MAX_FPS,
-    MAX_IMAGE_SIDE,
     MAX_NEW_TOKENS,
     MAX_TEXT_LETTERS,
-    MIN_FPS,
     checked_number,
 )
 
 logger = logging.get_logger(__name__)
 
-CLIP_PARAMETERS = ("layout", "fps", "width", "height", "confidence", "aspect", "missing", "relative", "causal", "calibration")
-# Numbers that a clip's parameters, and `generate`, may have: from, to, and whether they are whole.
-CLIP_LIMITS = {
-    "fps": (MIN_FPS, MAX_FPS),
-    "width": (1, MAX_IMAGE_SIDE),
-    "height": (1, MAX_IMAGE_SIDE),
-    "aspect": (1 / MAX_IMAGE_SIDE, MAX_IMAGE_SIDE),
-}
+CLIP_FACTS = ("layout", "fps", "width", "height", "confidence", "aspect", "missing", "relative")  # fields of a `KeypointClip`
+CLIP_PARAMETERS = (*CLIP_FACTS, "causal", "calibration")
+# Numbers that `generate` may have: from, to, and whether they are whole.
 GENERATION_LIMITS = {
     "num_beams": (1, MAX_BEAMS, True),
     "num_return_sequences": (1, 1, True),  # a pipeline gives one text for each clip
@@ -88,13 +82,15 @@ class ClipPipeline(Pipeline):
     def __call__(self, inputs, **kwargs):
         return [] if _checked_call(inputs, kwargs) == 0 else super().__call__(inputs, **kwargs)
 
-    def preprocess(self, inputs, **parameters):
-        given = as_clip(inputs, parameters)
-        if given.get("calibration") is not None:
-            given["calibration"] = checked_calibration(given["calibration"], self.feature_extractor.num_channels)
-        if "keypoints" not in given:
-            raise ValueError(f"Found a clip of {', '.join(sorted(map(repr, given))) or 'nothing'}, expected its 'keypoints' too.")
-        clip = self.feature_extractor.process(**given)
+    def _checked_parameters(self, parameters):
+        """What the caller says of clips, checked before the first one is read."""
+        check_facts(parameters)
+        if parameters.get("calibration") is not None:
+            check_calibration(parameters["calibration"], self.feature_extractor.num_channels)
+        return parameters
+
+    def preprocess(self, inputs, causal=False, calibration=None, **known):
+        clip = self.feature_extractor.process(as_clip(inputs, known), causal=causal, calibration=calibration)
         layout = get_layout(self.feature_extractor.layout)
         hands = [index for part, span in layout.parts.items() if part.endswith("_hand") for index in range(span.start, span.stop)]
         if not clip.keypoint_mask[:, [index for index in hands if layout.names[index] not in layout.copies]].any():
@@ -136,15 +132,16 @@ class SignToTextPipeline(ClipPipeline):
 
         Args:
             inputs: a clip or several, see the class.
-            layout, fps, width, height, confidence, aspect, missing, relative, causal, calibration: of the clip, see
-                `KeypointProcessor.process`; a row's own values come first.
+            layout, fps, width, height, confidence, aspect, missing, relative: fields of `KeypointClip`, where a clip does not have
+                them itself.
+            causal, calibration: see `KeypointProcessor.process`.
             return_attentions: whether to give attentions.
             **kwargs: of `generate`, such as num_beams, and of `Pipeline`, such as batch_size.
         """
         return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(self, return_attentions=None, **kwargs):
-        clip = checked_parameters({name: kwargs.pop(name) for name in CLIP_PARAMETERS if name in kwargs})
+        clip = self._checked_parameters({name: kwargs.pop(name) for name in CLIP_PARAMETERS if name in kwargs})
         _check_generation(self.model, kwargs)
         chosen = {} if return_attentions is None else {"return_attentions": return_attentions}
         return clip, chosen | kwargs, {}
@@ -211,8 +208,9 @@ class SignRecognitionPipeline(ClipPipeline):
 
         Args:
             inputs: a clip or several, see the class.
-            layout, fps, width, height, confidence, aspect, missing, relative, causal, calibration: of the clip, see
-                `KeypointProcessor.process`; a row's own values come first.
+            layout, fps, width, height, confidence, aspect, missing, relative: fields of `KeypointClip`, where a clip does not have
+                them itself.
+            causal, calibration: see `KeypointProcessor.process`.
             top_k: how many labels to give, by default 5; of fewer labels all.
             **kwargs: of `Pipeline`, such as batch_size.
         """
@@ -222,7 +220,7 @@ class SignRecognitionPipeline(ClipPipeline):
         if unknown := sorted(set(clip) - set(CLIP_PARAMETERS)):
             raise ValueError(f"Unknown argument {', '.join(unknown)}. Expected top_k, or of the clip: {', '.join(CLIP_PARAMETERS)}.")
         chosen = {} if top_k is None else {"top_k": _at_least_1("top_k", top_k)}
-        return checked_parameters(clip), {}, chosen
+        return self._checked_parameters(clip), {}, chosen
 
     def _forward(self, model_inputs):
         return {"logits": self.model(model_inputs["keypoints"], model_inputs["attention_mask"]).logits}
@@ -254,8 +252,9 @@ class SignFeatureExtractionPipeline(ClipPipeline):
 
         Args:
             inputs: a clip or several, see the class.
-            layout, fps, width, height, confidence, aspect, missing, relative, causal, calibration: of the clip, see
-                `KeypointProcessor.process`; a row's own values come first.
+            layout, fps, width, height, confidence, aspect, missing, relative: fields of `KeypointClip`, where a clip does not have
+                them itself.
+            causal, calibration: see `KeypointProcessor.process`.
             stride: frames between the starts of windows; by default the model's `config.stride`.
             **kwargs: of `Pipeline`, such as batch_size.
         """
@@ -265,7 +264,7 @@ class SignFeatureExtractionPipeline(ClipPipeline):
         if unknown := sorted(set(clip) - set(CLIP_PARAMETERS)):
             raise ValueError(f"Unknown argument {', '.join(unknown)}. Expected stride, or of the clip: {', '.join(CLIP_PARAMETERS)}.")
         chosen = {} if stride is None else {"stride": _at_least_1("stride", stride)}
-        return checked_parameters(clip), chosen, chosen
+        return self._checked_parameters(clip), chosen, chosen
 
     def _forward(self, model_inputs, stride=None):
         attention_mask = model_inputs["attention_mask"]
@@ -298,6 +297,9 @@ class TextToSignPipeline(Pipeline):
         keypoint_mask: (T, K) bool, False for the points that the model never learned: not to be drawn or scored.
         fps: frames a second; None where the model was trained on clips of any rate.
         layout: name of the points' order.
+        width, height: of the picture, with `units="pixels"` only.
+
+    `render(answer, "hello.mp4")` draws and saves it as it is, and `KeypointClip.from_row(answer)` is a clip.
 
     What it gives is a machine's guess at signing; it replaces no interpreter.
     """
@@ -347,7 +349,7 @@ class TextToSignPipeline(Pipeline):
             checked_number("seam_frames", seam_frames, 0, self.model.config.sign_mae_config.window_size // 2, whole=True)
         if units not in (None, "shoulder", "pixels"):
             raise ValueError(f"Found units={units!r}, expected 'shoulder' or 'pixels'.")
-        checked_parameters({name: value for name, value in (("width", width), ("height", height)) if value is not None})
+        check_facts({"width": width, "height": height})
         chosen = {"num_segments": num_segments, "seam_frames": seam_frames}
         placed = {"units": units, "width": width, "height": height}
         return {}, *({name: value for name, value in given.items() if value is not None} for given in (chosen, placed))
@@ -389,12 +391,13 @@ class TextToSignPipeline(Pipeline):
             center[:2] = NECK_PLACE[0] * width, NECK_PLACE[1] * height
             keypoints = self.feature_extractor.denormalize(keypoints, center, SHOULDER_SHARE * min(width, height))
         presence = self.model.sign_mae.keypoint_presence.bool().cpu().numpy()
-        return {
+        answer = {
             "keypoints": _finite(keypoints),
             "keypoint_mask": np.tile(presence, (len(keypoints), 1)),
             "fps": self.feature_extractor.fps,
             "layout": self.model.config.layout,
         }
+        return answer | ({"width": width, "height": height} if units == "pixels" else {})
 
 
 def checked_generation(model, kwargs):
@@ -424,31 +427,6 @@ def _text_positions(model):
     """How many tokens a translation may have."""
     text_config = getattr(model.config, "text_config", None)  # a model of another type is refused later
     return getattr(text_config, "max_position_embeddings", None) or MAX_NEW_TOKENS
-
-
-def checked_parameters(parameters):
-    """What the caller says of a clip, its numbers within their limits."""
-    for name in CLIP_LIMITS.keys() & parameters.keys():
-        if parameters[name] is not None:
-            checked_number(name, parameters[name], *CLIP_LIMITS[name])
-    for name in {"layout", "missing"} & parameters.keys():
-        if not isinstance(parameters[name], str | None):
-            raise ValueError(f"Found {name}={parameters[name]!r}, expected its name (str).")
-    return parameters
-
-
-def checked_calibration(calibration, num_channels):
-    """A `Calibration` of finite numbers, or `ValueError`."""
-    try:
-        center, scale, hands_swapped = calibration
-        center, scale = np.asarray(center, np.float64), float(scale)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise ValueError(
-            f"Found calibration={calibration!r}, expected a Calibration, such as `KeypointProcessor.calibrate` gives."
-        ) from error
-    if center.shape != (num_channels,) or not np.isfinite(center).all() or not 0 < scale < math.inf:
-        raise ValueError(f"Found calibration={calibration!r}, expected {num_channels} finite numbers as its center, and a scale above 0.")
-    return Calibration(center, np.float64(scale), bool(hands_swapped))
 
 
 def _checked_call(inputs, kwargs):
@@ -486,29 +464,21 @@ def span_seconds(frame_times, frames):
     return bounds[frames.clip(0, len(frame_times))]
 
 
-def as_clip(inputs, parameters):
-    """Arguments of `KeypointProcessor.process` for whatever a clip is given as; what the clip says itself comes before `parameters`."""
+def as_clip(inputs: Any, known: dict[str, Any]) -> KeypointClip:
+    """The clip of whatever a pipeline takes: a path, a `KeypointClip`, a row or another mapping, or an array.
+
+    Args:
+        known: fields of the clip, used where it does not have them itself.
+    """
     if isinstance(inputs, (str, os.PathLike)):
-        known = {name: parameters[name] for name in ("layout", "width", "height", "fps") if name in parameters}
-        return {**parameters, **vars(read_keypoints(inputs, **known)), "name": str(inputs)}
-    if isinstance(inputs, KeypointClip):
-        return {**parameters, **{name: value for name, value in vars(inputs).items() if value is not None}}
-    if isinstance(inputs, dict):
-        if "keypoints" not in inputs:
-            raise ValueError(f"Found a dict with {sorted(inputs)}, expected a row with keypoints (T, K, C) and layout.")
-        given = {name: inputs[name] for name in CLIP_PARAMETERS if inputs.get(name) is not None}
-        try:
-            given |= {name: float(given[name]) for name in ("fps", "width", "height") if name in given}
-        except (TypeError, ValueError, OverflowError) as error:
-            found = ", ".join(f"{name}={given[name]!r:.100}" for name in ("fps", "width", "height") if name in given)
-            raise ValueError(f"{inputs.get('id', 'clip')}: found {found}, expected numbers.") from error
-        given = {name: value for name, value in given.items() if not (isinstance(value, float) and np.isnan(value))}
-        checked_parameters(given)
-        return {**parameters, **given, "keypoints": _array(inputs["keypoints"]), "name": str(inputs.get("id", "clip"))}
+        clip = read_keypoints(inputs, **{name: known[name] for name in ("layout", "width", "height", "fps") if name in known})
+        return KeypointClip.of(clip, **known)
+    if isinstance(inputs, Mapping) or as_own(inputs) is not None:
+        return KeypointClip.of(inputs, **known)
     keypoints = _array(inputs)
     if keypoints.ndim == 4 and len(keypoints) == 1:
         keypoints = keypoints[0]
-    return {**parameters, "keypoints": keypoints}
+    return KeypointClip.of(keypoints, **known)
 
 
 def _array(keypoints):

@@ -5,11 +5,13 @@ Shapes: N clips, T frames.
 
 import json
 from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from .figure_uniglor import CLOSE_UPS, COLORS, DARK_COLORS, LEGEND
-from .scene_uniglor import check_fps, escape, make_scene, name_of, one_for_each
+from .scene_uniglor import check_fps, drawable, escape, make_scene, name_of, one_for_each
 
 MISSING = -32768  # int16 for a shape that is not drawn
 SPEEDS = (0.25, 0.5, 0.75, 1, 1.5, 2)
@@ -195,7 +197,15 @@ _SCRIPT = """
 """
 
 
-def to_html(clips, fps=25, layout="uniglor73", size=420, titles=None, text=None, words=None):
+def to_html(
+    clips: Any,
+    fps: float | str = "auto",
+    layout: str | None = None,
+    size: int = 420,
+    titles: Sequence[str] | str | None = None,
+    text: Sequence[str] | str | None = None,
+    words: Iterable[tuple[str, float, float]] | None = None,
+) -> str:
     """A web page that plays clips in step: the whole signer, each hand and the face large.
 
     Play and pause (space), step by frame (arrow keys), seek, speeds from a quarter to double, loop a part ([ and ], \\ for all),
@@ -203,9 +213,9 @@ def to_html(clips, fps=25, layout="uniglor73", size=420, titles=None, text=None,
     colours, and does not start by itself where the reader has asked for less motion.
 
     Args:
-        clips: keypoints (T, K, 2 or 3) in shoulder lengths, a pair (keypoints, keypoint_mask (T, K) or None), or a list of these.
-        fps: frames a second.
-        layout: name of the keypoints' layout.
+        clips: a clip or a list of clips, see `rendering_uniglor`.
+        fps: frames a second; by default what the clips say, or 25.
+        layout: name of the keypoints' layout; by default what the clips say, or uniglor73.
         size: greatest pixels of the whole signer's side; narrow screens get smaller ones.
         titles: a title above each clip.
         text: a str below all clips, or a list with one for each.
@@ -214,6 +224,7 @@ def to_html(clips, fps=25, layout="uniglor73", size=420, titles=None, text=None,
     Returns:
         str, a whole HTML document.
     """
+    clips, fps, layout = drawable(clips, fps, layout)
     check_fps(fps)
     scene = make_scene(clips, layout, titles, with_close_ups=True)
     below = text if isinstance(text, str) else ""
@@ -274,7 +285,15 @@ def to_html(clips, fps=25, layout="uniglor73", size=420, titles=None, text=None,
 """
 
 
-def player_html(clips, fps=25, layout="uniglor73", size=420, titles=None, text=None, words=None):
+def player_html(
+    clips: Any,
+    fps: float | str = "auto",
+    layout: str | None = None,
+    size: int = 420,
+    titles: Sequence[str] | str | None = None,
+    text: Sequence[str] | str | None = None,
+    words: Iterable[tuple[str, float, float]] | None = None,
+) -> str:
     """The page of `to_html` as one <iframe> to put into another page, a notebook's output or Gradio's `gr.HTML`.
 
     A frame of its own, since those do not run a script that is inserted, and so that several players on a page share no keys and

@@ -1,19 +1,22 @@
 """Signing as pictures: still strips, animations, a player for web pages, and .pose files for other viewers.
 
-    render(generated, "hello.mp4", fps=25)  # or .html, .svg, .gif, .png, .pose
+    render(sign("hello"), "hello.mp4")  # or .html, .svg, .gif, .png, .pose
     page = to_html([(truth, mask), generated], titles=["truth", "generated"], text="hello")
 
-Every function takes clips: keypoints (T, K, 2 or 3) in shoulder lengths about the neck, y downwards, as `KeypointProcessor` and
-the models give them; or a pair (keypoints, keypoint_mask); or a list of these, drawn together on one scale. A clip that is shorter
-than its neighbours holds its last frame. Of three coordinates x and y are drawn. SVG and HTML need nothing but numpy; the others
-import Pillow, PyAV or pose-format when they are called.
+Every function takes a clip or a list of clips, drawn together on one scale: a `KeypointClip` or a row, which is normalised first; what
+`KeypointProcessor.process` or the text-to-sign pipeline returns; keypoints (T, K, 2 or 3) in shoulder lengths about the neck, y
+downwards; or a pair (keypoints, keypoint_mask). A clip that is shorter than its neighbours holds its last frame. Of three coordinates
+x and y are drawn. SVG and HTML need nothing but numpy; the others import Pillow, PyAV or pose-format when they are called.
 
 Shapes: N clips, T frames, K keypoints, C channels, P points of a shape of the figure.
 """
 
 import hashlib
+import os
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from transformers.utils import logging
@@ -21,7 +24,7 @@ from transformers.utils import logging
 from .figure_uniglor import COLORS, LEGEND
 from .keypoints_uniglor import edge_indices, get_layout, point_index
 from .player_uniglor import player_html, to_html
-from .scene_uniglor import check_clip, check_fps, escape, legible, make_scene, name_of
+from .scene_uniglor import check_clip, check_fps, drawable, escape, legible, make_scene, name_of
 
 __all__ = ["from_pose", "player_html", "render", "to_animated_svg", "to_gif", "to_html", "to_mp4", "to_png", "to_pose", "to_svg"]
 
@@ -43,12 +46,12 @@ FONTS = (  # by their files' names, as Pillow looks for them in the system's fol
 # --- SVG --------------------------------------------------------------------------------------------------------------------------
 
 
-def to_svg(clips, layout="uniglor73", num_frames=8, size=150, titles=None):
+def to_svg(clips: Any, layout: str | None = None, num_frames: int = 8, size: int = 150, titles: Sequence[str] | str | None = None) -> str:
     """A still strip: one row for each clip, frames evenly spaced from the first to the last.
 
     Args:
-        clips: keypoints (T, K, 2 or 3) in shoulder lengths, a pair (keypoints, keypoint_mask (T, K) or None), or a list of these.
-        layout: name of the keypoints' layout.
+        clips: a clip or a list of clips, see the module.
+        layout: name of the keypoints' layout; by default what the clips say, or uniglor73.
         num_frames: how many frames to show, at most all; 1 is the middle one.
         size: pixels of a frame's side.
         titles: a title above each clip.
@@ -56,6 +59,7 @@ def to_svg(clips, layout="uniglor73", num_frames=8, size=150, titles=None):
     Returns:
         str, a whole SVG document.
     """
+    clips, _, layout = drawable(clips, layout=layout)
     scene = make_scene(clips, layout, titles, frames=lambda count: _strip_frames(count, num_frames))
     pictures = []
     for row, (shapes, title) in enumerate(zip(scene.figures, scene.titles)):
@@ -73,20 +77,28 @@ def to_svg(clips, layout="uniglor73", num_frames=8, size=150, titles=None):
     return _svg(size * scene.num_frames, len(scene.figures) * (size + STRIP_HEADER), pictures, scene.titles)
 
 
-def to_animated_svg(clips, fps=25, layout="uniglor73", size=256, titles=None, close_ups=True):
+def to_animated_svg(
+    clips: Any,
+    fps: float | str = "auto",
+    layout: str | None = None,
+    size: int = 256,
+    titles: Sequence[str] | str | None = None,
+    close_ups: bool = True,
+) -> str:
     """An SVG that plays in a loop without a script: in a page, in an <img>, in a README.
 
     A row for each clip: the signer, and beside it what follows each hand and the face.
 
     Args:
         clips, layout, titles: as for `to_svg`.
-        fps: frames a second.
+        fps: frames a second; by default what the clips say, or 25.
         size: pixels of a panel's side.
         close_ups: whether hands and face are shown large; without, clips stand side by side.
 
     Returns:
         str, a whole SVG document. Programs that do not animate show the middle frame.
     """
+    clips, fps, layout = drawable(clips, fps, layout)
     check_fps(fps)
     scene = make_scene(clips, layout, titles, with_close_ups=close_ups)
     timing = f'dur="{scene.num_frames / fps:.6g}s" calcMode="discrete" repeatCount="indefinite"'
@@ -194,7 +206,14 @@ def _paths(shape, view):
 # --- Pillow and PyAV --------------------------------------------------------------------------------------------------------------
 
 
-def to_png(clips, path, layout="uniglor73", num_frames=8, size=150, titles=None):
+def to_png(
+    clips: Any,
+    path: str | os.PathLike,
+    layout: str | None = None,
+    num_frames: int = 8,
+    size: int = 150,
+    titles: Sequence[str] | str | None = None,
+) -> None:
     """The still strip of `to_svg` as a PNG; `num_frames=1` is a single picture. Needs Pillow (the extra `render`).
 
     Args:
@@ -202,6 +221,7 @@ def to_png(clips, path, layout="uniglor73", num_frames=8, size=150, titles=None)
         path: the .png file to write.
     """
     _check_suffix(path, ".png")
+    clips, _, layout = drawable(clips, layout=layout)
     scene = make_scene(clips, layout, titles, frames=lambda count: _strip_frames(count, num_frames))
     header = STRIP_HEADER if any(scene.titles) else 0
     image = _blank(size * scene.num_frames, len(scene.figures) * (size + header))
@@ -214,7 +234,16 @@ def to_png(clips, path, layout="uniglor73", num_frames=8, size=150, titles=None)
     image.save(path)
 
 
-def to_gif(clips, path, fps=25, layout="uniglor73", size=192, titles=None, every=1, close_ups=True):
+def to_gif(
+    clips: Any,
+    path: str | os.PathLike,
+    fps: float | str = "auto",
+    layout: str | None = None,
+    size: int = 192,
+    titles: Sequence[str] | str | None = None,
+    every: int = 1,
+    close_ups: bool = True,
+) -> None:
     """A GIF that plays in a loop, with a row for each clip. Needs Pillow (the extra `render`).
 
     Args:
@@ -225,6 +254,7 @@ def to_gif(clips, path, fps=25, layout="uniglor73", size=192, titles=None, every
         every: 2 draws every second frame at the same speed: half the bytes, often enough for a README.
     """
     _check_suffix(path, ".gif")
+    clips, fps, layout = drawable(clips, fps, layout)
     check_fps(fps)
     if every < 1 or fps / every > GIF_MAX_FPS:
         raise ValueError(
@@ -240,7 +270,15 @@ def to_gif(clips, path, fps=25, layout="uniglor73", size=192, titles=None, every
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=False)
 
 
-def to_mp4(clips, path, fps=25, layout="uniglor73", size=384, titles=None, close_ups=True):
+def to_mp4(
+    clips: Any,
+    path: str | os.PathLike,
+    fps: float | str = "auto",
+    layout: str | None = None,
+    size: int = 384,
+    titles: Sequence[str] | str | None = None,
+    close_ups: bool = True,
+) -> None:
     """An H.264 video that browsers play, with a row for each clip. Needs Pillow and PyAV (the extra `render`).
 
     Args:
@@ -250,6 +288,7 @@ def to_mp4(clips, path, fps=25, layout="uniglor73", size=384, titles=None, close
         size: pixels of a panel's side, made even.
     """
     _check_suffix(path, ".mp4")
+    clips, fps, layout = drawable(clips, fps, layout)
     check_fps(fps)
     scene = make_scene(clips, layout, titles, with_close_ups=close_ups)
     size += size % 2
@@ -387,22 +426,22 @@ def _av():
 # --- .pose ------------------------------------------------------------------------------------------------------------------------
 
 
-def to_pose(clip, path, fps=25, layout="uniglor73"):
+def to_pose(clip: Any, path: str | os.PathLike, fps: float | str = "auto", layout: str | None = None) -> None:
     """One clip as a .pose file for pose-format and its viewers. Needs pose-format: pip install pose-format.
 
     Parts become the components POSE, FACE, LEFT_HAND and RIGHT_HAND in their colours. Coordinates are pixels, `POSE_SCALE` to a
     shoulder length, on a canvas that holds the motion.
 
     Args:
-        clip: keypoints (T, K, 2 or 3) in shoulder lengths, or a pair (keypoints, keypoint_mask (T, K) or None).
+        clip: a clip, see the module.
         path: the .pose file to write.
-        fps: frames a second.
-        layout: name of the keypoints' layout.
+        fps: frames a second; by default what the clip says, or 25.
+        layout: name of the keypoints' layout; by default what the clip says, or uniglor73.
     """
     _check_suffix(path, ".pose")
+    clips, fps, layout = drawable(clip, fps, layout)
     check_fps(fps)
     Pose, NumPyPoseBody, PoseHeader, PoseHeaderComponent, PoseHeaderDimensions = _pose_format()
-    clips = clip if isinstance(clip, list) else [clip]
     if len(clips) != 1:
         raise ValueError(f"Found {len(clips)} clips, expected one: a .pose file holds one signer. Write a file for each.")
     keypoints, seen = check_clip(clips[0], layout, "Clip 0")
@@ -424,7 +463,7 @@ def to_pose(clip, path, fps=25, layout="uniglor73"):
         pose.write(file)
 
 
-def from_pose(path, layout="uniglor73"):
+def from_pose(path: str | os.PathLike, layout: str = "uniglor73") -> tuple[np.ndarray, np.ndarray, float]:
     """What `to_pose` wrote. Needs pose-format: pip install pose-format.
 
     Args:
@@ -484,13 +523,19 @@ def _pose_format():
 # --- Any of them ------------------------------------------------------------------------------------------------------------------
 
 
-def render(clips, path, fps=25, layout="uniglor73", titles=None):
+def render(
+    clips: Any,
+    path: str | os.PathLike,
+    fps: float | str = "auto",
+    layout: str | None = None,
+    titles: Sequence[str] | str | None = None,
+) -> None:
     """Writes clips in the format that the file's name asks for: .svg (animated), .html, .gif, .png (a strip), .mp4 or .pose.
 
     Args:
         clips, layout, titles: as for `to_svg`. A .pose file holds one clip and no title.
         path: the file to write.
-        fps: frames a second.
+        fps: frames a second; by default what the clips say, or 25.
     """
     path = Path(path)
     match path.suffix.lower():

@@ -4,16 +4,20 @@ Shapes: N clips, T frames, K keypoints, C channels.
 """
 
 import re
+from collections.abc import Mapping
 from html import escape as escape_markup
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .figure_uniglor import close_ups, figure
-from .keypoints_uniglor import get_layout
+from .keypoint_clip_uniglor import KeypointClip, as_own
+from .keypoint_processing_uniglor import KeypointProcessor, ProcessedClip
+from .keypoints_uniglor import LAYOUTS, get_layout
 
 VIEW_MARGIN = 0.12  # shoulder lengths beyond the motion
 NO_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
+DEFAULT_FPS, DEFAULT_LAYOUT = 25, "uniglor73"  # of clips that do not say
 MIN_VIEW = 1.6  # shoulder lengths; a motion that is smaller than a torso is not enlarged further
 
 
@@ -33,6 +37,47 @@ class Scene(NamedTuple):
     close_ups: list
     titles: list
     num_frames: int
+
+
+def drawable(clips: Any, fps: Any = "auto", layout: str | None = None) -> tuple[list, Any, str]:
+    """Clips in the form that `make_scene` draws, their frame rate, and the name of their layout.
+
+    Args:
+        clips: a clip, or a list of them. Each is a `KeypointClip` or a canonical row, which is normalised first; a `ProcessedClip`; what
+            the text-to-sign pipeline returns; keypoints (T, K, 2 or 3) in shoulder lengths; or a pair with their mask (T, K) or None.
+        fps: frames a second; "auto" is what the clips say, or 25.
+        layout: None is what the clips say, or uniglor73.
+
+    Raises:
+        ValueError: clips of several layouts or frame rates.
+    """
+    forms = [_drawable(clip, layout) for clip in (clips if isinstance(clips, list) else [clips])]
+    rates = {form[1] for form in forms} - {None}
+    names = {form[2] for form in forms} - {None}
+    if fps == "auto" and len(rates) > 1:
+        raise ValueError(
+            f"Found clips of {' and '.join(f'{rate:g}' for rate in sorted(rates))} frames a second. Pass fps, or draw each alone."
+        )
+    if len(names | {layout} - {None}) > 1:
+        raise ValueError(f"Found clips of the layouts {', '.join(sorted(names | {layout} - {None}))}, expected one layout in a picture.")
+    fps = next(iter(rates), DEFAULT_FPS) if isinstance(fps, str) and fps == "auto" else fps
+    return [form[0] for form in forms], fps, layout or next(iter(names), DEFAULT_LAYOUT)
+
+
+def _drawable(clip, layout):
+    """-> keypoints or a pair with their mask, frames a second or None, layout or None."""
+    if isinstance(clip, Mapping) and clip.get("keypoint_mask") is not None and not clip.get("width"):  # in shoulder lengths already
+        return (clip["keypoints"], clip["keypoint_mask"]), clip.get("fps"), clip.get("layout")
+    if isinstance(clip, Mapping):
+        clip = KeypointClip.from_row(clip)
+    if (own := as_own(clip)) is not None:
+        target = layout or (own.layout if own.layout in LAYOUTS else DEFAULT_LAYOUT)
+        num_channels = 3 if np.shape(own.keypoints)[-1:] == (3,) else 2
+        processor = KeypointProcessor(target, num_channels, fps=None, noisy_frame_threshold=None)  # frames as they are
+        clip = processor.process(own)
+    if type(clip).__name__ == ProcessedClip.__name__:  # it may be of a checkpoint's own code
+        return (clip.keypoints, clip.keypoint_mask), clip.fps, clip.layout
+    return clip, None, None
 
 
 def make_scene(clips, layout_name, titles=None, with_close_ups=False, frames=None):

@@ -5,21 +5,25 @@ Shapes: T frames, P points of the source layout, K keypoints, C channels, W fram
 
 import copy
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from transformers.utils import logging
 
-from .keypoint_processing_uniglor import RELATIVE_LIMIT, _check_choice, _fill, _relative_to_pixels, _settle_hands
+from .keypoint_clip_uniglor import MISSING, KeypointClip, as_own, check_facts, looks_relative
+from .keypoint_processing_uniglor import Calibration, KeypointProcessor, check_calibration, fill_missing, settle_hands
 from .keypoints_uniglor import get_layout, get_source_layout, point_index
-from .limits_uniglor import MAX_CLIP_FRAMES, MAX_COORDINATE, MAX_STREAM_SEGMENTS, MAX_WAITING_FRAMES, checked_number
-from .pipelines_uniglor import checked_calibration, checked_generation, checked_parameters
+from .limits_uniglor import MAX_CLIP_FRAMES, MAX_COORDINATE, MAX_STREAM_SEGMENTS, MAX_WAITING_FRAMES, checked_number, short
+from .pipelines_uniglor import checked_generation
 
 logger = logging.get_logger(__name__)
 
 MAX_SOURCE_COORDINATE = 1e12  # in the source's units, before they can be told in shoulder lengths
 REST_REACH = 0.15  # shoulder lengths: wrists that stay within it for a window rest
 REST_SECONDS = 1.0  # of rest that end a sentence; within sentences of continuous signing, 6 of 100 have such a hold
+FACTS = ("layout", "fps", "width", "height", "aspect", "missing", "relative")  # of a clip, which all portions of a stream share
 KEPT_WINDOWS = 4  # segments that are kept for `sentences`, in multiples of max_segments
 
 
@@ -34,64 +38,73 @@ class CausalKeypointProcessor:
         processor: a `KeypointProcessor`.
         calibration: fixed centre and scale; by default from the first `processor.calibration_frames` frames, or where these show no
             shoulders, from as many frames beginning with the first that does. Nothing comes out before they have arrived.
-        layout, fps, width, height, aspect, missing, relative: of the source, see `KeypointProcessor.process`.
+        **known: fields of `KeypointClip` (layout, fps, width, height, aspect, missing, relative) that hold for the whole stream; what
+            is not said here is taken from the first clip that is pushed.
     """
 
-    def __init__(
-        self,
-        processor,
-        calibration=None,
-        layout=None,
-        fps=None,
-        width=None,
-        height=None,
-        aspect=None,
-        missing=None,
-        relative=None,
-    ):
-        checked_parameters(dict(layout=layout, fps=fps, width=width, height=height, aspect=aspect, missing=missing))
-        self.processor, self.fps = processor, fps
-        self.layout = processor.layout if layout is None else layout
-        get_source_layout(self.layout)
-        self.width, self.height, self.aspect = width, height, aspect
-        if missing is not None:
-            _check_choice("missing", missing, ("nan", "zero", "confidence"))
-        self.missing = missing
-        if relative not in (None, False, True):
-            raise ValueError(f"Found relative={relative!r}, expected True, False, or None: seen from the coordinates' size.")
-        if relative:
-            self._factors()
-        self._given = None if calibration is None else checked_calibration(calibration, processor.num_channels), relative
+    def __init__(self, processor: KeypointProcessor, calibration: Calibration | None = None, **known: Any):
+        if unknown := sorted(set(known) - set(FACTS)):
+            raise ValueError(f"Unknown argument {', '.join(unknown)}. Expected fields of the clips: {', '.join(FACTS)}.")
+        self.processor = processor
+        self._known = self._checked(KeypointClip(np.zeros(0), id="stream", **known))
+        self._given = None if calibration is None else check_calibration(calibration, processor.num_channels)
         self.reset()
 
-    def reset(self):
+    def _checked(self, clip):
+        """The facts of all portions, without keypoints: a `KeypointClip`."""
+        check_facts({name: getattr(clip, name) for name in FACTS})
+        if clip.layout is not None:
+            get_source_layout(clip.layout)
+        if clip.missing not in (None, *MISSING):
+            raise ValueError(f"missing={short(clip.missing)} must be one of {', '.join(map(repr, MISSING))}.")
+        if not (clip.relative is None or isinstance(clip.relative, (bool, np.bool_))):
+            raise ValueError(f"Found relative={short(clip.relative)}, expected True, False, or None: seen from the coordinates' size.")
+        if clip.relative:
+            self._in_pixels(replace(clip, keypoints=np.zeros((1, 1, self.processor.num_channels))), True)
+        return clip
+
+    def reset(self) -> None:
         """Forgets all frames, and the calibration that was made of them."""
-        self.calibration, self._relative = self._given
+        self.calibration = self._given
+        self.facts, self._relative = self._known, self._known.relative
         num_points = len(get_layout(self.processor.layout).names)
-        self._no_points = np.zeros((0, num_points, self.processor.num_channels)), np.zeros((0, num_points), bool)
-        self._waiting = self._no_points  # points (T, K, C) and present (T, K) before there is a calibration
-        self._held = self._no_points  # the same of one frame: where every point was last seen
+        nothing = np.zeros((0, num_points, self.processor.num_channels)), np.zeros((0, num_points), bool)
+        # In the model's layout, keypoints 0 and confidence False where not seen.
+        self._no_frames = replace(
+            self.facts, keypoints=nothing[0], confidence=nothing[1], layout=self.processor.layout, missing="confidence", relative=False
+        )
+        self._waiting = self._no_frames  # before there is a calibration
+        self._held = self._no_frames  # one frame: where every point was last seen
         self.first_frame = 0  # of those that come out: its number since the stream's begin
         self._num_read = self._num_given = 0
         self._newest = None  # the newest processed frame, which resampling repeats
 
     @property
-    def rate(self):
+    def fps(self) -> float | None:
+        """Frames a second of what is pushed, or None where unknown."""
+        return self.facts.fps
+
+    @property
+    def rate(self) -> float | None:
         """Frames a second of what comes out; None where `fps` is not known."""
         return self.processor.fps if self._resamples else self.fps
 
     @property
-    def num_waiting(self):
+    def num_waiting(self) -> int:
         """How many frames wait for a calibration."""
-        return len(self._waiting[0])
+        return len(self._waiting)
 
-    def push(self, keypoints, confidence=None):
-        """Frames as they arrive, (T, P, C) with confidence (T, P) or None -> those that can be told now, (T', K, C) float32."""
-        return self._attempt(lambda ahead: ahead._take(*ahead._read(keypoints, confidence)))
+    def push(self, clip: Any, confidence: np.ndarray | None = None) -> np.ndarray:
+        """Frames as they arrive, a `KeypointClip` or an array (T, P, C) with confidence (T, P) or None.
 
-    def flush(self):
+        Returns:
+            (T', K, C) float32: those that can be told now.
+        """
+        return self._attempt(lambda ahead: ahead._take(ahead._read(ahead._portion(clip, confidence))))
+
+    def flush(self) -> np.ndarray:
         """The frames that wait for a calibration, calibrated on them however few they are; none where no shoulders were seen."""
-        return self._attempt(lambda ahead: ahead._take(*self._no_points, few=True))
+        return self._attempt(lambda ahead: ahead._take(ahead._no_frames, few=True))
 
     def _attempt(self, step):
         """A step of a copy, which takes this one's place when all went well. Arrays are never changed in place."""
@@ -100,11 +113,33 @@ class CausalKeypointProcessor:
         self.__dict__.update(ahead.__dict__)
         return frames
 
-    def _read(self, keypoints, confidence):
-        """Checks a portion -> points (T, K, C) in the source's units, present (T, K)."""
-        keypoints = _numbers("keypoints", keypoints)
+    def _portion(self, clip, confidence):
+        """A `KeypointClip` of what is pushed, with the facts of the stream."""
+        own = as_own(clip)
+        if own is None:
+            return replace(self.facts, keypoints=clip, confidence=confidence)
+        clip = own
+        said = {name: getattr(clip, name) for name in FACTS if getattr(clip, name) is not None}
+        for name, value in said.items():
+            own = getattr(self.facts, name)
+            if own is not None and own != value:
+                raise ValueError(
+                    f"stream: found a clip of {name}={short(value)}, expected {short(own)} as before. Call reset for another one."
+                )
+        if new := {name: value for name, value in said.items() if getattr(self.facts, name) is None}:
+            if self._num_read or self.num_waiting:
+                raise ValueError(
+                    f"stream: found a clip that says {', '.join(new)}, unknown to this stream. Say it when the stream is made."
+                )
+            self.facts = self._checked(replace(self.facts, **new))
+            self._relative = self.facts.relative
+        return replace(self.facts, keypoints=clip.keypoints, confidence=clip.confidence if confidence is None else confidence)
+
+    def _read(self, portion):
+        """Checks a portion -> `KeypointClip` in the model's layout and the source's units."""
+        keypoints, confidence = _numbers("keypoints", portion.keypoints), portion.confidence
         if not len(keypoints):
-            return self._no_points
+            return self._no_frames
         if keypoints.ndim != 3:
             raise ValueError(f"stream: found keypoints of shape {keypoints.shape}, expected (frames, keypoints, 2 or 3).")
         longest = MAX_CLIP_FRAMES if not self._resamples else int(MAX_CLIP_FRAMES * min(1, self.fps / self.processor.fps))
@@ -119,88 +154,88 @@ class CausalKeypointProcessor:
             confidence = np.concatenate([confidence, sure])
         # A clip that shows nobody is refused where it is read, so a frame that shows everything stands at the end of it.
         keypoints = np.concatenate([keypoints, np.ones((1, *keypoints.shape[1:]), keypoints.dtype)])
-        points, present = self.processor._read(keypoints, confidence, self.layout, None, None, None, self.missing, False, "stream")
-        points, present = points[:-1], present[:-1]
-        if np.abs(points).max() > MAX_SOURCE_COORDINATE:
+        clip = self.processor.gather(replace(portion, keypoints=keypoints, confidence=confidence, relative=False))
+        clip = _frames(clip, slice(-1))
+        if np.abs(clip.keypoints).max() > MAX_SOURCE_COORDINATE:
             raise ValueError(f"stream: found a coordinate beyond {MAX_SOURCE_COORDINATE:g}. Are the coordinates right?")
-        return points, present
+        return clip
 
-    def _take(self, points, present, few=False):
+    def _take(self, clip, few=False):
         if self.calibration is None:
-            points, present = (np.concatenate(pair) for pair in zip(self._waiting, (points, present)))
-            self._waiting = self._calibrate(points, present, few)
+            clip = self._waiting = self._calibrate(_joined(self._waiting, clip), few)
             if self.calibration is None:
-                return np.zeros((0, *points.shape[1:]), np.float32)
-            (points, present), self._waiting = self._waiting, self._no_points
-            points, wild = self._in_pixels(points, present)
-            present = present & ~wild  # they were taken in when nobody could tell
+                return np.zeros((0, *clip.keypoints.shape[1:]), np.float32)
+            self._waiting = self._no_frames
+            clip, wild = self._measured(clip)
+            clip = replace(clip, confidence=clip.confidence & ~wild)  # they were taken in when nobody could tell
         else:
-            points, wild = self._in_pixels(points, present)
+            clip, wild = self._measured(clip)
             if wild.any():
                 frame, point = np.argwhere(wild)[0]
                 raise ValueError(
                     f"stream: {get_layout(self.processor.layout).names[point]} in frame {frame} of this portion is more than "
                     f"{MAX_COORDINATE:g} shoulder lengths away. Are the coordinates right?"
                 )
-        return self._process(points, present)
+        return self._process(clip)
 
-    def _calibrate(self, points, present, few):
-        """Sets `calibration` where frames (T, K, C), (T, K) allow it. Returns those that are not left out."""
-        processor, present = self.processor, present.copy()
+    def _calibrate(self, clip, few):
+        """Sets `calibration` where the frames of a clip allow it. Returns those that are not left out."""
+        processor = self.processor
+        clip = replace(clip, confidence=clip.confidence.copy())
         shoulders = [point_index(processor.layout)[name] for name in get_layout(processor.layout).scale]
         while True:
-            span, found = processor._calibration_frames(points, present)
-            if not found or (len(points) < span.stop and not few):
-                return self._left_over(points, present)
-            relative = self._relative
-            if relative is None:
-                relative = processor._is_relative(points[span], present[span], self.layout)
-            factors = self._factors() if relative else 1.0
+            span, shows_shoulders = processor.calibration_span(clip)
+            if not shows_shoulders or (len(clip) < span.stop and not few):
+                return self._left_over(clip)
+            first = _frames(clip, span)
+            relative = self._judged(first) if self._relative is None else self._relative
+            first = self._in_pixels(first, relative)
             try:
-                self.calibration = processor._calibrate(points[span] * factors, present[span], "stream")
+                self.calibration = processor.calibration_of(first)
             except ValueError:
-                present[span, shoulders[0]] = False  # nothing to calibrate on: wait for the next
+                clip.confidence[span, shoulders[0]] = False  # nothing to calibrate on: wait for the next
                 continue
             self._relative = relative
-            return self._left_over(points, present)
+            return self._left_over(clip)
 
-    def _left_over(self, points, present):
+    def _left_over(self, clip):
         """Without the oldest frames that no shoulders were seen in, where there are too many of them."""
-        span, found = self.processor._calibration_frames(points, present)
-        too_many = max((span.start if found else len(points)) - max(MAX_WAITING_FRAMES, self.processor.calibration_frames), 0)
-        if too_many:
-            self._num_read += too_many
-            if self._resamples:
-                self._num_given = math.ceil(self._num_read / self.fps * self.processor.fps - 1e-6)
-            self.first_frame = self._num_given if self._resamples else self._num_read
-        return points[too_many:], present[too_many:]
+        span, shows_shoulders = self.processor.calibration_span(clip)
+        too_many = (span.start if shows_shoulders else len(clip)) - max(MAX_WAITING_FRAMES, self.processor.calibration_frames)
+        if too_many <= 0:
+            return clip
+        self._num_read += too_many
+        if self._resamples:
+            self._num_given = math.ceil(self._num_read / self.fps * self.processor.fps - 1e-6)
+        self.first_frame = self._num_given if self._resamples else self._num_read
+        return _frames(clip, slice(too_many, None))
 
-    def _in_pixels(self, points, present):
-        """-> points in units that x and y share, and which (T, K) are too far away to be a body's."""
-        if self._relative is None and present.any():  # the calibration was given
-            body = np.zeros_like(present)
-            body[:, get_layout(self.processor.layout).parts["body"]] = True
-            seen = points[present & body] if (present & body).any() else points[present]
-            self._relative = bool(get_source_layout(self.layout).image and np.median(np.abs(seen[:, :2])) <= RELATIVE_LIMIT)
-        points = points * self._factors() if self._relative else points
-        far = np.abs(points - self.calibration.center).max(-1) > MAX_COORDINATE * self.calibration.scale
-        return points, present & far
+    def _measured(self, clip):
+        """-> the clip in one unit for x and y, and which points (T, K) are too far away to be a body's."""
+        if self._relative is None and clip.confidence.any():  # the calibration was given
+            self._relative = self._judged(clip)
+        clip = self._in_pixels(clip, bool(self._relative))
+        far = np.abs(clip.keypoints - self.calibration.center).max(-1) > MAX_COORDINATE * self.calibration.scale
+        return clip, clip.confidence & far
 
-    def _factors(self):
-        num_channels, unit = self.processor.num_channels, self.processor.noisy_frame_unit
-        return _relative_to_pixels(self.width, self.height, self.aspect, num_channels, unit, "stream")
+    def _judged(self, clip):
+        """Whether a stream is relative to the image, by frames of it."""
+        source = get_source_layout(self.facts.layout or self.processor.layout)
+        return source.image and looks_relative(clip.keypoints, clip.confidence)
 
-    def _process(self, points, present):
-        processor, calibration = self.processor, self.calibration
-        if not len(points):
-            return np.zeros(points.shape, np.float32)
-        points, present = _settle_hands(points, present, processor.layout, calibration.hands_swapped, calibration.scale)
-        num_held = len(self._held[0])  # a frame before the new ones: what was last seen, so that it is held on
-        points, present = (np.concatenate(pair) for pair in zip(self._held, (points, present)))
-        self._held = _last_seen(points, present)
-        points = _fill(points, present, np.arange(len(points)), None, processor.layout, calibration.center)[num_held:]
-        center, scale = processor._center_and_scale(points, calibration)
-        return self._resample(((points - center[..., None, :]) / scale[..., None, None]).astype(np.float32))
+    def _in_pixels(self, clip, relative):
+        return replace(clip, relative=relative).in_pixels(need_size=self.processor.noisy_frame_unit == "pixels")
+
+    def _process(self, clip):
+        calibration = self.calibration
+        if not len(clip):
+            return np.zeros(clip.keypoints.shape, np.float32)
+        clip = settle_hands(clip, calibration.hands_swapped, calibration.scale)
+        num_held = len(self._held)  # a frame before the new ones: what was last seen, so that it is held on
+        clip = _joined(self._held, clip)
+        self._held = _last_seen(clip)
+        points = fill_missing(clip, calibration.center, np.arange(len(clip)), None)[num_held:]
+        return self._resample(self.processor.center_and_scale(points, calibration)[0].astype(np.float32))
 
     @property
     def _resamples(self):
@@ -234,11 +269,22 @@ def _numbers(name, values):
     return array
 
 
-def _last_seen(points, present):
-    """The newest seen place of every point: (T, K, C), (T, K) -> (1, K, C), (1, K)."""
-    frame = np.arange(len(points))[:, None]
+def _last_seen(clip):
+    """One frame: the newest place at which every point was seen."""
+    present = clip.confidence
+    frame = np.arange(len(clip))[:, None]
     last = np.where(present, frame, -1).max(0)
-    return points[np.maximum(last, 0), np.arange(points.shape[1])][None], (last >= 0)[None]
+    newest = clip.keypoints[np.maximum(last, 0), np.arange(present.shape[1])][None]
+    return replace(clip, keypoints=newest, confidence=(last >= 0)[None])
+
+
+def _frames(clip, frames):
+    return replace(clip, keypoints=clip.keypoints[frames], confidence=clip.confidence[frames])
+
+
+def _joined(first, second):
+    keypoints, confidence = (np.concatenate([getattr(clip, part) for clip in (first, second)]) for part in ("keypoints", "confidence"))
+    return replace(second, keypoints=keypoints, confidence=confidence)
 
 
 class SignToTextStreamer:
@@ -260,12 +306,20 @@ class SignToTextStreamer:
     Args:
         model: a `SignToText` with sign_encoder="segments".
         processor, tokenizer: saved with the model.
-        calibration, layout, fps, **source: see `CausalKeypointProcessor`.
+        calibration, **known: see `CausalKeypointProcessor`.
         max_segments: how many segments a sentence, and what `translate` reads, may have: by default as many as the text model has
             positions, or `MAX_STREAM_SEGMENTS` where nothing bounds it.
     """
 
-    def __init__(self, model, processor, tokenizer, calibration=None, layout=None, fps=None, max_segments=None, **source):
+    def __init__(
+        self,
+        model: Any,
+        processor: KeypointProcessor,
+        tokenizer: Any,
+        calibration: Calibration | None = None,
+        max_segments: int | None = None,
+        **known: Any,
+    ):
         if model.config.sign_encoder != "segments":
             raise ValueError(
                 f"Found sign_encoder={model.config.sign_encoder!r}, expected 'segments': a stream is encoded window by window."
@@ -273,14 +327,19 @@ class SignToTextStreamer:
         positions = getattr(model.config.text_config, "max_position_embeddings", None) or MAX_STREAM_SEGMENTS
         self.max_segments = positions if max_segments is None else checked_number("max_segments", max_segments, 1, positions, whole=True)
         self.model, self.tokenizer = model, tokenizer
-        self.frames = CausalKeypointProcessor(processor, calibration, layout, fps, **source)
-        window, self._stride = model.config.sign_mae_config.window_size, model.config.stride
-        self._rest_segments = max(math.ceil((REST_SECONDS * (self.frames.rate or 25.0) - window) / self._stride), 0) + 1
+        self.frames = CausalKeypointProcessor(processor, calibration, **known)
+        self._stride = model.config.stride
         index = point_index(processor.layout)
         self._wrists = [index["left_wrist"], index["right_wrist"]]
         self.reset()
 
-    def reset(self):
+    @property
+    def _rest_segments(self):
+        """How many segments at rest, in a row, end a sentence."""
+        window = self.model.config.sign_mae_config.window_size
+        return max(math.ceil((REST_SECONDS * (self.frames.rate or 25.0) - window) / self._stride), 0) + 1
+
+    def reset(self) -> None:
         """Forgets all frames and sentences, and the calibration that was made of them."""
         self.frames.reset()
         config = self.model.config.sign_mae_config
@@ -293,19 +352,23 @@ class SignToTextStreamer:
         self._num_resting = 0  # segments at rest in a row, the latest one among them
 
     @property
-    def latents(self):
+    def latents(self) -> torch.Tensor:
         """(S, D) of the segments in memory; before there is a calibration, calibrated on the frames so far."""
         kept = self._settled()._latents
         return torch.stack(kept) if kept else torch.zeros(0, self.model.config.sign_mae_config.hidden_size, device=self.model.device)
 
-    def push(self, keypoints, confidence=None):
-        """Takes frames (T, P, C), confidence (T, P) or None, and encodes the windows that they complete. Returns how many."""
+    def push(self, clip: Any, confidence: np.ndarray | None = None) -> int:
+        """Takes frames, a `KeypointClip` or an array (T, P, C) with confidence (T, P) or None, and encodes the windows that they complete.
+
+        Returns:
+            how many windows.
+        """
         ahead = self._copy()
-        encoded = ahead._take(ahead.frames.push(keypoints, confidence))
+        encoded = ahead._take(ahead.frames.push(clip, confidence))
         self.__dict__.update(ahead.__dict__)  # only now: nothing is half taken
         return encoded
 
-    def sentences(self, **kwargs):
+    def sentences(self, **kwargs: Any) -> list[dict[str, Any]]:
         """The sentences that have ended since the last call; kwargs go to `generate`.
 
         Returns:
@@ -318,7 +381,7 @@ class SignToTextStreamer:
         self._ended, self._num_forgotten, self._latents = [], self._num_forgotten + len(self._latents) - len(kept), kept
         return told
 
-    def translate(self, **kwargs):
+    def translate(self, **kwargs: Any) -> dict[str, Any]:
         """The text of what was not given by `sentences`: a dict as there; kwargs go to `generate`. Changes nothing.
 
         Before the first window is complete, the clip is held at its last frame, as offline; after `sentences`, there may be nothing yet,

@@ -10,13 +10,15 @@ import hashlib
 import io
 import os
 import warnings
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from .keypoint_readers_uniglor import KeypointClip, detections_over_time
+from .keypoint_clip_uniglor import KeypointClip, detections_over_time
 from .limits_uniglor import MAX_CLIP_FRAMES, MAX_CLIP_SECONDS, MAX_FPS, MAX_VIDEO_PIXELS, MIN_FPS
 
 
@@ -120,7 +122,12 @@ def _input_size(model):
     return tuple(int(size) for size in model.session.get_inputs()[0].shape[2:4])
 
 
-def extract_video(path, extractor=None, progress=False, max_seconds=None):
+def extract_video(
+    path: str | os.PathLike,
+    extractor: Any = None,
+    progress: bool = False,
+    max_seconds: float | None = None,
+) -> KeypointClip:
     """Estimates the keypoints of the one person in a video who signs: the most central and confident, followed by overlap.
 
     Args:
@@ -166,14 +173,14 @@ def extract_video(path, extractor=None, progress=False, max_seconds=None):
     keypoints, confidence = detections_over_time(
         range(len(times)), owner, np.concatenate(keypoints), np.concatenate(confidence), width=size[0]
     )
-    return KeypointClip(keypoints, confidence, extractor.layout, fps, *size)
+    return KeypointClip(keypoints, confidence, extractor.layout, fps, *size, relative=False, source=str(path))
 
 
 class _Refused(ValueError):
     """Ours, and not one of PyAV's errors, of which some are ValueErrors too."""
 
 
-def decoded_frames(path, progress=False, max_seconds=None):
+def decoded_frames(path: Path, progress: bool = False, max_seconds: float | None = None) -> Iterator[tuple[np.ndarray, float | None, Any]]:
     """Yields (image, time in seconds or None, frame rate or None) of each frame; an image is (H, W, 3) uint8 RGB, upright.
 
     Nothing but the file itself is opened: playlists and other lists of files are refused, however the file is called.

@@ -17,6 +17,7 @@ from datasets_scripts.isolated import WLASL
 from datasets_scripts.ksl_guide import find_files
 from datasets_scripts.schema import check_row
 from modeling_unigloR import (
+    KeypointClip,
     KeypointProcessor,
     clip_from_array,
     keypoint_readers_uniglor,
@@ -25,8 +26,9 @@ from modeling_unigloR import (
     read_keypoints,
     read_skels,
 )
+from modeling_unigloR.keypoint_clip_uniglor import RELATIVE_LIMIT, follow_person
 from modeling_unigloR.keypoint_processing_uniglor import Calibration
-from modeling_unigloR.keypoint_readers_uniglor import RELATIVE_LIMIT, clip_from_arrays, follow_person
+from modeling_unigloR.keypoint_readers_uniglor import clip_from_arrays
 from modeling_unigloR.limits_uniglor import MAX_CLIP_FRAMES, MAX_LABELS, MAX_PEOPLE
 
 from .conftest import random_signing
@@ -242,7 +244,7 @@ def test_a_long_line_of_skels_is_read_in_parts_and_the_same(tmp_path, rng):
 
 
 def test_what_no_reader_foresaw_names_the_file(tmp_path, monkeypatch):
-    def broken(path, **given):
+    def broken(path, *known):
         raise RuntimeError("BIGINT_ERROR")
 
     monkeypatch.setitem(keypoint_readers_uniglor._READERS, ".npy", broken)
@@ -270,7 +272,7 @@ def test_frame_rates_outside_of_1_to_1000_are_refused_everywhere(tmp_path, fps):
     clip = clip_of()
     calls = [
         lambda: KeypointProcessor(fps=fps),
-        lambda: KeypointProcessor().process(clip, fps=fps),
+        lambda: KeypointProcessor().process(KeypointClip(clip, fps=fps)),
         lambda: clip_from_array(clip, fps=fps),
         lambda: read_keypoints(save_clip(tmp_path / "a.npz"), fps=fps),
         lambda: check_row(clip_from_array(clip).row("a", "ase") | {"fps": fps}),
@@ -286,9 +288,9 @@ def test_sides_of_an_image_are_numbers_above_0(value):
     processor, clip = KeypointProcessor(), clip_of()
     for side in ("width", "height", "aspect"):
         with pytest.raises(ValueError, match=f"{side}="):
-            processor.process(clip, **{side: value})
+            processor.process(KeypointClip(clip, **{side: value}))
     with pytest.raises(ValueError, match="width="):
-        processor.calibrate(clip, width=value)
+        processor.calibrate(KeypointClip(clip, width=value))
     with pytest.raises(ValueError, match="height="):
         clip_from_array(clip, height=value)
 
@@ -393,13 +395,18 @@ def test_frames_are_counted_before_memory_is_taken():
     processor, clip = KeypointProcessor(), clip_of(2)
     long = np.broadcast_to(clip[:1], (MAX_CLIP_FRAMES + 1, 73, 2))
     wide = np.broadcast_to(np.ones((1, 543, 3), np.float32), (90_000, 543, 3))
-    for call in (lambda: processor.process(long), lambda: map_layout(long), lambda: clip_from_array(long), lambda: clip_from_array(wide)):
+    for call in (
+        lambda: processor.process(KeypointClip(long)),
+        lambda: map_layout(KeypointClip(long)),
+        lambda: clip_from_array(long),
+        lambda: clip_from_array(wide),
+    ):
         with pytest.raises(ValueError, match="frames.*expected at most"):
             call()
     with pytest.raises(ValueError, match="at 1000 instead of 1 frames a second: 199,001 frames, expected at most 100,000"):
-        KeypointProcessor(fps=1000.0, noisy_frame_threshold=None).process(np.broadcast_to(clip[:1], (200, 73, 2)), fps=1.0)
+        KeypointProcessor(fps=1000.0, noisy_frame_threshold=None).process(KeypointClip(np.broadcast_to(clip[:1], (200, 73, 2)), fps=1.0))
     with pytest.raises(ValueError, match="padded to more than"):
-        processed = processor.process(clip)
+        processed = processor.process(KeypointClip(clip))
         many = processed._replace(keypoints=np.broadcast_to(processed.keypoints[:1], (90_000, 73, 2)))
         processor.pad([many] * 20)
 
@@ -410,13 +417,13 @@ def test_coordinates_beyond_a_million_shoulder_lengths_are_an_error(number):
     clip = clip_of(20).astype(float)
     clip[:, 30] = number
     with pytest.raises(ValueError, match="left_hand_.* in frame 0 is .* shoulder lengths from the neck"):
-        KeypointProcessor(noisy_frame_threshold=None).process(clip, name="a")
+        KeypointProcessor(noisy_frame_threshold=None).process(KeypointClip(clip, id="a"))
 
 
 @pytest.mark.parametrize("factor", [1e300, 1e307])
 def test_shoulders_that_are_too_far_apart_to_measure_are_an_error(factor):
     with pytest.raises(ValueError, match="apart, expected a finite length|shoulder lengths"):
-        KeypointProcessor().process(random_signing(20).astype(float) * factor)
+        KeypointProcessor().process(KeypointClip(random_signing(20).astype(float) * factor))
 
 
 @pytest.mark.parametrize(
@@ -432,12 +439,14 @@ def test_shoulders_that_are_too_far_apart_to_measure_are_an_error(factor):
 )  # fmt: skip
 def test_arguments_of_other_types_are_value_errors(given):
     with pytest.raises(ValueError):
-        KeypointProcessor().process(**{"keypoints": clip_of(), "name": "a"} | given)
+        given = {"keypoints": clip_of(), "id": "a"} | given
+        calibration = given.pop("calibration", None)
+        KeypointProcessor().process(KeypointClip(**given), calibration=calibration)
 
 
 def test_the_rest_of_the_processor_keeps_the_contract():
     processor = KeypointProcessor()
-    clip = processor.process(clip_of())
+    clip = processor.process(KeypointClip(clip_of()))
     calls = [
         lambda: processor.pad([]), lambda: processor.pad(None), lambda: processor.pad([None]),
         lambda: processor.pad([clip, clip._replace(keypoints=clip.keypoints[:, :5])]),
@@ -449,8 +458,8 @@ def test_the_rest_of_the_processor_keeps_the_contract():
         lambda: processor([clip_of(), clip_of()], fps=np.array(30.0), ids=np.array("a"), layout="coco"),
         lambda: processor.process_row(None), lambda: processor.process_row({"id": "a"}), lambda: processor.process_row({"keypoints": 3}),
         lambda: processor.process_row({"keypoints": clip_of(), "fps": "25"}), lambda: clip_from_arrays(None), lambda: clip_from_arrays([]),
-        lambda: map_layout(clip_of().astype(float) * 1e300), lambda: map_layout(clip_of(), layout=3),
-        lambda: map_layout(clip_of(), target=[]),
+        lambda: map_layout(KeypointClip(clip_of().astype(float) * 1e300)), lambda: map_layout(KeypointClip(clip_of(), layout=3)),
+        lambda: map_layout(KeypointClip(clip_of()), target=[]),
     ]  # fmt: skip
     for call in calls:
         with pytest.raises(ValueError):

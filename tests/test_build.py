@@ -17,10 +17,10 @@ from datasets.distributed import split_dataset_by_node
 from datasets_scripts import build as build_module
 from datasets_scripts import whole
 from datasets_scripts.build import build, describe, main, push_to_hub
-from datasets_scripts.corpus import row_of, to_layout
+from datasets_scripts.corpus import row_of
 from datasets_scripts.folder import CORPUS, Folder, list_clips
-from datasets_scripts.readers import KeypointClip
 from datasets_scripts.schema import check_row
+from modeling_unigloR import KeypointClip, map_layout
 
 from .conftest import random_signing
 
@@ -428,7 +428,7 @@ def test_mapping_keeps_confidence_and_depth_on_their_points(rng):
     keypoints[:, 54:75, :2] = rng.normal((60, 82), 2, (6, 21, 2))
     keypoints[..., 2] = rng.normal(size=(6, 75))
     confidence = rng.uniform(0.1, 1, (6, 75)).astype(np.float32)
-    mapped = to_layout(KeypointClip(keypoints, confidence, "mediapipe75", 25.0, 100, 100), "uniglor73")
+    mapped = map_layout(KeypointClip(keypoints, confidence, "mediapipe75", 25.0, 100, 100).in_pixels(), "uniglor73")
     assert mapped.keypoints.shape == (6, 73, 3)
     np.testing.assert_allclose(mapped.confidence[:, 50:71], confidence[:, 33:54], rtol=1e-6)
     np.testing.assert_allclose(mapped.keypoints[:, 50:71], keypoints[:, 33:54], rtol=1e-6)

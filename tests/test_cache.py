@@ -151,6 +151,7 @@ def test_a_package_gives_the_same_hash_wherever_it_is_also_in_an_archive(tmp_pat
 @pytest.mark.parametrize("change", [
     ("limits_uniglor.py", "MAX_MISSING_FRAMES = ", "MAX_MISSING_FRAMES = 7 + "),
     ("keypoint_readers_uniglor.py", "CONFIDENCE_KEYS = (", 'CONFIDENCE_KEYS = ("sureness", '),
+    ("keypoint_clip_uniglor.py", "RELATIVE_LIMIT = 2.0", "RELATIVE_LIMIT = 3.0"),
     ("keypoint_processing_uniglor.py", "SWAP_MARGIN = 0.1", "SWAP_MARGIN = 0.2"),
     ("keypoints_uniglor.py", '"nose": "neck"', '"nose": "right_shoulder"'), ("keypoints_uniglor.py", 'missing="zero"', 'missing="nan"'),
 ])  # fmt: skip
@@ -178,8 +179,9 @@ def test_the_code_of_a_checkpoint_counts_where_a_processor_comes_from_it(tmp_pat
 
 
 def test_all_modules_that_reading_processing_and_encoding_import_are_followed():
-    reading = {name.rpartition(".")[2] for name in modules_of("modeling_unigloR.keypoint_readers_uniglor")}
-    assert reading >= {"keypoint_readers_uniglor", "keypoint_processing_uniglor", "keypoints_uniglor"}
+    names = [f"modeling_unigloR.keypoint_{part}_uniglor" for part in ("readers", "processing")]
+    reading = {name.rpartition(".")[2] for name in modules_of(*names)}
+    assert reading >= {"keypoint_readers_uniglor", "keypoint_processing_uniglor", "keypoint_clip_uniglor", "keypoints_uniglor"}
     encoding = {name.rpartition(".")[2] for name in modules_of("modeling_unigloR.modeling_sign_mae")}
     assert encoding >= {"modeling_sign_mae", "modeling_layers_uniglor", "fast_layers_uniglor"}
     assert encoding >= {"graph_mixing_uniglor", "graph_mixing_triton_uniglor"}

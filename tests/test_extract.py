@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 
 from datasets_scripts import extract
-from datasets_scripts.readers import HolisticExtractor, RTMPoseExtractor, extract_video, read_keypoints
 from datasets_scripts.schema import check_row
 from datasets_scripts.whole import scratch_folder
-from modeling_unigloR import KeypointProcessor
-from modeling_unigloR.video_extraction_uniglor import _frame_rate
+from modeling_unigloR import KeypointProcessor, read_keypoints
+from modeling_unigloR.video_extraction_uniglor import HolisticExtractor, RTMPoseExtractor, _frame_rate, extract_video
 
 from .conftest import REAL_DATA
 
@@ -401,7 +400,7 @@ def test_holistic_reads_the_real_videos(holistic, name, num_frames, hands):
     assert clip.fps == pytest.approx(30, abs=0.1)
     shoulders = np.median(clip.keypoints[:, [12, 11], 0], axis=0)
     assert 0 < shoulders[0] < shoulders[1] < clip.width
-    processed = KeypointProcessor().process(**vars(clip))
+    processed = KeypointProcessor().process(clip)
     assert processed.keypoint_mask[:, :8].all() and not processed.hands_swapped
     again = read_keypoints(path)  # from a path alone, and the same twice
     np.testing.assert_array_equal(np.nan_to_num(again.keypoints), np.nan_to_num(clip.keypoints))

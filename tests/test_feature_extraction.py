@@ -9,7 +9,14 @@ import pytest
 import torch
 from transformers import pipeline
 
-from modeling_unigloR import KeypointProcessor, SignFeatureExtractionPipeline, SignMAEEncoderModel, SignToTextPipeline, read_keypoints
+from modeling_unigloR import (
+    KeypointClip,
+    KeypointProcessor,
+    SignFeatureExtractionPipeline,
+    SignMAEEncoderModel,
+    SignToTextPipeline,
+    read_keypoints,
+)
 
 from .conftest import REAL_DATA
 
@@ -30,7 +37,7 @@ def same(found, expected):
 def test_latents_are_standardised_and_say_what_they_saw(extract, signing):
     clip = signing(40) * 100
     found = extract(clip, layout="uniglor73", fps=25.0)
-    processed = extract.feature_extractor.process(clip, layout="uniglor73", fps=25.0)
+    processed = extract.feature_extractor.process(KeypointClip(clip, layout="uniglor73", fps=25.0))
     with torch.no_grad():
         expected = extract.model.encode_sequence(torch.from_numpy(processed.keypoints)[None])[0][0]
     assert found["latents"].shape == (4, 16) and found["latents"].dtype == np.float32

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_unigloR import KeypointProcessor, map_layout
+from modeling_unigloR import KeypointClip, KeypointProcessor, map_layout
 from modeling_unigloR.keypoints_uniglor import LAYOUTS, point_index
 
 INDEX = point_index("uniglor73")
@@ -105,7 +105,7 @@ def test_vectorised_steps_equal_the_loop_over_frames(signing, share, fps):
                 points[start : start + rng.integers(1, 6)] += 500
         expected, expected_mask, kept = naive_process(points, present, fps)
         processor = KeypointProcessor()
-        clip = processor.process(points, present.astype(float), fps=fps)
+        clip = processor.process(KeypointClip(points, present.astype(float), fps=fps))
         np.testing.assert_array_equal(clip.kept_frames, kept)
         assert clip.keypoints.shape == expected.shape and clip.keypoints.dtype == np.float32
         np.testing.assert_allclose(clip.keypoints, expected, atol=1e-4)
@@ -117,7 +117,7 @@ def test_vectorised_steps_equal_the_loop_over_frames(signing, share, fps):
 
 
 def test_the_neck_is_at_the_origin_and_the_shoulders_one_apart(signing):
-    clip = KeypointProcessor().process(signing(40) * 120 + 300)
+    clip = KeypointProcessor().process(KeypointClip(signing(40) * 120 + 300))
     assert np.abs(np.median(clip.keypoints[:, INDEX["neck"]], 0)).max() < 1e-5
     shoulders = clip.keypoints[:, INDEX["right_shoulder"]] - clip.keypoints[:, INDEX["left_shoulder"]]
     assert abs(np.median(np.linalg.norm(shoulders, axis=-1)) - 1) < 1e-5
@@ -125,7 +125,7 @@ def test_the_neck_is_at_the_origin_and_the_shoulders_one_apart(signing):
 
 def test_each_frame_is_normalised_by_itself_where_asked(signing):
     points = signing(30) * np.linspace(50, 150, 30)[:, None, None] + np.arange(30)[:, None, None] * 3
-    clip = KeypointProcessor(normalize="frame", noisy_frame_threshold=None).process(points)
+    clip = KeypointProcessor(normalize="frame", noisy_frame_threshold=None).process(KeypointClip(points))
     np.testing.assert_allclose(clip.keypoints[:, INDEX["neck"]], 0, atol=1e-5)
     np.testing.assert_allclose(KeypointProcessor().denormalize(clip.keypoints, clip.center, clip.scale), points, atol=1e-2)
 
@@ -133,7 +133,7 @@ def test_each_frame_is_normalised_by_itself_where_asked(signing):
 def test_denormalize_undoes_centre_and_scale(signing):
     points = signing(40) * 77 + 123
     processor = KeypointProcessor()
-    clip = processor.process(points)
+    clip = processor.process(KeypointClip(points))
     np.testing.assert_allclose(processor.denormalize(clip.keypoints, clip.center, clip.scale), points, rtol=1e-4)
 
 
@@ -166,7 +166,7 @@ def test_short_gaps_are_interpolated_and_long_ones_placed_on_the_wrist(signing):
     confidence[10:20, tip] = 0
     confidence[30:60, tip] = 0
     points[confidence == 0] = -999
-    clip = KeypointProcessor().process(points, confidence)
+    clip = KeypointProcessor().process(KeypointClip(points, confidence))
     assert not clip.keypoint_mask[10:20, tip].any() and not clip.keypoint_mask[30:60, tip].any()
     middle = (clip.keypoints[9, tip] + clip.keypoints[20, tip]) / 2
     np.testing.assert_allclose((clip.keypoints[14, tip] + clip.keypoints[15, tip]) / 2, middle, atol=1e-5)
@@ -177,7 +177,7 @@ def test_a_hand_and_a_face_that_are_never_seen_rest_on_their_anchors(signing):
     confidence = np.ones((30, 73))
     confidence[:, LAYOUT.parts["face"]] = 0
     confidence[:, LAYOUT.parts["left_hand"].start : LAYOUT.parts["left_hand"].start + 21] = 0
-    clip = KeypointProcessor().process(signing(30), confidence)
+    clip = KeypointProcessor().process(KeypointClip(signing(30), confidence))
     assert (clip.keypoints[:, LAYOUT.parts["face"]] == clip.keypoints[:, [INDEX["nose"]]]).all()
     assert (clip.keypoints[:, LAYOUT.parts["left_hand"]][:, :21] == clip.keypoints[:, [INDEX["left_wrist"]]]).all()
 
@@ -185,7 +185,7 @@ def test_a_hand_and_a_face_that_are_never_seen_rest_on_their_anchors(signing):
 def test_a_jump_is_dropped_and_times_know_of_it(signing):
     points = signing(40) * 100
     points[10:12] += 1000
-    clip = KeypointProcessor().process(points, fps=25.0)
+    clip = KeypointProcessor().process(KeypointClip(points, fps=25.0))
     assert clip.kept_frames.tolist() == [t for t in range(40) if t not in (10, 11)]
     assert clip.frame_times[10] == pytest.approx(12 / 25)
 
@@ -194,23 +194,23 @@ def test_after_three_drops_the_next_frame_is_accepted(signing):
     """A cut to another place is not noise: without the limit everything after it would be dropped."""
     points = signing(40) * 100
     points[20:] += 1000
-    assert KeypointProcessor().process(points).kept_frames.tolist() == [*range(20), *range(23, 40)]
+    assert KeypointProcessor().process(KeypointClip(points)).kept_frames.tolist() == [*range(20), *range(23, 40)]
 
 
 def test_the_papers_threshold_in_pixels_can_be_chosen(signing):
     points = signing(30) * 10
     points[10] += 100  # 10 shoulder lengths, but 141 pixels
     paper = KeypointProcessor(noisy_frame_threshold=400, noisy_frame_unit="pixels")
-    assert len(paper.process(points).kept_frames) == 30
-    assert len(KeypointProcessor().process(points).kept_frames) == 29
+    assert len(paper.process(KeypointClip(points)).kept_frames) == 30
+    assert len(KeypointProcessor().process(KeypointClip(points)).kept_frames) == 29
 
 
 def test_fifty_frames_a_second_become_twenty_five(signing):
     points = signing(101) * 100
-    clip = KeypointProcessor().process(points, fps=50.0)
+    clip = KeypointProcessor().process(KeypointClip(points, fps=50.0))
     assert len(clip.keypoints) == 51
-    np.testing.assert_allclose(clip.keypoints, KeypointProcessor().process(points).keypoints[::2], atol=1e-5)
-    assert len(KeypointProcessor(fps=None).process(points, fps=50.0).keypoints) == 101
+    np.testing.assert_allclose(clip.keypoints, KeypointProcessor().process(KeypointClip(points)).keypoints[::2], atol=1e-5)
+    assert len(KeypointProcessor(fps=None).process(KeypointClip(points, fps=50.0)).keypoints) == 101
 
 
 def test_relative_coordinates_need_the_image(signing):
@@ -222,22 +222,22 @@ def test_relative_coordinates_need_the_image(signing):
     points[:, 33:54], points[:, 54:] = pixels[:, 27:48], pixels[:, 50:71]
     relative = points / [1920, 1080]
     processor = KeypointProcessor()
-    expected = processor.process(points, layout="mediapipe75", missing="zero")
+    expected = processor.process(KeypointClip(points, layout="mediapipe75", missing="zero"))
     for size in (dict(width=1920, height=1080), dict(aspect=1920 / 1080)):
-        found = processor.process(relative, layout="mediapipe75", missing="zero", **size)
+        found = processor.process(KeypointClip(relative, layout="mediapipe75", missing="zero", **size))
         np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=1e-4)
     with pytest.raises(ValueError, match="relative to the image.*width and height"):
-        processor.process(relative, layout="mediapipe75", missing="zero")
+        processor.process(KeypointClip(relative, layout="mediapipe75", missing="zero"))
 
 
 def test_hands_in_the_wrong_slots_go_to_their_own_arms(signing):
     points = signing(30) * 100
     swapped = points.copy()
     swapped[:, 27:48], swapped[:, 50:71] = points[:, 50:71], points[:, 27:48]
-    mended, plain = KeypointProcessor().process(swapped), KeypointProcessor().process(points)
+    mended, plain = KeypointProcessor().process(KeypointClip(swapped)), KeypointProcessor().process(KeypointClip(points))
     assert mended.hands_swapped and not plain.hands_swapped
     np.testing.assert_allclose(mended.keypoints, plain.keypoints, atol=1e-5)
-    np.testing.assert_allclose(map_layout(swapped)[0], map_layout(points)[0], atol=1e-5)
+    np.testing.assert_allclose(map_layout(KeypointClip(swapped)).keypoints, map_layout(KeypointClip(points)).keypoints, atol=1e-5)
 
 
 def hands_apart(points):
@@ -252,12 +252,12 @@ def test_hands_that_change_slots_for_a_while_are_put_back(signing):
     """INCLUDE's tracker does so in one frame of twenty: the hand would jump across the body and back."""
     points, confidence = hands_apart(signing(40)) * 100, np.ones((40, 73))
     left, right = np.arange(27, 48), np.arange(50, 71)
-    expected = KeypointProcessor().process(points)
+    expected = KeypointProcessor().process(KeypointClip(points))
     flipped = points.copy()
     flipped[10:13, left], flipped[10:13, right] = points[10:13, right], points[10:13, left]
-    np.testing.assert_allclose(KeypointProcessor().process(flipped).keypoints, expected.keypoints, atol=1e-5)
+    np.testing.assert_allclose(KeypointProcessor().process(KeypointClip(flipped)).keypoints, expected.keypoints, atol=1e-5)
     confidence[10:13, right] = 0  # and where one of them is not seen meanwhile
-    clip = KeypointProcessor().process(flipped, confidence)
+    clip = KeypointProcessor().process(KeypointClip(flipped, confidence))
     np.testing.assert_allclose(clip.keypoints[10:13, right], expected.keypoints[10:13, right], atol=1e-5)
     assert clip.keypoint_mask[10:13][:, right].all() and not clip.keypoint_mask[10:13][:, left].any()
 
@@ -266,20 +266,20 @@ def test_one_hand_found_twice_counts_once(signing):
     points = hands_apart(signing(40)) * 100
     left, right = np.arange(27, 48), np.arange(50, 71)
     points[10:13, left] = points[10:13, right] + 0.5
-    mask = KeypointProcessor().process(points).keypoint_mask
+    mask = KeypointProcessor().process(KeypointClip(points)).keypoint_mask
     assert not mask[10:13][:, left].any() and mask[10:13][:, right].all() and mask[:10].all()
 
 
 def test_a_zero_is_a_place_unless_the_layout_says_otherwise(signing):
     points = signing(20)
     points[:, INDEX["neck"]] = 0
-    assert map_layout(points, layout="uniglor73")[1][:, INDEX["neck"]].all()
-    assert not map_layout(points, layout="uniglor73", missing="zero")[1][:, INDEX["neck"]].any()
+    assert (map_layout(KeypointClip(points, layout="uniglor73")).confidence[:, INDEX["neck"]] > 0).all()
+    assert not map_layout(KeypointClip(points, layout="uniglor73", missing="zero")).confidence[:, INDEX["neck"]].any()
 
 
 def test_mirroring_twice_gives_the_clip_back(signing):
     processor = KeypointProcessor()
-    clip = processor.process(signing(20), np.random.default_rng(0).random((20, 73)) > 0.1)
+    clip = processor.process(KeypointClip(signing(20), np.random.default_rng(0).random((20, 73)) > 0.1))
     mirrored, mask = processor.mirror(clip.keypoints, clip.keypoint_mask)
     assert (mirrored[:, INDEX["left_wrist"], 0] == -clip.keypoints[:, INDEX["right_wrist"], 0]).all()
     again, mask_again = processor.mirror(mirrored, mask)
@@ -296,9 +296,9 @@ def test_causal_frames_do_not_change_when_later_ones_arrive(signing):
     points, confidence = signing(90) * 100 + 250, holes(rng, 90, 0.2).astype(float)
     points[40] += 3000
     processor = KeypointProcessor()
-    calibration = processor.calibrate(points[:25], confidence[:25])
-    whole = processor.process(points, confidence, fps=50.0, causal=True, calibration=calibration)
-    start = processor.process(points[:61], confidence[:61], fps=50.0, causal=True)
+    calibration = processor.calibrate(KeypointClip(points[:25], confidence[:25]))
+    whole = processor.process(KeypointClip(points, confidence, fps=50.0), causal=True, calibration=calibration)
+    start = processor.process(KeypointClip(points[:61], confidence[:61], fps=50.0), causal=True)
     assert len(whole.kept_frames) == 90
     np.testing.assert_array_equal(whole.keypoints[: len(start.keypoints)], start.keypoints)
 
@@ -306,7 +306,7 @@ def test_causal_frames_do_not_change_when_later_ones_arrive(signing):
 def test_a_stream_holds_what_it_last_saw(signing):
     points, confidence = signing(60), np.ones((60, 73))
     confidence[30:, 60] = 0
-    clip = KeypointProcessor().process(points, confidence, causal=True)
+    clip = KeypointProcessor().process(KeypointClip(points, confidence), causal=True)
     assert (clip.keypoints[30:, 60] == clip.keypoints[29, 60]).all()
 
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeling_unigloR import KeypointProcessor
+from modeling_unigloR import KeypointClip, KeypointProcessor
 from modeling_unigloR.keypoints_uniglor import LAYOUTS, layout_hash, point_index
 from train.metrics.production import (
     align,
@@ -410,7 +410,7 @@ def test_floors_of_real_sentences_are_far_and_no_one_saw_their_faces():
     processor = KeypointProcessor()
     paths = sorted((REAL_DATA / "dgs_sentences" / "motion").glob("*.npz"))[::8]
     files = (np.load(path)["keypoints"].reshape(-1, 67, 2) for path in paths)
-    clips = [processor.process(file, layout="openpose67", fps=50.0, aspect=16 / 9) for file in files]
+    clips = [processor.process(KeypointClip(file, layout="openpose67", fps=50.0, aspect=16 / 9)) for file in files]
     real, masks = [clip.keypoints for clip in clips], [clip.keypoint_mask for clip in clips]
     noise = np.random.default_rng(0)
     near = [clip + noise.normal(0, 0.01, clip.shape).astype(np.float32) for clip in real]

@@ -8,9 +8,17 @@ import numpy as np
 import pytest
 
 from benchmarks.readers import write_openpose, write_pose
-from datasets_scripts.readers import clip_from_array, follow_person, read_keypoints, read_skels
 from datasets_scripts.schema import check_row
-from modeling_unigloR import KeypointProcessor, map_layout, rendering_uniglor
+from modeling_unigloR import (
+    KeypointClip,
+    KeypointProcessor,
+    clip_from_array,
+    map_layout,
+    read_keypoints,
+    read_skels,
+    rendering_uniglor,
+)
+from modeling_unigloR.keypoint_clip_uniglor import follow_person
 from modeling_unigloR.keypoints_uniglor import LAYOUTS, POSE178_MESH, SOURCE_LAYOUTS, point_index
 
 from .conftest import REAL_DATA, random_signing
@@ -268,8 +276,8 @@ def test_the_processor_takes_a_rendered_file_as_the_motion_that_was_drawn(tmp_pa
     motion, seen = random_signing(40), np.ones((40, 73), bool)
     seen[5:9, 50:71] = False
     rendering_uniglor.to_pose((motion, seen), tmp_path / "a.pose")
-    drawn = KeypointProcessor().process(motion, seen.astype(np.float32), layout="uniglor73", fps=25.0)
-    read = KeypointProcessor().process(**vars(read_keypoints(tmp_path / "a.pose")))
+    drawn = KeypointProcessor().process(KeypointClip(motion, seen.astype(np.float32), layout="uniglor73", fps=25.0))
+    read = KeypointProcessor().process(read_keypoints(tmp_path / "a.pose"))
     np.testing.assert_allclose(read.keypoints, drawn.keypoints, atol=1e-5)
     np.testing.assert_array_equal(read.keypoint_mask, drawn.keypoint_mask)
 
@@ -342,10 +350,10 @@ def test_a_pose_file_maps_as_pose_format_and_our_table_do(tmp_path):
     Pose = pytest.importorskip("pose_format").Pose
     write_pose(tmp_path / "a.pose", num_frames=7)
     clip, pose = read_keypoints(tmp_path / "a.pose"), Pose.read((tmp_path / "a.pose").read_bytes())
-    ours = map_layout(clip.keypoints, clip.confidence, clip.layout)
-    theirs = map_layout(pose.body.data.filled(0)[:, 0], pose.body.confidence[:, 0], "mediapipe543")
-    for mine, other in zip(ours, theirs):
-        np.testing.assert_array_equal(mine, other)
+    ours = map_layout(clip)
+    theirs = map_layout(KeypointClip(pose.body.data.filled(0)[:, 0], pose.body.confidence[:, 0], "mediapipe543"))
+    np.testing.assert_array_equal(ours.keypoints, theirs.keypoints)
+    np.testing.assert_array_equal(ours.confidence, theirs.confidence)
 
 
 # --- Arrays -------------------------------------------------------------------------------------------------------------------------
@@ -529,7 +537,7 @@ def test_skels_give_a_clip_for_each_line(tmp_path, rng):
 def test_a_clip_is_what_the_processor_takes_and_a_row_what_the_schema_takes(signing, rng):
     keypoints = signing(30) * 90 + 300
     clip = clip_from_array(keypoints, fps=25.0, width=640, height=480)
-    processed = KeypointProcessor().process(**vars(clip))
+    processed = KeypointProcessor().process(clip)
     np.testing.assert_allclose(processed.keypoints, random_signing(30), atol=1e-3)
     row = check_row(clip.row("a", "ase", text="hello", label=3))
     assert row["layout"] == "uniglor73" and row["text"] == "hello" and row["gloss"] is None
@@ -543,14 +551,12 @@ def test_a_gap_in_the_files_is_filled_in_its_own_time(tmp_path):
     body[:8, :2] = [(300, 100), (300, 200), (250, 200), (240, 280), (260, 260), (350, 200), (360, 280), (340, 260)]
     frame["pose_keypoints_2d"] = body.ravel().tolist()
     clip = KeypointProcessor().process(
-        **vars(
-            read_keypoints(
-                write_frames(
-                    tmp_path / "gap",
-                    {0: [frame], 1: [frame], 5: [frame]},
-                ),
-                fps=25,
-            )
+        read_keypoints(
+            write_frames(
+                tmp_path / "gap",
+                {0: [frame], 1: [frame], 5: [frame]},
+            ),
+            fps=25,
         )
     )
     assert len(clip.keypoints) == 6 and not clip.keypoint_mask[2:5].any() and clip.keypoint_mask[5].all()
@@ -587,7 +593,7 @@ def test_the_real_openpose_folder():
     assert clip.keypoints.shape == (62, 137, 2) and clip.layout == "openpose137"
     seen = clip.keypoints[clip.confidence > 0]
     assert (seen >= 0).all() and (seen <= (1280, 720)).all()
-    processed = KeypointProcessor().process(**vars(clip))
+    processed = KeypointProcessor().process(clip)
     assert len(processed.keypoints) == 64 and processed.keypoint_mask.mean() > 0.99 and check_hands(processed) == 2
     one = read_keypoints(sorted(folder.iterdir())[0])
     np.testing.assert_array_equal(one.keypoints[0], clip.keypoints[0])
@@ -597,11 +603,11 @@ def test_the_real_openpose_folder():
 def test_the_real_pose_files():
     clip = read_keypoints(REAL_DATA / "dgs_pose_files" / "train" / "train_1_original.pose")
     assert clip.keypoints.shape == (70, 178, 3) and (clip.layout, clip.fps, clip.width) == ("pose178", 25.0, 512)
-    assert check_hands(KeypointProcessor().process(**vars(clip)))
+    assert check_hands(KeypointProcessor().process(clip))
     for path in sorted((REAL_DATA / "lexicon_unlabelled" / "raw_sample").glob("*.pose")):
         clip = read_keypoints(path)
         assert clip.layout == "mediapipe543" and clip.keypoints.shape[1:] == (543, 3) and clip.width == 640
-        check_hands(KeypointProcessor().process(**vars(clip)))
+        check_hands(KeypointProcessor().process(clip))
 
 
 @real
@@ -610,7 +616,7 @@ def test_the_real_skels():
     assert len(clips) == 5 and sum(len(clip.keypoints) for clip in clips) == 636
     for clip in clips:
         assert clip.confidence.all() and np.abs(clip.keypoints).max() < 2
-        check_hands(KeypointProcessor().process(**vars(clip)))
+        check_hands(KeypointProcessor().process(clip))
 
 
 @real
@@ -620,7 +626,7 @@ def test_the_real_include_arrays():
     for path in paths:
         clip = read_keypoints(REAL_DATA / "include43" / path, width=16, height=9)
         assert clip.layout == "mediapipe75" and not clip.confidence[np.isnan(clip.keypoints).any(-1)].any()
-        check_hands(KeypointProcessor().process(**vars(clip)))
+        check_hands(KeypointProcessor().process(clip))
     with pytest.raises(ValueError, match="Pass width and height"):
         read_keypoints(REAL_DATA / "include43" / paths[0])
 
@@ -630,13 +636,13 @@ def test_the_real_npz_files():
     for path in sorted((REAL_DATA / "dgs_sentences" / "motion").glob("*.npz"))[::30]:
         clip = read_keypoints(path, width=1280, height=720)
         assert clip.layout == "openpose67" and clip.fps == 50.0 and not clip.confidence[(clip.keypoints == 0).all(-1)].any()
-        processed = KeypointProcessor().process(**vars(clip))
+        processed = KeypointProcessor().process(clip)
         assert not processed.keypoint_mask[:, LAYOUTS["uniglor73"].parts["face"]].any()
         check_hands(processed)
     for path in sorted((REAL_DATA / "lexicon_unlabelled" / "npz").glob("*.npz"))[::40]:
         clip = read_keypoints(path)
         assert clip.layout == "mediapipe75" and clip.width == 640 and clip.fps > 0
-        check_hands(KeypointProcessor().process(**vars(clip)))
+        check_hands(KeypointProcessor().process(clip))
 
 
 @real
@@ -648,4 +654,4 @@ def test_the_real_webcam_words_are_many_clips_in_one_file():
         clip = clip_from_array(word, width=640, height=480)
         assert clip.keypoints.shape == (30, 75, 3) and clip.layout == "mediapipe75"
         assert not clip.confidence[(clip.keypoints == 0).all(-1)].any()
-        check_hands(KeypointProcessor().process(**vars(clip)))
+        check_hands(KeypointProcessor().process(clip))

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from modeling_unigloR import KeypointProcessor, read_keypoints
+from modeling_unigloR import KeypointClip, KeypointProcessor, read_keypoints
 from modeling_unigloR.keypoints_uniglor import LAYOUTS, POSE178_MESH, point_index
 
 from .conftest import REAL_DATA
@@ -17,7 +17,7 @@ HANDS = {side: (INDEX[f"{side}_hand_root"], INDEX[f"{side}_wrist"]) for side in 
 
 
 def process(name, **kwargs):
-    return KeypointProcessor().process(name=name, **kwargs)
+    return KeypointProcessor().process(KeypointClip(id=name, **kwargs))
 
 
 def check_body(clip):
@@ -94,11 +94,11 @@ def test_holistic_pose_files_and_their_reduced_form_agree():
     body = [11, 12, 13, 14, 15, 16, 23, 24]
     reduced = body + [33 + index for index in POSE178_MESH] + list(range(501, 543))
     for path in sorted((REAL_DATA / "lexicon_unlabelled" / "raw_sample").glob("*.pose"))[:6]:
-        read = vars(read_keypoints(path))
-        clip = process(path.stem, **read)
+        read = read_keypoints(path)
+        clip = KeypointProcessor().process(read)
         check_body(clip)
         less = process(
-            path.stem, layout="pose178", keypoints=read["keypoints"][:, reduced], confidence=read["confidence"][:, reduced], fps=read["fps"]
+            path.stem, layout="pose178", keypoints=read.keypoints[:, reduced], confidence=read.confidence[:, reduced], fps=read.fps
         )
         seen = clip.keypoint_mask[:, 1:]
         np.testing.assert_allclose(less.keypoints[:, 1:][seen], clip.keypoints[:, 1:][seen], atol=1e-4)
@@ -106,7 +106,7 @@ def test_holistic_pose_files_and_their_reduced_form_agree():
 
 
 def test_a_pose_file_of_178_points():
-    clip = process("train_1", **vars(read_keypoints(REAL_DATA / "dgs_pose_files" / "train" / "train_1_original.pose")))
+    clip = KeypointProcessor().process(read_keypoints(REAL_DATA / "dgs_pose_files" / "train" / "train_1_original.pose"))
     assert clip.keypoint_mask.all() and len(clip.keypoints) == 70
     check_body(clip)
 
@@ -117,7 +117,7 @@ def test_skels_of_progressive_transformers():
     for line in (REAL_DATA / "phoenix14t_skels" / "train.skels").read_text().splitlines():
         points = np.array(line.split(), float).reshape(-1, 151)[:, :150].reshape(-1, 50, 3)
         for num_channels in (2, 3):
-            clip = KeypointProcessor(num_channels=num_channels).process(points, layout="skels50", fps=25.0)
+            clip = KeypointProcessor(num_channels=num_channels).process(KeypointClip(points, layout="skels50", fps=25.0))
             check_body(clip)
             assert clip.keypoint_mask[:, INDEX["neck"]].all() and not clip.hands_swapped
         for side in moved:

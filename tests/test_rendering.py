@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_unigloR import KeypointProcessor
+from modeling_unigloR import KeypointClip, KeypointProcessor
 from modeling_unigloR import rendering_uniglor as rendering
 from modeling_unigloR.figure_uniglor import COLORS, close_ups, figure
 from modeling_unigloR.keypoints_uniglor import FINGERS, LAYOUTS, edge_indices, point_index
@@ -293,7 +293,7 @@ def test_a_real_clip_is_drawn_with_the_parts_that_its_corpus_has():
     """The DGS sentences have no face, and lose hands for many frames."""
     path = min((REAL_DATA / "dgs_sentences" / "motion").glob("*.npz"))
     raw = np.load(path)["keypoints"].reshape(-1, 67, 2)
-    clip = KeypointProcessor().process(raw, layout="openpose67", fps=50.0, aspect=16 / 9)
+    clip = KeypointProcessor().process(KeypointClip(raw, layout="openpose67", fps=50.0, aspect=16 / 9))
     shapes = {shape.color: shape for shape in make_scene((clip.keypoints, clip.keypoint_mask), "uniglor73").figures[0]}
     assert RIGHT | LEFT | {"head", "torso", "arm"} <= set(shapes) and not {"face", "mouth"} & set(shapes)
     for side in ("left", "right"):

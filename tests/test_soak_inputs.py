@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from modeling_unigloR import KeypointProcessor
-from modeling_unigloR.keypoint_readers_uniglor import KeypointClip
+from modeling_unigloR.keypoint_clip_uniglor import KeypointClip
 
 from .soak import inputs
 
@@ -36,7 +36,7 @@ def test_failures_are_told_with_a_command_that_reproduces_them(tmp_path, monkeyp
 
 
 def test_numbers_are_looked_for_in_every_kind_of_answer():
-    clip = KeypointProcessor().process(inputs.random_signing(20))
+    clip = KeypointProcessor().process(KeypointClip(inputs.random_signing(20)))
     assert inputs.is_finite(clip) and not inputs.is_finite(clip._replace(scale=np.array(np.inf)))
     read = KeypointClip(np.full((2, 3, 2), np.nan), np.zeros((2, 3)), "a")
     assert inputs.is_finite(read) and not inputs.is_finite(dataclasses.replace(read, confidence=np.ones((2, 3))))

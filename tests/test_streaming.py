@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_unigloR import KeypointProcessor, SignToTextStreamer
+from modeling_unigloR import KeypointClip, KeypointProcessor, SignToTextStreamer
 from modeling_unigloR.keypoint_processing_uniglor import Calibration
 from modeling_unigloR.limits_uniglor import MAX_WAITING_FRAMES
 from modeling_unigloR.streaming_uniglor import KEPT_WINDOWS, CausalKeypointProcessor
@@ -34,7 +34,7 @@ def gappy(num_frames, seed=0):
 def test_a_stream_gives_the_frames_of_causal_processing(fps, normalize, portion):
     processor = KeypointProcessor(normalize=normalize)
     keypoints, confidence = gappy(100)
-    offline = processor.process(keypoints, confidence, fps=fps, causal=True).keypoints
+    offline = processor.process(KeypointClip(keypoints, confidence, fps=fps), causal=True).keypoints
     stream = CausalKeypointProcessor(processor, fps=fps)
     starts = range(0, len(keypoints), portion)
     frames = [stream.push(keypoints[start : start + portion], confidence[start : start + portion]) for start in starts]
@@ -52,10 +52,12 @@ def test_nothing_comes_out_before_the_calibration_frames_have_arrived():
 def test_a_given_calibration_needs_no_frames_to_wait_for():
     keypoints, confidence = gappy(40)
     processor = KeypointProcessor()
-    calibration = processor.calibrate(keypoints[:25], confidence[:25])
+    calibration = processor.calibrate(KeypointClip(keypoints[:25], confidence[:25]))
     stream = CausalKeypointProcessor(processor, calibration)
     first = stream.push(keypoints[:1], confidence[:1])
-    np.testing.assert_allclose(first, processor.process(keypoints[:1], confidence[:1], causal=True, calibration=calibration).keypoints)
+    np.testing.assert_allclose(
+        first, processor.process(KeypointClip(keypoints[:1], confidence[:1]), causal=True, calibration=calibration).keypoints
+    )
 
 
 @pytest.mark.parametrize("num_frames", [5, 15, 60])
@@ -152,7 +154,7 @@ def test_any_portions_of_any_stream_give_the_frames_of_causal_processing(seed):
     stream = CausalKeypointProcessor(processor, fps=fps)
     frames = [stream.push(keypoints[portion], confidence[portion]) for portion in portions(len(keypoints), rng)] + [stream.flush()]
     try:
-        offline = processor.process(keypoints, confidence, fps=fps, causal=True).keypoints
+        offline = processor.process(KeypointClip(keypoints, confidence, fps=fps), causal=True).keypoints
     except ValueError:
         assert not ((confidence[:, 2] > 0) & (confidence[:, 5] > 0)).any()
         assert sum(map(len, frames)) == 0
@@ -171,7 +173,7 @@ def test_a_frame_in_which_nobody_is_seen_holds_the_last_one():
     assert len(frames) == 60
     np.testing.assert_array_equal(frames[30], frames[29])
     np.testing.assert_array_equal(frames[41], frames[39])
-    np.testing.assert_allclose(frames, processor.process(keypoints, confidence, fps=25.0, causal=True).keypoints, atol=1e-5)
+    np.testing.assert_allclose(frames, processor.process(KeypointClip(keypoints, confidence, fps=25.0), causal=True).keypoints, atol=1e-5)
 
 
 def test_nan_frames_are_held_without_a_confidence():
@@ -188,7 +190,7 @@ def test_frames_that_wait_for_shoulders_too_long_are_left_out_and_times_stay_tru
     keypoints, confidence = gappy(num_late + 60)
     confidence[:num_late, 2] = 0
     processor = KeypointProcessor()
-    offline = processor.process(keypoints, confidence, fps=fps, causal=True).keypoints
+    offline = processor.process(KeypointClip(keypoints, confidence, fps=fps), causal=True).keypoints
     stream = CausalKeypointProcessor(processor, fps=fps)
     frames = []
     for portion in portions(len(keypoints), np.random.default_rng(0)):
@@ -207,7 +209,7 @@ def test_relative_coordinates_are_known_after_the_frames_that_wait():
     keypoints[10:12] = np.nan
     processor = KeypointProcessor()
     given = dict(fps=25.0, layout="uniglor73", relative=True, width=640, height=480)
-    offline = processor.process(keypoints, causal=True, **given).keypoints
+    offline = processor.process(KeypointClip(keypoints, **given), causal=True).keypoints
     stream = CausalKeypointProcessor(processor, **given)
     frames = np.concatenate([stream.push(keypoints[frame : frame + 1]) for frame in range(50)])
     np.testing.assert_allclose(frames, offline, atol=1e-5)
@@ -216,11 +218,11 @@ def test_relative_coordinates_are_known_after_the_frames_that_wait():
 def test_a_given_calibration_is_fine_when_nobody_is_there_at_first():
     keypoints, confidence = gappy(40)
     processor = KeypointProcessor()
-    calibration = processor.calibrate(keypoints, confidence)
+    calibration = processor.calibrate(KeypointClip(keypoints, confidence))
     confidence[:10] = 0
     stream = CausalKeypointProcessor(processor, calibration)
     frames = np.concatenate([stream.push(keypoints[frame : frame + 1], confidence[frame : frame + 1]) for frame in range(40)])
-    offline = processor.process(keypoints, confidence, causal=True, calibration=calibration).keypoints
+    offline = processor.process(KeypointClip(keypoints, confidence), causal=True, calibration=calibration).keypoints
     np.testing.assert_allclose(frames, offline, atol=1e-5)
 
 

@@ -27,8 +27,9 @@ import numpy as np
 from datasets_scripts.build import build
 from datasets_scripts.corpus import ClipSource, read_clip
 from modeling_unigloR import KeypointProcessor, clip_from_array, map_layout, read_keypoints, read_skels
+from modeling_unigloR.keypoint_clip_uniglor import KeypointClip
 from modeling_unigloR.keypoint_processing_uniglor import Calibration
-from modeling_unigloR.keypoint_readers_uniglor import KeypointClip, clip_from_arrays
+from modeling_unigloR.keypoint_readers_uniglor import clip_from_arrays
 from modeling_unigloR.keypoints_uniglor import SOURCE_LAYOUTS
 from tests.conftest import REAL_DATA, TEXTS, TINY, TINY_DECODER, TINY_ENCODER, TINY_TEXT, TINY_TEXT_ENCODER, random_signing
 
@@ -139,9 +140,10 @@ def process_case(rng, folder):
     others = ("call", "calls", "row", "calibrate", "map_layout", "array", "arrays", "pad", "mirror", "denormalize")
     how = pick(rng, ("process",) * 8 + others)
     if how == "process":
-        return processor.process(**arguments)
+        known = {key: arguments.pop(key) for key in ("causal", "calibration") if key in arguments}
+        return processor.process(KeypointClip(**arguments), **known)
     if how == "call":
-        return dict(processor(**arguments))
+        return dict(processor(arguments.pop("keypoints"), **arguments))
     if how == "calls":
         clips = [arguments["keypoints"], clip_arguments(rng)["keypoints"]]
         return dict(processor(clips, layout=arguments["layout"], fps=arguments["fps"], ids=pick(rng, (None, ["a", "b"], ["a"], "ab", 3))))
@@ -151,14 +153,14 @@ def process_case(rng, folder):
     if how in ("calibrate", "map_layout"):
         names = ("keypoints", "confidence", "layout", "missing") + (("width", "height", "aspect") if how == "calibrate" else ())
         given = {key: arguments[key] for key in names if key in arguments}
-        return processor.calibrate(**given) if how == "calibrate" else map_layout(**given)
+        return processor.calibrate(KeypointClip(**given)) if how == "calibrate" else map_layout(KeypointClip(**given))
     names = ("confidence", "layout", "width", "height", "fps")
     if how == "array":
         return vars(clip_from_array(arguments["keypoints"], **{key: arguments[key] for key in names if key in arguments}))
     if how == "arrays":
         arrays = {key: arguments[key] for key in ("keypoints", *names) if key in arguments}
         return vars(clip_from_arrays(pick(rng, (arrays, arrays, arrays, {}, {"a": 1, "b": 2}, None, [], arrays | {"layout": 3}))))
-    clip = processor.process(plausible(rng, "uniglor73", 20, processor.num_channels), layout="uniglor73")
+    clip = processor.process(KeypointClip(plausible(rng, "uniglor73", 20, processor.num_channels), layout="uniglor73"))
     hostile = pick(rng, (arguments["keypoints"], *HOSTILE_VALUES))
     if how == "pad":
         other = clip._replace(keypoints=clip.keypoints[:, :5])
@@ -514,7 +516,7 @@ def hostile_case(rng, folder, index):
         clip = read_keypoints(path, fps=25)
         if isinstance(path, Path) and path.suffix == ".skels":
             read_skels(path)
-        return KeypointProcessor().process(**vars(clip), aspect=4 / 3)
+        return KeypointProcessor().process(dataclasses.replace(clip, aspect=4 / 3))
 
     return read
 
@@ -579,7 +581,7 @@ def settings_case(rng, folder):
         content = pick(rng, (mutate(rng, content), b"[]", b"3", b"null", b"[" * 100_000, b"\xff", b"", b'"a"'))
     (folder / "preprocessor_config.json").write_bytes(content)
     processor = KeypointProcessor.from_pretrained(folder)
-    return processor.process(plausible(rng, "uniglor73", 30, 3), layout="uniglor73", fps=30.0)
+    return processor.process(KeypointClip(plausible(rng, "uniglor73", 30, 3), layout="uniglor73", fps=30.0))
 
 
 # --- Pipelines and models ---------------------------------------------------------------------------------------------------------------
@@ -733,7 +735,7 @@ def run(target, index, seed, folder):
         outcome, message, answer = attempt(function(rng, place, index) if target == "hostile" else lambda: function(rng, place))
         found = [(target, outcome, message)]
         if target == "read" and outcome == "finite":
-            found.append(("then", *attempt(lambda: KeypointProcessor().process(**vars(answer)))[:2]))
+            found.append(("then", *attempt(lambda: KeypointProcessor().process(answer))[:2]))
     return found
 
 
@@ -763,7 +765,7 @@ def again(target, index, seed=0):
         rng = np.random.default_rng([seed, zlib.crc32(target.encode()), index])
         function = globals()[f"{target}_case"]
         answer = function(rng, place, index)() if target == "hostile" else function(rng, place)
-        answer = KeypointProcessor().process(**vars(answer)) if target == "read" else answer
+        answer = KeypointProcessor().process(answer) if target == "read" else answer
         print("finite" if is_finite(answer) else "not finite", answer)
 
 

@@ -126,7 +126,8 @@ def _read_worker():
     import resource
     import warnings
 
-    from datasets_scripts.readers import HolisticExtractor, extract_video, read_keypoints
+    from modeling_unigloR.keypoint_readers_uniglor import read_keypoints
+    from modeling_unigloR.video_extraction_uniglor import HolisticExtractor, extract_video
 
     warnings.simplefilter("ignore")
     resource.setrlimit(resource.RLIMIT_AS, (12 << 30, 12 << 30))

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import torch
 
-from modeling_unigloR import KeypointProcessor, SignMAE, SignMAEConfig, SignToText, SignToTextStreamer
+from modeling_unigloR import KeypointClip, KeypointProcessor, SignMAE, SignMAEConfig, SignToText, SignToTextStreamer
 from modeling_unigloR.streaming_uniglor import CausalKeypointProcessor
 from tests.conftest import TEXTS, TINY, TINY_TEXT, random_signing
 from tests.soak import Row
@@ -117,7 +117,7 @@ def portions(num_streams, seed):
         fps = rng.choice([25.0, 30.0, 50.0, 59.94, 12.5, 7.3, 100.0, 1.0])
         processor = KeypointProcessor(calibration_frames=int(rng.integers(1, 50)), normalize=("clip", "frame")[number % 2])
         try:
-            offline = processor.process(keypoints, confidence, fps=fps, causal=True).keypoints
+            offline = processor.process(KeypointClip(keypoints, confidence, fps=fps), causal=True).keypoints
         except ValueError:
             offline = np.zeros((0, 73, 2), np.float32)
             outcomes["no shoulders"] += 1
