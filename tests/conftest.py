@@ -148,6 +148,14 @@ def tiny_sign_recognition(tiny_sign_mae):
     return make
 
 
+def assert_same_weights(model, loaded):
+    """Bit for bit. What is computed with them may round differently: loaded weights lie at other addresses, which kernels go by."""
+    weights, found = model.state_dict(), loaded.state_dict()
+    assert weights.keys() == found.keys()
+    for name, value in weights.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=0, msg=name)
+
+
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory):
     """A folder of canonical rows: 12 clips of training, 5 of validation and 5 of test, of lengths that differ."""

@@ -266,7 +266,8 @@ def test_the_saved_folder_is_loaded_by_the_pipeline_function(tiny_sign_to_text, 
     pipe = tiny_sign_to_text()
     pipe.save_pretrained(tmp_path)
     loaded = pipeline("sign-to-text", model=str(tmp_path), device="cpu")
-    assert loaded(clip()) == pipe(clip())
+    expected = pipe(clip())
+    assert loaded(clip()) == expected | {"score": pytest.approx(expected["score"], rel=1e-5)}
 
 
 def test_a_clip_without_hands_is_translated_with_a_warning(tiny_sign_to_text, monkeypatch):
