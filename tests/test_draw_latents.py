@@ -37,7 +37,7 @@ def signs(tmp_path_factory):
 
 def test_the_command_draws_every_segment_of_the_most_frequent_glosses(sign_mae_dir, signs, tmp_path, capsys):
     pytest.importorskip("sklearn")
-    argv = ["--checkpoint", sign_mae_dir, "--dataset", signs, "--num_glosses", "2", "--output", str(tmp_path / "a.svg")]
+    argv = ["--checkpoint", sign_mae_dir, "--datasets", signs, "--num_glosses", "2", "--output", str(tmp_path / "a.svg")]
     report = draw_latents.main(argv)
     assert report["glosses"] == ["REGEN", "SONNE"] and report["clips"] == 5 and report["segments"] == 5 * 4  # stride 7 over 36 frames
     page = ET.fromstring((tmp_path / "a.svg").read_text())
@@ -93,7 +93,7 @@ def test_without_scikit_learn_it_says_what_to_install(monkeypatch):
 def test_a_checkpoint_of_another_type_is_refused(tiny_sign_recognition, signs, tmp_path):
     tiny_sign_recognition().save_pretrained(tmp_path / "model")
     with pytest.raises(ValueError, match="type 'sign_recognition', expected 'sign_mae'"):
-        draw_latents.main(["--checkpoint", str(tmp_path / "model"), "--dataset", signs, "--output", str(tmp_path / "a.svg")])
+        draw_latents.main(["--checkpoint", str(tmp_path / "model"), "--datasets", signs, "--output", str(tmp_path / "a.svg")])
 
 
 def test_real_signs_are_nearer_to_their_own_even_for_an_encoder_that_never_trained(sign_mae_dir, tmp_path):
@@ -106,6 +106,6 @@ def test_real_signs_are_nearer_to_their_own_even_for_an_encoder_that_never_train
         (tmp_path / "clips").mkdir(exist_ok=True)
         (tmp_path / "clips" / word).symlink_to(folder / word)
     build("include", tmp_path / "clips", tmp_path / "rows", width=1920, height=1080, fps=25.0)
-    argv = ["--checkpoint", sign_mae_dir, "--dataset", str(tmp_path / "rows"), "--split", "train", "--frames_dir", str(tmp_path)]
+    argv = ["--checkpoint", sign_mae_dir, "--datasets", str(tmp_path / "rows"), "--split", "train", "--frames_dir", str(tmp_path)]
     report = draw_latents.main([*argv, "--output", str(tmp_path / "a.svg")])
     assert report["glosses"] == ["Book", "Gun", "Hour"] and report["clips"] > 20 and report["share"] > report["chance"] + 0.2

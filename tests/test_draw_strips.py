@@ -20,7 +20,7 @@ def lines_of(drawn):
 
 def test_a_sign_mae_is_drawn_with_its_reconstruction_error_and_segments(sign_mae_dir, corpus, tmp_path):
     output = tmp_path / "new" / "a.svg"
-    argv = ["--checkpoint", sign_mae_dir, "--dataset", corpus, "--num_frames", "7", "--num_clips", "2"]
+    argv = ["--checkpoint", sign_mae_dir, "--datasets", corpus, "--num_frames", "7", "--num_clips", "2"]
     strips = draw_strips.main([*argv, "--output", str(output)])
     drawn = output.read_text()
     assert re.search(r"reconstruction, error \d\.\d{3} shoulder widths", drawn)
@@ -32,7 +32,7 @@ def test_a_sign_mae_is_drawn_with_its_reconstruction_error_and_segments(sign_mae
 
 def test_a_text_to_sign_is_drawn_under_its_sentence_with_both_durations(tiny_text_to_sign, corpus, tmp_path):
     tiny_text_to_sign().save_pretrained(tmp_path / "model")
-    argv = ["--checkpoint", str(tmp_path / "model"), "--dataset", corpus, "--ids", "test-1", "--output", str(tmp_path / "a.svg")]
+    argv = ["--checkpoint", str(tmp_path / "model"), "--datasets", corpus, "--ids", "test-1", "--output", str(tmp_path / "a.svg")]
     (strip,) = draw_strips.main(argv)
     assert strip.title == TEXTS[1] and strip.labels[0] == "ground truth, 1.0 s" and re.fullmatch(r"generated, \d+\.\d s", strip.labels[1])
     assert strip.borders[0] == []  # nobody cut the ground truth
@@ -42,7 +42,7 @@ def test_a_text_to_sign_is_drawn_under_its_sentence_with_both_durations(tiny_tex
 
 def test_the_png_has_the_svgs_lines_at_the_svgs_places(sign_mae_dir, corpus, tmp_path):
     image = pytest.importorskip("PIL.Image")
-    argv = ["--checkpoint", sign_mae_dir, "--dataset", corpus, "--num_frames", "7", "--num_clips", "1", "--size", "40"]
+    argv = ["--checkpoint", sign_mae_dir, "--datasets", corpus, "--num_frames", "7", "--num_clips", "1", "--size", "40"]
     for suffix in (".svg", ".png"):
         draw_strips.main([*argv, "--output", str(tmp_path / f"a{suffix}")])
     drawn = (tmp_path / "a.svg").read_text()
@@ -69,12 +69,12 @@ def test_a_clip_with_fewer_frames_than_asked_for_is_shown_whole():
 
 
 def test_what_cannot_be_drawn_says_why(sign_mae_dir, corpus, tiny_sign_to_text, tmp_path, capsys):
-    argv = ["--dataset", corpus, "--output", str(tmp_path / "a.svg")]
+    argv = ["--datasets", corpus, "--output", str(tmp_path / "a.svg")]
     with pytest.raises(ValueError, match="has no clip nobody; its first is 'test-0'"):
         draw_strips.main([*argv, "--checkpoint", sign_mae_dir, "--ids", "nobody"])
     tiny_sign_to_text().save_pretrained(tmp_path / "model")
     with pytest.raises(ValueError, match="type 'sign_to_text', expected 'sign_mae' or 'text_to_sign'"):
         draw_strips.main([*argv, "--checkpoint", str(tmp_path / "model")])
     with pytest.raises(SystemExit):
-        draw_strips.main(["--checkpoint", sign_mae_dir, "--dataset", corpus, "--output", "a.gif"])
+        draw_strips.main(["--checkpoint", sign_mae_dir, "--datasets", corpus, "--output", "a.gif"])
     assert "expected a name that ends in .svg or .png" in capsys.readouterr().err

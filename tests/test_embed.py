@@ -18,7 +18,7 @@ from .conftest import random_signing
 @pytest.fixture(scope="module")
 def latents_dir(sign_mae_dir, corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("latents") / "written"
-    argv = ["--checkpoint", sign_mae_dir, "--dataset", corpus, "--split", "train", "test", "--batch_size", "5"]
+    argv = ["--checkpoint", sign_mae_dir, "--datasets", corpus, "--split", "train", "test", "--batch_size", "5"]
     embed.main([*argv, "--output_dir", str(folder)])
     return folder
 
@@ -113,7 +113,7 @@ def test_what_cannot_be_written_says_why(sign_mae_dir, corpus, latents_dir, tmp_
     with pytest.raises(SystemExit):
         embed.main(["--nearest", "a:0"])
     with pytest.raises(SystemExit):
-        embed.main(["--dataset", corpus])
+        embed.main(["--datasets", corpus])
 
 
 # --- The nearest ------------------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ def systems(corpus, sign_mae_dir, tmp_path_factory):
     """Folders of three judges and of a TextToSign, all of two steps."""
     folder = tmp_path_factory.mktemp("systems")
     judge = ["--text_config", json.dumps(TINY_TEXT), "--max_new_tokens", "6", "--generation_num_beams", "1", *STEPS]
-    given = ["--dataset", corpus, "--output_dir", str(folder / "judges"), "--sign_mae", sign_mae_dir, "--seeds", "0", "1", "2"]
+    given = ["--datasets", corpus, "--output_dir", str(folder / "judges"), "--sign_mae", sign_mae_dir, "--seeds", "0", "1", "2"]
     train_judges.main([*given, *judge])
     sizes = [word for name, value in TINY_DECODER.items() for word in (f"--{name}", str(value))]
     argv = ["paper_text_to_sign.yaml", "--datasets", corpus, "--validation", corpus, "--sign_mae", sign_mae_dir, "--text_model", "null"]
@@ -37,13 +37,13 @@ def test_judges_are_frame_level_and_say_what_they_score_on_real_clips(systems, c
     assert all(judge["ground_truth"]["num_scored"] == 5 and judge["training_clips"]["num_scored"] == 12 for judge in pack["judges"])
     assert json.loads((systems / "judges" / "1" / "config.json").read_text())["sign_encoder"] == "frames"
     stamp = (systems / "judges" / "1" / "model.safetensors").stat().st_mtime
-    given = ["--dataset", corpus, "--output_dir", str(systems / "judges"), "--sign_mae", sign_mae_dir, "--seeds", "0", "1", "2"]
+    given = ["--datasets", corpus, "--output_dir", str(systems / "judges"), "--sign_mae", sign_mae_dir, "--seeds", "0", "1", "2"]
     train_judges.main(given)  # nothing left to train
     assert (systems / "judges" / "1" / "model.safetensors").stat().st_mtime == stamp
 
 
 def test_the_table_has_system_ceiling_floors_pose_and_motion(systems, corpus, sign_mae_dir, tmp_path, capsys):
-    argv = ["--task", "text-to-sign", "--checkpoint", str(systems / "text-to-sign"), "--dataset", corpus, "--train_dataset", corpus]
+    argv = ["--task", "text-to-sign", "--checkpoint", str(systems / "text-to-sign"), "--datasets", corpus, "--train_datasets", corpus]
     argv += ["--judges", str(systems / "judges"), "--sign_mae", sign_mae_dir, "--output_dir", str(tmp_path), "--device", "cpu"]
     report = evaluate_checkpoint.main(argv)
     printed = capsys.readouterr().out

@@ -10,8 +10,15 @@ from transformers import Seq2SeqTrainingArguments
 
 from train import pretrain, train_recognition, train_sign_to_text, train_text_to_sign
 from train.engine.arguments import declared_fields
+from train.engine.commands import CommandParser
 from train.engine.help import help_of, own_fields, owners_of
 
+TRAIN = Path(pretrain.__file__).parent
+TRAININGS = ["pretrain.py", "train_sign_to_text.py", "train_text_to_sign.py", "train_recognition.py"]
+COMMANDS = [
+    "evaluate_checkpoint.py", "embed.py", "pose_weights.py", "train_judges.py", "demo.py", "publish.py", "cache.py", "checkpoints.py",
+    "figures/attention.py", "figures/latents.py", "figures/strips.py",
+]  # fmt: skip
 SCRIPTS = [pretrain, train_sign_to_text, train_text_to_sign, train_recognition]
 
 
@@ -50,11 +57,41 @@ def test_help_all_lists_what_transformers_takes_too(script):
     assert "  --gradient_accumulation_steps int (default 1)\n        Number of" in help_of(script.__file__, with_trainer=True)
 
 
+@pytest.mark.parametrize("script", [*TRAININGS, *COMMANDS])
 def test_help_comes_before_anything_heavy_is_imported(script):
     code = (
         "import runpy, sys; sys.argv = [sys.argv[1], '--help']\n"
         "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
         "except SystemExit: print({'torch', 'transformers', 'numpy', 'datasets'} & set(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code, script.__file__], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code, str(TRAIN / script)], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == "set()", done.stderr
+
+
+def test_every_command_of_train_is_listed_here():
+    assert {path.relative_to(TRAIN).as_posix() for path in TRAIN.glob("*.py")} - {"__init__.py"} <= {*TRAININGS, *COMMANDS}
+
+
+# --- Mistakes ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_mistake_is_one_line_that_says_which_option_was_meant_and_status_2(capsys):
+    parser = CommandParser("what", prog="command")
+    parser.add_argument("--datasets", required=True)
+    parser.add_argument("--split", choices=["train", "test"])
+    for words, said in (
+        (["--dataset", "a"], "--datasets. --dataset: did you mean --datasets? --help lists all options."),
+        (["--datasets", "a", "--spilt=test"], "--spilt=test. --spilt: did you mean --split? --help lists all options."),
+        (["--datasets", "a", "--split", "dev"], "invalid choice: 'dev'"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            parser.parse_args(words)
+        told = capsys.readouterr().err
+        assert ended.value.code == 2 and told.count("\n") == 1 and told.startswith("command: ") and said in told
+
+
+def test_what_a_command_refuses_is_one_line_and_status_2(tmp_path):
+    """The whole command, in a process of its own."""
+    words = ["-m", "train.embed", "--checkpoint", str(tmp_path / "nowhere"), "--datasets", "x", "--output_dir", str(tmp_path / "out")]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, cwd=TRAIN.parent)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "--checkpoint" in done.stderr, done.stderr

@@ -124,11 +124,11 @@ def test_a_whole_checkpoint_loads_in_eval_mode_and_in_silence(model_class, sign_
 def test_a_checkpoint_of_another_kind_is_refused_wherever_one_is_named(corpus, sign_mae_dir, sign_to_text_dir, text_to_sign_dir, tmp_path):
     """--sign_mae SIGN_TO_TEXT trained with a decoder of random values, --sign_mae TEXT_TO_SIGN with a random encoder; rc 0."""
     data = ["--datasets", corpus, "--validation", "[]", "--output_dir", str(tmp_path / "out"), "--use_cpu", "true"]
-    clips = ["--dataset", corpus, "--train_dataset", corpus]
+    clips = ["--datasets", corpus, "--train_datasets", corpus]
     judges = tmp_path / "judges"
     shutil.copytree(sign_mae_dir, judges / "1")
     (judges / "judges.json").write_text(json.dumps({"selection": 0, "judges": [{"seed": 1, "role": "report"}]}))
-    drawn = ["--dataset", corpus, "--output", str(tmp_path / "x.svg")]
+    drawn = ["--datasets", corpus, "--output", str(tmp_path / "x.svg")]
     calls = {
         "--sign_mae": [
             (train_sign_to_text.main, [*data, "--sign_mae", text_to_sign_dir], "sign_mae"),
@@ -151,7 +151,7 @@ def test_a_checkpoint_of_another_kind_is_refused_wherever_one_is_named(corpus, s
         ],
         "--checkpoint": [
             (evaluate_checkpoint.main, ["--checkpoint", sign_mae_dir, *clips], "sign_to_text"),
-            (embed.main, ["--checkpoint", sign_to_text_dir, "--dataset", corpus, "--output_dir", str(tmp_path / "latents")], "sign_mae"),
+            (embed.main, ["--checkpoint", sign_to_text_dir, "--datasets", corpus, "--output_dir", str(tmp_path / "latents")], "sign_mae"),
             (draw_latents.main, ["--checkpoint", sign_to_text_dir, *drawn], "sign_mae"),
             (draw_strips.main, ["--checkpoint", sign_to_text_dir, *drawn], "sign_mae"),
             (draw_attention.main, ["--checkpoint", sign_mae_dir, "--clip", "x.npy", "--output", str(tmp_path / "x.svg")], "sign_to_text"),

@@ -49,7 +49,7 @@ def test_one_hand_is_enough_to_be_seen(segments):
 
 
 def test_what_is_printed_pretrains(corpus, capsys, tmp_path):
-    found = pose_weights.main(["--dataset", corpus])
+    found = pose_weights.main(["--datasets", corpus])
     printed = capsys.readouterr().out
     lines = yaml.safe_load(printed)
     assert lines["keypoint_weighting"] == "fixed" and lines["fixed_body_weight"] == 1
@@ -62,8 +62,8 @@ def test_what_is_printed_pretrains(corpus, capsys, tmp_path):
 
 def test_the_processor_of_a_checkpoint_says_which_points_are_seen(corpus, tmp_path, capsys):
     KeypointProcessor(fps=12.5).save_pretrained(tmp_path)
-    halved = pose_weights.main(["--dataset", corpus, "--processor", str(tmp_path)])
-    whole = pose_weights.main(["--dataset", corpus])
+    halved = pose_weights.main(["--datasets", corpus, "--processor", str(tmp_path)])
+    whole = pose_weights.main(["--datasets", corpus])
     assert halved["num_segments"] < whole["num_segments"]
     with pytest.raises(ValueError, match="window_size=99"):
-        pose_weights.main(["--dataset", corpus, "--window_size", "99"])
+        pose_weights.main(["--datasets", corpus, "--window_size", "99"])

@@ -204,8 +204,8 @@ def test_a_frame_model_has_the_floor_of_latents_where_a_sign_mae_is_given(corpus
 def test_the_command_writes_scores_predictions_and_the_confusion_matrix(corpus, tiny_sign_recognition, tmp_path, capsys):
     pipe = tiny_sign_recognition()
     pipe.save_pretrained(tmp_path / "model")
-    argv = ["--task", "sign-recognition", "--checkpoint", str(tmp_path / "model"), "--dataset", corpus, "--split", "validation"]
-    report = evaluate_checkpoint.main([*argv, "--train_dataset", corpus, "--device", "cpu"])
+    argv = ["--task", "sign-recognition", "--checkpoint", str(tmp_path / "model"), "--datasets", corpus, "--split", "validation"]
+    report = evaluate_checkpoint.main([*argv, "--train_datasets", corpus, "--device", "cpu"])
     written = {path.name: path.read_text() for path in (tmp_path / "model" / "evaluation-validation").iterdir()}
     assert set(written) == {"scores.json", "predictions.jsonl", "confusion.svg"}
     assert json.loads(written["scores.json"])["rows"].keys() == report["rows"].keys()
@@ -222,7 +222,7 @@ def test_the_command_writes_scores_predictions_and_the_confusion_matrix(corpus, 
 def test_a_checkpoint_of_another_task_is_refused(corpus, tiny_sign_to_text, tmp_path):
     tiny_sign_to_text().save_pretrained(tmp_path / "model")
     with pytest.raises(ValueError, match="--checkpoint '.*model' holds a model of type 'sign_to_text', expected 'sign_recognition'"):
-        evaluate_checkpoint.main(["--task", "sign-recognition", "--checkpoint", str(tmp_path / "model"), "--dataset", corpus])
+        evaluate_checkpoint.main(["--task", "sign-recognition", "--checkpoint", str(tmp_path / "model"), "--datasets", corpus])
 
 
 # --- INCLUDE ----------------------------------------------------------------------------------------------------------------------

@@ -192,7 +192,7 @@ def test_a_processor_that_differs_from_the_sign_maes_is_refused(corpus, sign_mae
 
 def test_evaluate_checkpoint_prints_floors_and_writes_what_it_scored(corpus, sign_mae_dir, tmp_path, capsys):
     train_sign_to_text.main(arguments(corpus, tmp_path / "out", "--sign_mae", sign_mae_dir))
-    argv = ["--checkpoint", str(tmp_path / "out"), "--dataset", corpus, "--train_dataset", corpus, "--split", "test", "--device", "cpu"]
+    argv = ["--checkpoint", str(tmp_path / "out"), "--datasets", corpus, "--train_datasets", corpus, "--split", "test", "--device", "cpu"]
     report = evaluate_checkpoint.main(argv)
     printed = capsys.readouterr().out
     for row in (
@@ -213,7 +213,7 @@ def test_evaluate_checkpoint_prints_floors_and_writes_what_it_scored(corpus, sig
 
 def test_a_frame_model_has_a_retrieval_floor_where_a_sign_mae_is_given(corpus, sign_mae_dir, tmp_path):
     train_sign_to_text.main(arguments(corpus, tmp_path / "out", "--sign_encoder", "frames", steps=2))
-    argv = ["--checkpoint", str(tmp_path / "out"), "--dataset", corpus, "--train_dataset", corpus, "--device", "cpu"]
+    argv = ["--checkpoint", str(tmp_path / "out"), "--datasets", corpus, "--train_datasets", corpus, "--device", "cpu"]
     assert "floor: sentence of the nearest training clip" not in evaluate_checkpoint.main(argv)["rows"]
     assert "floor: sentence of the nearest training clip" in evaluate_checkpoint.main([*argv, "--sign_mae", sign_mae_dir])["rows"]
 
@@ -246,5 +246,5 @@ def test_scores_of_a_checkpoint_that_is_no_folder_need_one(tmp_path, monkeypatch
     """They went into a new folder of the Hub id's name, which then hid the checkpoint of that name."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="--checkpoint 'me/model' is no folder here, .* Give --output_dir"):
-        evaluate_checkpoint.main(["--checkpoint", "me/model", "--dataset", "me/rows"])
+        evaluate_checkpoint.main(["--checkpoint", "me/model", "--datasets", "me/rows"])
     assert not list(tmp_path.iterdir())

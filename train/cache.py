@@ -4,29 +4,34 @@ python -m train.cache list
 python -m train.cache clean --older_than 30          # says what would be removed; --yes removes it
 """
 
-import argparse
 from pathlib import Path
 
-import datasets
-
-from train.data.caches import KINDS, clean, describe, entries, size_of
+from train.engine.commands import CommandParser
 
 
 def parse(argv=None):
-    plain = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m train.cache", description=__doc__, formatter_class=plain)
+    parser = CommandParser(__doc__, prog="python -m train.cache")
     commands = parser.add_subparsers(dest="command", required=True)
     listing = commands.add_parser("list", help="what is kept, of what data, how large, and when it was used last")
     cleaning = commands.add_parser("clean", help="remove what was not used for some days; without --yes only say what would be removed")
     for command in (listing, cleaning):
         command.add_argument("--frames_dir", type=Path, help="where frames and latents are kept; by default in the cache of datasets")
     cleaning.add_argument("--older_than", type=float, default=30.0, metavar="DAYS", help="since the last use; by default 30, 0 for all")
-    cleaning.add_argument("--kind", nargs="+", choices=KINDS, default=KINDS, help="by default both")
+    cleaning.add_argument("--kind", nargs="+", choices=("frames", "latents"), default=("frames", "latents"), help="by default both")
     cleaning.add_argument("--yes", action="store_true", help="remove it")
     arguments = parser.parse_args(argv)
     if arguments.command == "clean" and not arguments.older_than >= 0:
         parser.error(f"--older_than {arguments.older_than}: expected a number of days, 0 or more")
     return arguments
+
+
+if __name__ == "__main__":
+    parse()  # answers --help and mistakes before the imports that take seconds
+
+import datasets
+
+from train.data.caches import clean, describe, entries, size_of
+from train.engine.runs import run_script
 
 
 def main(argv=None):
@@ -49,4 +54,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

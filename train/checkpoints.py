@@ -4,9 +4,22 @@ python -m train.checkpoints outputs/sign-mae/checkpoint-20
 python -m train.checkpoints --accept outputs/sign-mae/checkpoint-20     # of an older version: lists its files as they are
 """
 
-import argparse
-import sys
 from pathlib import Path
+
+from train.engine.commands import CommandParser
+
+
+def parse(argv=None):
+    parser = CommandParser(__doc__)
+    parser.add_argument("checkpoint", type=Path, nargs="+", help="folders checkpoint-N")
+    parser.add_argument("--accept", action="store_true", help="write checkpoint.json where there is none, for the files as they are")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    parse()  # answers --help and mistakes before the imports that take seconds
+
+import sys
 
 from transformers.trainer import TRAINER_STATE_NAME
 
@@ -14,10 +27,7 @@ from train.engine.checkpoints import MANIFEST, damage, write_manifest
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("checkpoint", type=Path, nargs="+")
-    parser.add_argument("--accept", action="store_true", help=f"write {MANIFEST} where there is none, for the files as they are")
-    arguments = parser.parse_args(argv)
+    arguments = parse(argv)
     failed = False
     for folder in arguments.checkpoint:
         if not (folder / TRAINER_STATE_NAME).is_file():

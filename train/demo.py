@@ -8,9 +8,22 @@ which `AutoModel.from_pretrained` and `pipeline(...)` load,
 `outputs/demo/index.html`: a player, truth beside generated. Each step ends with one line of JSON.
 """
 
-import argparse
-import json
 from pathlib import Path
+
+from train.engine.commands import CommandParser
+
+
+def parse(argv=None):
+    parser = CommandParser(__doc__)
+    parser.add_argument("--output_dir", type=Path, default=Path("outputs/demo"))
+    parser.add_argument("--max_steps", type=int, help="of every training, for a try")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    parse()  # answers --help and mistakes before the imports that take seconds
+
+import json
 
 import numpy as np
 import torch
@@ -21,6 +34,7 @@ from modeling_unigloR.rendering_uniglor import player_html, to_svg
 from train import pretrain, train_sign_to_text, train_text_to_sign
 from train.data.clips import Clips
 from train.data.segments import FrameStore, load_rows
+from train.engine.runs import run_script
 from train.evaluation.reconstruction import reconstruct_segments, scored_points
 from train.evaluation.sign_to_text import evaluate_sign_to_text
 from train.evaluation.tables import without_nan
@@ -32,13 +46,6 @@ SIGN_TO_TEXT, TEXT_TO_SIGN = "demo_sign_to_text.yaml", "demo_text_to_sign.yaml"
 SEAM_FRAMES = 3
 SHOWN = 4  # words in the player
 ANEW = ["--overwrite_output_dir", "true"]  # a second demo replaces the first
-
-
-def parse(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--output_dir", type=Path, default=Path("outputs/demo"))
-    parser.add_argument("--max_steps", type=int, help="of every training, for a try")
-    return parser.parse_args(argv)
 
 
 def main(argv=None):
@@ -197,4 +204,4 @@ def say(**facts):
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -1,6 +1,6 @@
 """Latents of a whole data set, for search, clustering and models of your own; and the segments that are nearest to one of them.
 
-    python -m train.embed --checkpoint outputs/sign-mae --dataset DIR --split train validation --output_dir latents
+    python -m train.embed --checkpoint outputs/sign-mae --datasets DIR --split train validation --output_dir latents
     python -m train.embed --latents latents --nearest CLIP_ID:SEGMENT --top 10 --other_clips
 
 Writes LATENTS/data/SPLIT-*.parquet, one row for each segment (id, segment, start, end, latent, and the clip's text, gloss, label and
@@ -8,12 +8,42 @@ signer), which `datasets.load_dataset(LATENTS)` reads, and LATENTS/embedding.jso
 all of it is written.
 """
 
-import argparse
+from pathlib import Path
+
+from train.engine.commands import CommandParser
+
+
+def parse(argv=None):
+    parser = CommandParser(__doc__)
+    writing = parser.add_argument_group("writing latents")
+    writing.add_argument("--checkpoint", help="folder or Hub id of a SignMAE and its keypoint processor")
+    writing.add_argument("--datasets", nargs=1, help="canonical rows: a folder, a .parquet file or a Hub id")
+    writing.add_argument("--split", nargs="+", default=["train"])
+    writing.add_argument("--stride", type=int, help="frames between the starts of segments; by default the model's")
+    writing.add_argument("--output_dir", type=Path, help="a folder that is not there yet")
+    writing.add_argument("--batch_size", type=int, default=16, help="clips that are encoded together")
+    writing.add_argument("--device", help="by default a GPU, where there is one")
+    searching = parser.add_argument_group("searching them")
+    searching.add_argument("--latents", type=Path, help="a folder that was written")
+    searching.add_argument("--nearest", metavar="CLIP_ID:SEGMENT", help="segment whose nearest ones are printed; the first is 0")
+    searching.add_argument("--top", type=int, default=10)
+    searching.add_argument("--other_clips", action="store_true", help="leave out the segment's own clip")
+    arguments = parser.parse_args(argv)
+    if arguments.nearest is not None:
+        if arguments.latents is None:
+            parser.error("--nearest needs --latents, a folder that was written with --output_dir")
+    elif not (arguments.checkpoint and arguments.datasets and arguments.output_dir):
+        parser.error("writing latents needs --checkpoint, --datasets and --output_dir; searching them --latents and --nearest")
+    return arguments
+
+
+if __name__ == "__main__":
+    parse()  # answers --help and mistakes before the imports that take seconds
+
 import difflib
 import itertools
 import json
 import math
-from pathlib import Path
 
 import datasets
 import numpy as np
@@ -30,6 +60,7 @@ from modeling_unigloR.pipelines_uniglor import span_seconds
 from train.data.clips import weights_hash
 from train.data.segments import describe, load_rows, specs
 from train.engine.loading import load_model, load_processor
+from train.engine.runs import run_script
 
 logger = logging.get_logger(__name__)
 
@@ -37,37 +68,13 @@ FACTS = "embedding.json"
 CARRIED = ("text", "gloss", "label", "signer")  # what a row takes over from its clip
 
 
-def parse(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    writing = parser.add_argument_group("writing latents")
-    writing.add_argument("--checkpoint", help="folder or Hub id of a SignMAE and its keypoint processor")
-    writing.add_argument("--dataset", help="canonical rows: a folder, a .parquet file or a Hub id")
-    writing.add_argument("--split", nargs="+", default=["train"])
-    writing.add_argument("--stride", type=int, help="frames between the starts of segments; by default the model's")
-    writing.add_argument("--output_dir", type=Path, help="a folder that is not there yet")
-    writing.add_argument("--batch_size", type=int, default=16, help="clips that are encoded together")
-    writing.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    searching = parser.add_argument_group("searching them")
-    searching.add_argument("--latents", type=Path, help="a folder that was written")
-    searching.add_argument("--nearest", metavar="CLIP_ID:SEGMENT", help="segment whose nearest ones are printed; the first is 0")
-    searching.add_argument("--top", type=int, default=10)
-    searching.add_argument("--other_clips", action="store_true", help="leave out the segment's own clip")
-    arguments = parser.parse_args(argv)
-    if arguments.nearest is not None:
-        if arguments.latents is None:
-            parser.error("--nearest needs --latents, a folder that was written with --output_dir")
-    elif not (arguments.checkpoint and arguments.dataset and arguments.output_dir):
-        parser.error("writing latents needs --checkpoint, --dataset and --output_dir; searching them --latents and --nearest")
-    return arguments
-
-
 def main(argv=None):
     arguments = parse(argv)
     if arguments.nearest is not None:
         return print_nearest(EmbeddedSegments(arguments.latents), arguments.nearest, arguments.top, arguments.other_clips)
     return embed(
-        arguments.checkpoint, specs([arguments.dataset])[0], arguments.split, arguments.output_dir, arguments.stride, arguments.batch_size,
-        arguments.device,
+        arguments.checkpoint, specs(arguments.datasets)[0], arguments.split, arguments.output_dir, arguments.stride, arguments.batch_size,
+        arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"),
     )  # fmt: skip
 
 
@@ -283,4 +290,4 @@ def print_nearest(embedded, name, top=10, other_clips=False):
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

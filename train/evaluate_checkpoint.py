@@ -1,48 +1,24 @@
 """Scores a checkpoint so that the numbers can be compared: every variant with its signature, floors beside the system.
 
-    python -m train.evaluate_checkpoint --task sign-to-text --checkpoint DIR --dataset D --split test --train_dataset D
-    python -m train.evaluate_checkpoint --task text-to-sign --checkpoint DIR --dataset D --train_dataset D --judges DIR --sign_mae DIR
-    python -m train.evaluate_checkpoint --task sign-recognition --checkpoint DIR --dataset D --train_dataset D
+    python -m train.evaluate_checkpoint --task sign-to-text --checkpoint DIR --datasets D --split test --train_datasets D
+    python -m train.evaluate_checkpoint --task text-to-sign --checkpoint DIR --datasets D --train_datasets D --judges DIR --sign_mae DIR
+    python -m train.evaluate_checkpoint --task sign-recognition --checkpoint DIR --datasets D --train_datasets D
     python -m train.evaluate_checkpoint --compare A/predictions.jsonl B/predictions.jsonl
 
 Writes `scores.json` and `predictions.jsonl`, for text-to-sign `generated.parquet` in its place, for sign-recognition `confusion.svg` too,
 into --output_dir (by default `evaluation-SPLIT` in the checkpoint) and prints one table.
 """
 
-import argparse
-import hashlib
-import json
-import sys
-from pathlib import Path
-
-import datasets
-import numpy as np
-from transformers.utils import logging
-
-from datasets_scripts.schema import features
-from modeling_unigloR import SignMAEEncoderModel
-from train.data.clips import Clips, LabelledClips
-from train.data.segments import specs
-from train.engine.loading import check_path, load_model, load_pipeline, read_model_type
-from train.evaluation.recognition import evaluate_recognition
-from train.evaluation.sign_to_text import evaluate_sign_to_text
-from train.evaluation.tables import RECOGNITION_COLUMNS, format_table, without_nan
-from train.evaluation.text_to_sign import evaluate_text_to_sign, load_readers, load_sign_mae
-from train.figures.confusion import draw_confusion
-from train.figures.plots import save_figure
-from train.metrics.recognition import paired_top1_test
-from train.metrics.text import compare_files, read_pair
-
-logger = logging.get_logger(__name__)
+from train.engine.commands import CommandParser
 
 
 def parse(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = CommandParser(__doc__)
     parser.add_argument("--task", choices=["sign-to-text", "text-to-sign", "sign-recognition"], default="sign-to-text")
     parser.add_argument("--checkpoint", help="a folder that train_sign_to_text.py wrote, or a Hub id")
-    parser.add_argument("--dataset", nargs="+", help="folders or Hub ids of canonical rows")
+    parser.add_argument("--datasets", nargs="+", help="folders or Hub ids of canonical rows")
     parser.add_argument("--split", default="test")
-    parser.add_argument("--train_dataset", nargs="+", help="what it was trained on, for the floors and the share of seen sentences")
+    parser.add_argument("--train_datasets", nargs="+", help="what it was trained on, for the floors and the share of seen sentences")
     parser.add_argument("--train_split", default="train")
     parser.add_argument("--sign_mae", help="for the floor of latents beside a frame-level model; for the oracle latents of text-to-sign")
     parser.add_argument("--judges", help="a folder that train_judges.py wrote; the judge that selects is left out")
@@ -58,11 +34,41 @@ def parse(argv=None):
     parser.add_argument("--bleurt_checkpoint", help="a folder; BLEURT is scored only with it")
     parser.add_argument("--compare", nargs=2, metavar="PREDICTIONS", help="two predictions.jsonl on the same clips: a paired test")
     arguments = parser.parse_args(argv)
-    if not arguments.compare and not (arguments.checkpoint and arguments.dataset):
-        parser.error("give --checkpoint and --dataset, or --compare A B")
-    if arguments.task == "text-to-sign" and not (arguments.judges and arguments.train_dataset and arguments.sign_mae):
-        parser.error("text-to-sign needs --judges, --train_dataset and --sign_mae")
+    if not arguments.compare and not (arguments.checkpoint and arguments.datasets):
+        parser.error("give --checkpoint and --datasets, or --compare A B")
+    if arguments.task == "text-to-sign" and not (arguments.judges and arguments.train_datasets and arguments.sign_mae):
+        parser.error("text-to-sign needs --judges, --train_datasets and --sign_mae")
     return arguments
+
+
+if __name__ == "__main__":
+    parse()  # answers --help and mistakes before the imports that take seconds
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import datasets
+import numpy as np
+from transformers.utils import logging
+
+from datasets_scripts.schema import features
+from modeling_unigloR import SignMAEEncoderModel
+from train.data.clips import Clips, LabelledClips
+from train.data.segments import specs
+from train.engine.loading import check_path, load_model, load_pipeline, read_model_type
+from train.engine.runs import run_script
+from train.evaluation.recognition import evaluate_recognition
+from train.evaluation.sign_to_text import evaluate_sign_to_text
+from train.evaluation.tables import RECOGNITION_COLUMNS, format_table, without_nan
+from train.evaluation.text_to_sign import evaluate_text_to_sign, load_readers, load_sign_mae
+from train.figures.confusion import draw_confusion
+from train.figures.plots import save_figure
+from train.metrics.recognition import paired_top1_test
+from train.metrics.text import compare_files, read_pair
+
+logger = logging.get_logger(__name__)
 
 
 def main(argv=None):
@@ -76,15 +82,15 @@ def main(argv=None):
         read_model_type(arguments.sign_mae, "--sign_mae", ["sign_mae"])  # before clips are processed
     pipe = load_pipeline(arguments.task, arguments.checkpoint, arguments.device)
     read_clips = LabelledClips if arguments.task == "sign-recognition" else Clips
-    clips = read_clips(specs(arguments.dataset), arguments.split, pipe.feature_extractor, arguments.frames_dir)
+    clips = read_clips(specs(arguments.datasets), arguments.split, pipe.feature_extractor, arguments.frames_dir)
     train = None
-    if arguments.train_dataset:
-        train = read_clips(specs(arguments.train_dataset), arguments.train_split, pipe.feature_extractor, arguments.frames_dir)
+    if arguments.train_datasets:
+        train = read_clips(specs(arguments.train_datasets), arguments.train_split, pipe.feature_extractor, arguments.frames_dir)
     folder = Path(arguments.output_dir or Path(arguments.checkpoint) / f"evaluation-{arguments.split}")
     folder.mkdir(parents=True, exist_ok=True)
     score = {"sign-to-text": score_sign_to_text, "text-to-sign": score_text_to_sign, "sign-recognition": score_recognition}
     report = score[arguments.task](arguments, pipe, clips, train, folder)
-    report |= {"task": arguments.task, "dataset": [str(name) for name in arguments.dataset], "split": arguments.split}
+    report |= {"task": arguments.task, "dataset": [str(name) for name in arguments.datasets], "split": arguments.split}
     report["ids_sha256"] = hashlib.sha256("\n".join(sorted(clips.ids)).encode()).hexdigest()[:16]
     report["processor"] = {name: getattr(pipe.feature_extractor, name) for name in ("layout", "fps", "normalize", "min_confidence")}
     _write(folder / "scores.json", json.dumps(without_nan(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
@@ -226,4 +232,4 @@ def _write(path, text):
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

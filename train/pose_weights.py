@@ -1,12 +1,28 @@
 """Fixed pose weights of a corpus: what the adaptive ones (paper section 3.3) are on average, as lines for a pretraining config.
 
-    python -m train.pose_weights --dataset DIR [--split train] [--processor outputs/sign-mae]
+    python -m train.pose_weights --datasets DIR [--split train] [--processor outputs/sign-mae]
 
 Prints YAML that train/pretrain.py takes, and as comments how much of the variance each part has. The paper found 1, 1.17 and 1.18
 on its corpora (section 6).
 """
 
-import argparse
+from train.engine.commands import CommandParser
+
+
+def parse(argv=None):
+    parser = CommandParser(__doc__)
+    parser.add_argument("--datasets", nargs=1, required=True, help="canonical rows: a folder, a .parquet file or a Hub id")
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--processor", metavar="DIR", help="a saved KeypointProcessor, such as a checkpoint's; by default a new one")
+    parser.add_argument("--window_size", type=int, help="frames in a segment; by default as a SignMAE has them")
+    parser.add_argument("--weight_variance", choices=("pooled", "temporal"), help="by default as a SignMAE has it")
+    parser.add_argument("--frames_dir", help="where processed frames are kept; by default in the cache of datasets")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    parse()  # answers --help and mistakes before the imports that take seconds
+
 
 import torch
 
@@ -14,32 +30,18 @@ from modeling_unigloR import KeypointProcessor, SignMAEConfig, keypoint_weights,
 from modeling_unigloR.keypoints_uniglor import get_layout
 from train.data.segments import FrameStore, consecutive_segments, describe, load_rows, specs
 from train.engine.loading import load_processor
+from train.engine.runs import run_script
 
 PARTS = {"body": ("body",), "face": ("face",), "hand": ("left_hand", "right_hand")}
-
-
-def parse(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", required=True, help="canonical rows: a folder, a .parquet file or a Hub id")
-    parser.add_argument("--split", default="train")
-    parser.add_argument("--processor", metavar="DIR", help="a saved KeypointProcessor, such as a checkpoint's; by default a new one")
-    parser.add_argument("--window_size", type=int, default=SignMAEConfig.window_size)
-    parser.add_argument("--weight_variance", choices=("pooled", "temporal"), default=SignMAEConfig.weight_variance)
-    parser.add_argument("--frames_dir", help="where processed frames are kept; by default in the cache of datasets")
-    return parser.parse_args(argv)
 
 
 def main(argv=None):
     arguments = parse(argv)
     processor = load_processor(arguments.processor, "--processor") if arguments.processor else KeypointProcessor()
-    dataset = specs([arguments.dataset])[0]
+    (dataset,) = specs(arguments.datasets)
     store = FrameStore.build(load_rows(dataset, arguments.split), processor, arguments.frames_dir, describe(dataset))
-    config = SignMAEConfig(
-        layout=processor.layout,
-        num_channels=processor.num_channels,
-        window_size=arguments.window_size,
-        weight_variance=arguments.weight_variance,
-    )
+    chosen = {name: value for name in ("window_size", "weight_variance") if (value := getattr(arguments, name)) is not None}
+    config = SignMAEConfig(layout=processor.layout, num_channels=processor.num_channels, **chosen)
     found = mean_weights(*consecutive_segments(store, config.window_size)[:2], config)
     print(f"# {found['num_segments']} segments of {config.window_size} frames: {describe(dataset)}, {arguments.split}")
     print("keypoint_weighting: fixed")
@@ -82,4 +84,4 @@ def mean_weights(keypoints, keypoint_mask, config, batch_size=1024):
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

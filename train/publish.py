@@ -7,21 +7,13 @@ What is published can be loaded by `pipeline(task, model="me/name", trust_remote
 It holds no pickle, no training state, no sentence of a corpus, and no path of this machine. docs/publishing.md leads through it.
 """
 
-import argparse
-import difflib
-import sys
-from dataclasses import fields as fields_of
 from pathlib import Path
 
-import yaml
-
-from train.publishing.model_cards import CardFields
-from train.publishing.upload import assemble, check_repo_id, find_scores, first_line, publish
+from train.engine.commands import CommandParser
 
 
-def parse(argv=None):
-    """-> arguments, and the `CardFields` of the card's file with the flags over them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_options(argv=None):
+    parser = CommandParser(__doc__)
     parser.add_argument("--checkpoint", required=True, type=Path, help="a folder that a training script wrote")
     parser.add_argument("--repo_id", required=True, metavar="OWNER/NAME")
     parser.add_argument("--private", action="store_true", help="a new repository is seen by its owner only")
@@ -48,6 +40,25 @@ def parse(argv=None):
     arguments = parser.parse_args(argv)
     if arguments.dry_run != (arguments.output_dir is not None):
         parser.error("--dry_run and --output_dir go together")
+    return arguments
+
+
+if __name__ == "__main__":
+    parse_options()  # answers --help and mistakes before the imports that take seconds
+
+import difflib
+import sys
+from dataclasses import fields as fields_of
+
+import yaml
+
+from train.publishing.model_cards import CardFields
+from train.publishing.upload import assemble, check_repo_id, find_scores, first_line, publish
+
+
+def parse(argv=None):
+    """-> arguments, and the `CardFields` of the card's file with the flags over them."""
+    arguments = parse_options(argv)
     names = [field.name for field in fields_of(CardFields)]
     given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     return arguments, CardFields(**(read_card(arguments.card, names) if arguments.card else {}) | given)

@@ -1,6 +1,6 @@
 """Trains the judges of generated signing: frame-level readers of real keypoints, one for each seed.
 
-    python -m train.train_judges --dataset DIR --output_dir outputs/judges --seeds 0 1 2 3
+    python -m train.train_judges --datasets DIR --output_dir outputs/judges --seeds 0 1 2 3
 
 Each is a SignToText with sign_encoder="frames" (Joint-SLT without glosses): it shares no SignMAE with the system that it judges.
 `judges.json` says what each scores on real validation clips, which bounds what generated ones can score, and on training clips,
@@ -8,10 +8,29 @@ which shows what it knows by heart. The first seed is for selection (`train_text
 Resumable: a judge that is done is not trained again.
 """
 
-import argparse
+from pathlib import Path
+
+from train.engine.commands import CommandParser
+
+
+def parse(argv=None):
+    parser = CommandParser(__doc__)
+    parser.add_argument(
+        "--datasets", nargs="+", required=True, help="folders or Hub ids of canonical rows, with splits train and validation"
+    )
+    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3])
+    parser.add_argument("--config", default="paper_sign_to_text.yaml")
+    parser.add_argument("--sign_mae", help="a SignMAE whose keypoint processor the judges use, so that both see the same keypoints")
+    parser.add_argument("--final_dot", choices=["keep", "strip", "add"], default="keep")
+    return parser.parse_known_args(argv)
+
+
+if __name__ == "__main__":
+    parse()  # answers --help and mistakes before the imports that take seconds
+
 import json
 import sys
-from pathlib import Path
 
 from train import train_sign_to_text
 from train.data.clips import Clips
@@ -24,22 +43,9 @@ from train.metrics.text import text_scores
 SCORED_TRAINING_CLIPS = 500
 
 
-def parse(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], epilog="Other fields go to train_sign_to_text.py.")
-    parser.add_argument(
-        "--dataset", nargs="+", required=True, help="folders or Hub ids of canonical rows, with splits train and validation"
-    )
-    parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3])
-    parser.add_argument("--config", default="paper_sign_to_text.yaml")
-    parser.add_argument("--sign_mae", help="a SignMAE whose keypoint processor the judges use, so that both see the same keypoints")
-    parser.add_argument("--final_dot", choices=["keep", "strip", "add"], default="keep")
-    return parser.parse_known_args(argv)
-
-
 def main(argv=None):
     arguments, others = parse(sys.argv[1:] if argv is None else argv)
-    shared = ["--sign_encoder", "frames", "--datasets", *arguments.dataset, "--validation", *arguments.dataset]
+    shared = ["--sign_encoder", "frames", "--datasets", *arguments.datasets, "--validation", *arguments.datasets]
     shared += ["--sign_mae", arguments.sign_mae or "null", "--final_dot", arguments.final_dot, *others]
     judges = {}
     for seed in arguments.seeds:
@@ -50,7 +56,7 @@ def main(argv=None):
             report = score(folder, arguments) | {"seed": seed, "role": "selection" if seed == arguments.seeds[0] else "report"}
             (folder / "judge.json").write_text(json.dumps(report, indent=2) + "\n")
         judges[seed] = json.loads((folder / "judge.json").read_text())
-    result = {"seeds": arguments.seeds, "selection": arguments.seeds[0], "dataset": arguments.dataset, "judges": list(judges.values())}
+    result = {"seeds": arguments.seeds, "selection": arguments.seeds[0], "dataset": arguments.datasets, "judges": list(judges.values())}
     (arguments.output_dir / "judges.json").write_text(json.dumps(result, indent=2) + "\n")
     for judge in result["judges"]:
         real, known = (judge[name] for name in ("ground_truth", "training_clips"))
@@ -66,7 +72,7 @@ def score(folder, arguments):
     pipe = load_pipeline("sign-to-text", folder)
     found = {}
     for name, split, most in (("ground_truth", "validation", None), ("training_clips", "train", SCORED_TRAINING_CLIPS)):
-        clips = Clips(specs(arguments.dataset), split, pipe.feature_extractor)
+        clips = Clips(specs(arguments.datasets), split, pipe.feature_extractor)
         chosen = range(len(clips))[:most]
         texts = translate_inputs(pipe.model, pipe.tokenizer, [clips.keypoints(index)[0] for index in chosen])
         scores = text_scores(texts, clips.texts[:most], arguments.final_dot, families=("slt", "rouge_l", "error_rates"))

@@ -53,7 +53,12 @@ class RecognitionArguments(DataArguments):
 
 @dataclass
 class RecognitionTrainingArguments(UniGloRTrainingArguments):
-    """The paper's optimiser; the model that recognised best is kept."""
+    """The paper's optimiser; the model that recognised best is kept.
+
+    Attributes:
+        load_best_model_at_end: whether the weights of the best evaluation are kept.
+        metric_for_best_model: the score that says which evaluation was best.
+    """
 
     num_train_epochs: float = 75  # ours, as sign-to-text; the paper does not say
     load_best_model_at_end: bool | None = True

@@ -1,6 +1,6 @@
 """Scores a SignRecognition beside the floors that learn next to nothing.
 
-Run by `python -m train.evaluate_checkpoint --task sign-recognition --checkpoint DIR --dataset D --train_dataset D`.
+Run by `python -m train.evaluate_checkpoint --task sign-recognition --checkpoint DIR --datasets D --train_datasets D`.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """Scores generated signing without fooling ourselves: several judges, a ceiling, floors, pose errors and motion in one table.
 
-Run by `python -m train.evaluate_checkpoint --task text-to-sign --checkpoint DIR --dataset D --judges DIR --train_dataset D`.
+Run by `python -m train.evaluate_checkpoint --task text-to-sign --checkpoint DIR --datasets D --judges DIR --train_datasets D`.
 
 Shapes: T frames, K keypoints, C channels.
 """

@@ -5,17 +5,15 @@
 Several checkpoints stand side by side: frames, frames with glosses, segments. A clip is anything that the pipeline reads.
 """
 
-import argparse
 from pathlib import Path
 
-import numpy as np
+from train.engine.commands import CommandParser
 
-from train.engine.loading import load_pipeline
-from train.figures.plots import FORMATS, new_figure, plain, save_figure
+FORMATS = (".svg", ".pdf", ".png")
 
 
 def parse(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = CommandParser(__doc__)
     parser.add_argument("--checkpoint", nargs="+", required=True)
     parser.add_argument("--clip", required=True)
     parser.add_argument("--layout")
@@ -25,6 +23,17 @@ def parse(argv=None):
     if arguments.output.suffix.lower() not in FORMATS:
         parser.error(f"--output {arguments.output}: expected a name that ends in {', '.join(FORMATS)}")
     return arguments
+
+
+if __name__ == "__main__":
+    parse()  # answers --help and mistakes before the imports that take seconds
+
+
+import numpy as np
+
+from train.engine.loading import load_pipeline
+from train.engine.runs import run_script
+from train.figures.plots import new_figure, plain, save_figure
 
 
 def main(argv=None):
@@ -67,4 +76,4 @@ def heat_map(axes, weights, duration):
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -1,7 +1,7 @@
 """Draws a SignMAE's latents of isolated signs on a plane, a colour for each gloss (Fig 5).
 
     pip install 'scikit-learn>=1.5' 'matplotlib>=3.9'
-    python -m train.figures.latents --checkpoint outputs/sign-mae --dataset D [--split test] [--num_glosses 10] --output latents.svg
+    python -m train.figures.latents --checkpoint outputs/sign-mae --datasets D [--split test] [--num_glosses 10] --output latents.svg
 
 Every segment of a clip carries the clip's gloss, those too in which the hands only come and go. t-SNE keeps neighbours, not distances,
 and finds groups in anything: so the picture says how often the nearest latent of *another clip* has the same gloss, which needs no
@@ -11,27 +11,19 @@ frequent of 43 Indian words it came to 79 %, trained on other data 83 %, by chan
 The rows are of isolated signs: they have a label, or a gloss of one word.
 """
 
-import argparse
-from collections import Counter
 from pathlib import Path
 
-import numpy as np
+from train.engine.commands import CommandParser
 
-from modeling_unigloR import SignMAEEncoderModel
-from train.data.clips import Clips, LatentStore
-from train.data.segments import specs
-from train.engine.loading import load_model, load_processor
-from train.figures.plots import FORMATS, new_figure, plain, save_figure
-
-PERPLEXITY = 30  # t-SNE's usual number of neighbours
 COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#333333", "#ee7733", "#009988", "#bbbbbb")
 MARKERS = ("o", "s", "^")  # of further glosses, in the same colours again
+FORMATS = (".svg", ".pdf", ".png")
 
 
 def parse(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("--checkpoint", required=True, help="of a SignMAE")
-    parser.add_argument("--dataset", nargs="+", required=True, help="folders or Hub ids of canonical rows")
+    parser.add_argument("--datasets", nargs="+", required=True, help="folders or Hub ids of canonical rows")
     parser.add_argument("--split", default="test")
     parser.add_argument("--num_glosses", type=int, default=10, help=f"the most frequent ones, 2 to {len(COLORS) * len(MARKERS)}")
     parser.add_argument("--stride", type=int, help="frames between segment starts; by default the checkpoint's")
@@ -46,10 +38,27 @@ def parse(argv=None):
     return arguments
 
 
+if __name__ == "__main__":
+    parse()  # answers --help and mistakes before the imports that take seconds
+
+from collections import Counter
+
+import numpy as np
+
+from modeling_unigloR import SignMAEEncoderModel
+from train.data.clips import Clips, LatentStore
+from train.data.segments import specs
+from train.engine.loading import load_model, load_processor
+from train.engine.runs import run_script
+from train.figures.plots import new_figure, plain, save_figure
+
+PERPLEXITY = 30  # t-SNE's usual number of neighbours
+
+
 def main(argv=None):
     arguments = parse(argv)
     sign_mae, processor = load_model(arguments.checkpoint, SignMAEEncoderModel), load_processor(arguments.checkpoint)
-    clips = Clips(specs(arguments.dataset), arguments.split, processor, arguments.frames_dir, needs=None)
+    clips = Clips(specs(arguments.datasets), arguments.split, processor, arguments.frames_dir, needs=None)
     glosses, chosen = most_frequent(sign_names(clips), arguments.num_glosses)
     store = LatentStore.build(clips, sign_mae, arguments.stride or sign_mae.config.stride, arguments.frames_dir)
     latents = np.concatenate([store[index] for index, _ in chosen])  # (N, D)
@@ -141,4 +150,4 @@ def draw(points, gloss, glosses, said):
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

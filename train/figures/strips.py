@@ -1,16 +1,41 @@
 """Draws strips of frames, the ground truth above what a model makes: of a SignMAE its reconstruction, of a TextToSign its signing of the
 sentence (Figs 4, 9 and 10).
 
-    python -m train.figures.strips --checkpoint outputs/sign-mae --dataset D --split test --output reconstruction.svg
-    python -m train.figures.strips --checkpoint outputs/text-to-sign --dataset D --split test --ids ID ID --output generated.png
+    python -m train.figures.strips --checkpoint outputs/sign-mae --datasets D --split test --output reconstruction.svg
+    python -m train.figures.strips --checkpoint outputs/text-to-sign --datasets D --split test --ids ID ID --output generated.png
 
 Frames are evenly spaced over each row's own length. A line between two frames says that a new segment begins there.
 """
 
-import argparse
+from pathlib import Path
+
+from train.engine.commands import CommandParser
+
+
+def parse(argv=None):
+    parser = CommandParser(__doc__)
+    parser.add_argument("--checkpoint", required=True, help="of a SignMAE or a TextToSign, which says what is drawn")
+    parser.add_argument("--datasets", nargs=1, required=True, help="a folder or Hub id of canonical rows")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--ids", nargs="+", help="clips to draw; by default the split's first")
+    parser.add_argument("--num_clips", type=int, default=3, help="how many of the first")
+    parser.add_argument("--num_frames", type=int, default=16, help="shown of each row")
+    parser.add_argument("--size", type=int, default=110, help="pixels of a frame's side")
+    parser.add_argument("--seam_frames", type=int, default=0, help="of text-to-sign, see TextToSign.generate")
+    parser.add_argument("--output", type=Path, required=True, help=".svg or .png")
+    arguments = parser.parse_args(argv)
+    if arguments.output.suffix.lower() not in (".svg", ".png"):
+        parser.error(f"--output {arguments.output}: expected a name that ends in .svg or .png")
+    if min(arguments.num_clips, arguments.num_frames) < 1:
+        parser.error("--num_clips and --num_frames must be at least 1")
+    return arguments
+
+
+if __name__ == "__main__":
+    parse()  # answers --help and mistakes before the imports that take seconds
+
 import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,6 +44,7 @@ from modeling_unigloR import SignMAE
 from modeling_unigloR.rendering_uniglor import STRIP_HEADER, escape, to_png, to_svg, write_text
 from train.data.segments import describe, load_rows, specs
 from train.engine.loading import load_model, load_pipeline, load_processor, read_model_type
+from train.engine.runs import run_script
 from train.evaluation.reconstruction import reconstruct_segments
 from train.metrics.reconstruction import mpjpe
 
@@ -43,28 +69,9 @@ class Strip:
     borders: list = field(default_factory=list)
 
 
-def parse(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True, help="of a SignMAE or a TextToSign, which says what is drawn")
-    parser.add_argument("--dataset", required=True, help="a folder or Hub id of canonical rows")
-    parser.add_argument("--split", default="test")
-    parser.add_argument("--ids", nargs="+", help="clips to draw; by default the split's first")
-    parser.add_argument("--num_clips", type=int, default=3, help="how many of the first")
-    parser.add_argument("--num_frames", type=int, default=16, help="shown of each row")
-    parser.add_argument("--size", type=int, default=110, help="pixels of a frame's side")
-    parser.add_argument("--seam_frames", type=int, default=0, help="of text-to-sign, see TextToSign.generate")
-    parser.add_argument("--output", type=Path, required=True, help=".svg or .png")
-    arguments = parser.parse_args(argv)
-    if arguments.output.suffix.lower() not in (".svg", ".png"):
-        parser.error(f"--output {arguments.output}: expected a name that ends in .svg or .png")
-    if min(arguments.num_clips, arguments.num_frames) < 1:
-        parser.error("--num_clips and --num_frames must be at least 1")
-    return arguments
-
-
 def main(argv=None):
     arguments = parse(argv)
-    rows = chosen_rows(arguments.dataset, arguments.split, arguments.ids, arguments.num_clips)
+    rows = chosen_rows(arguments.datasets[0], arguments.split, arguments.ids, arguments.num_clips)
     kind = read_model_type(arguments.checkpoint, "--checkpoint", ["sign_mae", "text_to_sign"])
     if kind == "sign_mae":
         strips = reconstructed(arguments.checkpoint, rows, arguments.num_frames)
@@ -205,4 +212,4 @@ def _borders(strip, top, size):
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
