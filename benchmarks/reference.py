@@ -73,6 +73,15 @@ class ReferenceTemporalConv(nn.Module):
         return F.relu(torch.cat([branch(features) for branch in self.branches], dim=1) + self.residual(features))
 
 
+class ReferenceDecoderLayer(nn.TransformerDecoderLayer):
+    """torch's own, called as ours is; all queries are decoded at once, so there is no mask."""
+
+    def forward(self, hidden, memory, attention_mask=None):
+        if attention_mask is not None:
+            raise ValueError("Found an attention_mask, expected decoding='parallel'.")
+        return super().forward(hidden, memory)
+
+
 def reference_sign_mae(ours):
     """A copy of a `SignMAE` with the blocks above and `torch.nn.Transformer{Encoder,Decoder}Layer` in the place of ours."""
     config, theirs = ours.config, copy.deepcopy(ours)
@@ -80,7 +89,7 @@ def reference_sign_mae(ours):
     theirs.encoder.temporal = ReferenceTemporalConv(ours.encoder.temporal)
     sizes = (config.hidden_size, config.num_attention_heads, config.intermediate_size, config.hidden_dropout_prob)
     options = dict(activation=config.hidden_act, layer_norm_eps=config.layer_norm_eps, batch_first=True, norm_first=True)
-    for part, kind in ((theirs.encoder, nn.TransformerEncoderLayer), (theirs.decoder, nn.TransformerDecoderLayer)):
+    for part, kind in ((theirs.encoder, nn.TransformerEncoderLayer), (theirs.decoder, ReferenceDecoderLayer)):
         layers = nn.ModuleList(kind(*sizes, **options) for _ in part.layers)
         for theirs_layer, layer in zip(layers, part.layers):
             _copy_layer(theirs_layer, layer)

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 
 from datasets_scripts.whole import _host
+from train import checkpoints as checkpoints_command
 from train import pretrain, train_recognition
 from train.engine import checkpoints, runs
 from train.engine.checkpoints import MANIFEST, SavingError, damage, newest_whole, write_manifest
@@ -133,8 +134,8 @@ def test_the_newest_whole_checkpoint_is_taken_and_what_is_newer_is_named(checkpo
 def test_who_trusts_a_checkpoint_without_a_list_may_write_one(checkpoint, capsys):
     (checkpoint / MANIFEST).unlink()
     (checkpoint / "trainer_state.json").write_text("{}")
-    assert checkpoints.main([str(checkpoint)]) == 1 and f"has no {MANIFEST}" in capsys.readouterr().out
-    assert checkpoints.main([str(checkpoint), "--accept"]) == 0 and damage(checkpoint) is None
+    assert checkpoints_command.main([str(checkpoint)]) == 1 and f"has no {MANIFEST}" in capsys.readouterr().out
+    assert checkpoints_command.main([str(checkpoint), "--accept"]) == 0 and damage(checkpoint) is None
 
 
 def test_every_file_is_on_the_disk_before_a_checkpoint_gets_its_name_and_the_name_after(corpus, tmp_path, monkeypatch):  # noqa: F811
