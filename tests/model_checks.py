@@ -175,8 +175,9 @@ class ModelChecks:
         inputs = {name: value.to(dtype) if value.is_floating_point() else value for name, value in inputs.items()}
         for name, value in self.tensors(self.run(loaded, inputs)).items():
             assert value.isfinite().all(), name
-            # 8 bits of mantissa, and a network that adds up their roundings: measured, 1 %. Few labels' loss is too sensitive.
-            assert name == "loss" or (value.float() - expected[name]).norm() < 0.05 * expected[name].norm().clamp_min(1), name
+            # Roundings of 8 bits (bfloat16) or 11 add up in a network. Measured: up to 6 % and 0.8 %. Few labels' loss is too sensitive.
+            tolerance = 0.2 if dtype == torch.bfloat16 else 0.03
+            assert name == "loss" or (value.float() - expected[name]).norm() < tolerance * expected[name].norm().clamp_min(1), name
 
     # --- Signature ----------------------------------------------------------------------------------------------------------------
 
