@@ -138,7 +138,7 @@ def test_the_switch_lasts_as_long_as_its_block_and_survives_an_error(monkeypatch
 
 
 @pytest.mark.parametrize("cache_floats", [1, 300_000, 10**9])
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-10), (torch.float32, 1e-4)])
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 def test_fast_mixing_equals_the_plain_one_forward_and_backward(monkeypatch, cache_floats, dtype, tolerance):
     """One segment at a time, a few with a shorter rest, and all at once."""
     monkeypatch.setattr("modeling_unigloR.graph_mixing_uniglor.CACHE_FLOATS", cache_floats)
@@ -154,10 +154,15 @@ def test_fast_mixing_equals_the_plain_one_forward_and_backward(monkeypatch, cach
         mixed = function(features)
         (mixed * torch.linspace(-1, 1, mixed.numel(), dtype=dtype).view_as(mixed)).sum().backward()
         used = {name: parameter.grad for name, parameter in layer.named_parameters() if parameter.grad is not None}
-        gradients.append([mixed.detach(), features.grad, *used.values()])
-    assert len(gradients[0]) == len(gradients[1]) == 12
-    for ours, published in zip(*gradients):
-        torch.testing.assert_close(ours, published, atol=tolerance * published.abs().max().item(), rtol=tolerance)
+        gradients.append({"mixed": mixed.detach(), "features": features.grad} | used)
+    ours, published = gradients
+    assert len(ours) == len(published) == 12
+    sizes = {name: value.abs().max().item() for name, value in published.items()}
+    # One number, a sum over every weight of the refinement that nearly cancels: it rounds by its terms.
+    terms = (layer.refine * published["refine"]).abs().sum() + (layer.refine_bias * published["refine_bias"]).abs().sum()
+    sizes["alpha"] = (terms / layer.alpha.abs()).item()
+    for name, value in published.items():
+        torch.testing.assert_close(ours[name], value, atol=tolerance * sizes[name], rtol=tolerance, msg=name)
 
 
 def mixing_arguments(num_segments, num_points, dtype):

@@ -35,7 +35,7 @@ from tests.conftest import REAL_DATA, TEXTS, TINY, TINY_DECODER, TINY_ENCODER, T
 
 from . import Row
 
-CASES = {"process": 8000, "read": 6000, "hostile": 150, "pipelines": 2500, "models": 500, "tables": 120, "settings": 120}  # at scale 1
+CASES = {"process": 9000, "read": 6000, "hostile": 150, "pipelines": 3000, "models": 500, "tables": 120, "settings": 120}  # at scale 1
 WHAT = {
     "process": "KeypointProcessor and clip_from_array, generated input",
     "read": "read_keypoints, mutated files",
