@@ -8,7 +8,6 @@ the model find most probable for a clip? By log p(sentence | clip) minus its mea
 probable anyway would win without it. Recall@5 stands beside chance and the band in which chance lies 19 times of 20.
 """
 
-import argparse
 import csv
 import json
 import time
@@ -23,6 +22,7 @@ from transformers import pipeline
 from datasets_scripts.schema import features
 from train import pretrain, train_sign_to_text
 from train.data.clips import Clips, pad
+from train.engine.commands import CommandParser
 from train.evaluation.translation import translate
 from train.metrics.text import text_scores
 
@@ -41,7 +41,7 @@ TEXT_MODEL = (
 
 
 def parse(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = CommandParser(__doc__)
     parser.add_argument("--data_dir", type=Path, required=True)
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--json", type=Path)

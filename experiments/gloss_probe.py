@@ -1,6 +1,6 @@
 """How much of a sign is in one latent: a linear classifier of the gloss that a window shows, for several numbers of labelled windows.
 
-    python -m experiments.gloss_probe --data DIR --annotations train.parquet --sign_mae trained=DIR untrained=DIR \\
+    python -m experiments.gloss_probe --datasets DIR --annotations train.parquet --sign_mae trained=DIR untrained=DIR \\
         --json experiments/results/gloss-probe.json
 
 DIR holds rendered PHOENIX14T with the splits train and validation, --annotations its frame alignments (`id`, `sign_state`: three states for
@@ -9,7 +9,6 @@ glosses, shrunk; the best of four shrinkages). Beside the SignMAEs stand the win
 principal components as a latent has numbers: what a SignMAE loses of them, no translator on it gets back.
 """
 
-import argparse
 import json
 import time
 from pathlib import Path
@@ -21,14 +20,15 @@ from transformers import AutoFeatureExtractor
 from experiments.rendered_phoenix_grid import window_glosses
 from modeling_unigloR import SignMAEEncoderModel
 from train.data.clips import Clips, LatentStore
+from train.engine.commands import CommandParser
 
 SIZES = (1_000, 5_000, 20_000, 100_000)  # labelled windows
 SHRINKAGES = (1e-3, 1e-2, 1e-1, 1.0)  # of standardised features
 
 
 def parse(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", required=True)
+    parser = CommandParser(__doc__)
+    parser.add_argument("--datasets", nargs=1, required=True, help="canonical rows: a folder or a Hub id")
     parser.add_argument("--annotations", required=True)
     parser.add_argument("--sign_mae", nargs="+", required=True, metavar="NAME=DIR", help="the first one's processor reads the clips")
     parser.add_argument("--frames_dir")
@@ -43,7 +43,7 @@ def main(argv=None):
     models = {name: SignMAEEncoderModel.from_pretrained(folder) for name, folder in folders.items()}
     config = next(iter(models.values())).config
     processor = AutoFeatureExtractor.from_pretrained(next(iter(folders.values())))
-    clips = {split: Clips([arguments.data], split, processor, arguments.frames_dir) for split in ("train", "validation")}
+    clips = {split: Clips(arguments.datasets, split, processor, arguments.frames_dir) for split in ("train", "validation")}
     columns = pq.read_table(arguments.annotations, columns=["id", "sign_state"])
     states = dict(zip(columns["id"].to_pylist(), columns["sign_state"].to_pylist()))
     glosses = {split: window_glosses(some, states, config.window_size, config.stride) for split, some in clips.items()}

@@ -16,7 +16,6 @@ pretraining on all these clips, without labels, test clips among them (transduct
 two floors that learn class means only. Runs that are done are not done again.
 """
 
-import argparse
 import csv
 import hashlib
 import json
@@ -33,6 +32,7 @@ from modeling_unigloR import SignMAEConfig, SignMAEEncoderModel
 from train import pretrain, train_recognition
 from train.data.clips import LabelledClips
 from train.engine.arguments import declared_fields
+from train.engine.commands import CommandParser
 from train.evaluation.recognition import mean_latents, recognise
 from train.figures.confusion import draw_confusion
 from train.figures.plots import save_figure
@@ -49,7 +49,7 @@ SMALL = {
 
 def parse(argv=None):
     """-> arguments, and the words that go to train/train_recognition.py."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = CommandParser(__doc__)
     parser.add_argument("--data_dir", type=Path, required=True)
     parser.add_argument("--sign_mae", required=True, help="a folder that train/pretrain.py wrote, without INCLUDE")
     parser.add_argument("--output_dir", type=Path, required=True)

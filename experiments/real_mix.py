@@ -9,7 +9,6 @@ sentences of PHOENIX14T, every fifth webcam take, a tenth of the lexicon; one se
 only. The error is measured unmasked, in shoulder lengths, over points that were seen.
 """
 
-import argparse
 import csv
 import hashlib
 import json
@@ -27,6 +26,7 @@ from modeling_unigloR import SignMAE, map_layout, read_keypoints
 from modeling_unigloR.keypoint_readers_uniglor import clip_from_array, read_skels
 from train import pretrain
 from train.data.segments import FrameStore, consecutive_segments, load_rows
+from train.engine.commands import CommandParser
 from train.evaluation.reconstruction import reconstruction_report
 
 SMALL = {
@@ -40,7 +40,7 @@ COLUMNS = ("mpjpe", "mpjpe_body", "mpjpe_hands", "motion_ratio", "border_jump", 
 
 
 def parse(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = CommandParser(__doc__)
     parser.add_argument("--data_dir", type=Path, required=True)
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--json", type=Path)

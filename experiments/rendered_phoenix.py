@@ -19,11 +19,12 @@ Shapes: T frames, 137 keypoints of OpenPose (25 body, 70 face, 21 left hand, 21 
 until they are put on the picture.
 """
 
-import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+
+from train.engine.commands import CommandParser
 
 FPS, WIDTH, HEIGHT = 25.0, 210, 260
 NUM_BODY, NUM_FACE, NUM_HAND = 25, 70, 21
@@ -422,7 +423,7 @@ def build(annotations, output, limit=None, seed=7, dropout=0.03, variation=0.0):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("--annotations", required=True, help="Parquet: id, text, gloss, signer, sign_state, mouth_shape, hand_shape")
     parser.add_argument("--output", required=True, help="the Parquet file to write")
     parser.add_argument("--limit", type=int, help="only so many sentences")

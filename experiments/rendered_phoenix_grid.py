@@ -1,6 +1,6 @@
 """Runs a grid of trainings, resumable, and writes its table: segments against frames, and whether pretraining helps at all.
 
-    python -m experiments.rendered_phoenix_grid sign-to-text --data DIR --sign_mae DIR --untrained_sign_mae DIR --output_dir OUT
+    python -m experiments.rendered_phoenix_grid sign-to-text --datasets DIR --sign_mae DIR --untrained_sign_mae DIR --output_dir OUT
     python -m experiments.rendered_phoenix_grid sign-to-text ... --collect experiments/results/phoenix-rendered-sign-to-text.json
 
 The systems read the same clips with the same text model for the same number of steps, each with the same learning rates and seeds;
@@ -13,7 +13,6 @@ SignMAE's windows. That is what this text model makes of perfect recognition, wi
 An untrained SignMAE is one that train/pretrain.py gave statistics but no step: `--learning_rate 0 --max_steps 1`.
 """
 
-import argparse
 import hashlib
 import json
 import subprocess
@@ -30,6 +29,7 @@ import modeling_unigloR  # noqa: F401  registers models and pipelines
 from modeling_unigloR import SignMAEEncoderModel
 from train import train_sign_to_text
 from train.data.clips import Clips
+from train.engine.commands import CommandParser
 from train.engine.loading import load_model
 from train.evaluation.sign_to_text import evaluate_sign_to_text
 from train.evaluation.tables import COLUMNS, format_table
@@ -123,9 +123,9 @@ def ceiling(arguments, name):
 
 
 def parse(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = CommandParser(__doc__)
     parser.add_argument("task", choices=["sign-to-text"])
-    parser.add_argument("--data", required=True)
+    parser.add_argument("--datasets", nargs=1, required=True, help="canonical rows: a folder or a Hub id")
     parser.add_argument("--sign_mae", required=True)
     parser.add_argument("--untrained_sign_mae", required=True)
     parser.add_argument("--output_dir", required=True)
@@ -167,7 +167,7 @@ def train(arguments, name, rate, seed):
     print(f"{name}, learning rate {rate}, seed {seed}", flush=True)
     start = time.time()
     told = [
-        arguments.config, *systems(arguments)[name], "--datasets", arguments.data, "--validation", arguments.data,
+        arguments.config, *systems(arguments)[name], "--datasets", *arguments.datasets, "--validation", *arguments.datasets,
         "--output_dir", str(folder), "--learning_rate", rate, "--seed", str(seed),
         "--frames_dir", str(Path(arguments.output_dir) / "frames"), "--resume_from_checkpoint", "true",
     ]  # fmt: skip
@@ -199,7 +199,7 @@ def collect(arguments, runs):
             path = folder_of(arguments, *run) / "test.json"
             pipe = pipeline("sign-to-text", model=str(path.parent), device="cpu")
             if not clips:
-                clips = {split: Clips([arguments.data], split, pipe.feature_extractor, frames_dir) for split in ("train", "test")}
+                clips = {split: Clips(arguments.datasets, split, pipe.feature_extractor, frames_dir) for split in ("train", "test")}
             if not path.exists():
                 vectors = ceiling(arguments, name)
                 inputs = vectors.build(clips["test"], sign_mae) if vectors else None

@@ -24,7 +24,7 @@ def grid(corpus, sign_mae_dir, tmp_path):
     }  # fmt: skip
     (tmp_path / "tiny.yaml").write_text(json.dumps(config))
     return [
-        "sign-to-text", "--data", corpus, "--sign_mae", sign_mae_dir, "--untrained_sign_mae", sign_mae_dir, "--config",
+        "sign-to-text", "--datasets", corpus, "--sign_mae", sign_mae_dir, "--untrained_sign_mae", sign_mae_dir, "--config",
         str(tmp_path / "tiny.yaml"), "--output_dir", str(tmp_path / "grid"), "--learning_rates", "1e-2", "--seeds", "0",
     ]  # fmt: skip
 

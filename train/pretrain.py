@@ -22,21 +22,19 @@ from itertools import islice
 import numpy as np
 import torch
 from datasets import interleave_datasets
-from transformers import set_seed
 from transformers.utils import logging
 
 from modeling_unigloR import KeypointProcessor, SignFeatureExtractionPipeline, SignMAE, SignMAEConfig
 from modeling_unigloR.keypoints_uniglor import paths_to_center
 from train.data.data_arguments import DataArguments
 from train.data.segments import FrameStore, SegmentDataset, SegmentSampler, SegmentStream, consecutive_segments, describe, load_rows, names
-from train.engine.arguments import UniGloRTrainingArguments, config_names, distribute, read_fields
+from train.engine.arguments import UniGloRTrainingArguments, config_names, parse_training, read_fields
 from train.engine.checkpoints import results
-from train.engine.loading import check_finite, load_model
-from train.engine.runs import REPORT, check_folder, compute_used, finished_report, mark_finished, run_script, train
+from train.engine.loading import check_finite, load_model, make_processor
+from train.engine.runs import REPORT, compute_used, finished_report, mark_finished, prepare, run_script, train
 from train.engine.trainers import SegmentTrainer, check_amount
 from train.evaluation.reconstruction import latents_of_training, scored_points, unstandardised_latents
 from train.metrics import reconstruction
-from train.train_sign_to_text import make_processor
 
 logger = logging.get_logger(__name__)
 
@@ -75,11 +73,8 @@ def parse(argv, default_config="demo.yaml"):
             "for its fingerspelling alone. Name the settings first: paper.yaml trains a SignMAE from its start, adapt.yaml goes on from "
             f"--init_from. There are {', '.join(config_names())}; a path is taken too."
         )
-    shares = distribute(fields, OWNERS)
-    data, training = PretrainArguments(**shares["data"]), shares["training"]
-    data.check_entries()
-    if data.validation == []:
-        training |= {"eval_strategy": "no", "load_best_model_at_end": False}
+    data, shares = parse_training(fields, OWNERS)
+    training = shares["training"]
     if training.get("load_best_model_at_end"):
         training.setdefault("metric_for_best_model", "mpjpe")
     processor = make_processor(data.init_from, shares["processor"], "--init_from")
@@ -90,9 +85,7 @@ def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
     answer_help(__file__, argv)
     data, model_fields, processor, args = parse(argv)
-    check_folder(args)
-    set_seed(args.seed)
-    data.find_validation(args)
+    prepare(args, data)
     model = start_from(data.init_from, model_fields) if data.init_from else SignMAE(SignMAEConfig(**model_fields))
     with args.main_process_first(desc="processing clips"):
         train_set, train_stores = training_segments(data, processor, model.config.window_size, args.seed)

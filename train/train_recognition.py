@@ -15,40 +15,29 @@ if __name__ == "__main__":
 import sys
 from dataclasses import dataclass
 
-from transformers import set_seed
 from transformers.utils import logging
 
 from modeling_unigloR import KeypointProcessor, SignMAEConfig, SignMAEEncoderModel, SignRecognition, SignRecognitionConfig
 from modeling_unigloR.pipelines_uniglor import SignRecognitionPipeline
 from train.data.augmentation import KeypointAugmentation
 from train.data.clips import LabelledClips, LatentStore, RecognitionCollator, RecognitionDataset
-from train.data.data_arguments import DataArguments
-from train.engine.arguments import UniGloRTrainingArguments, distribute, read_fields
-from train.engine.loading import load_model
-from train.engine.runs import check_folder, run, run_script
+from train.data.data_arguments import SigningArguments
+from train.engine.arguments import UniGloRTrainingArguments, parse_training, read_fields
+from train.engine.loading import load_model, make_processor
+from train.engine.runs import prepare, run, run_script
 from train.engine.trainers import RecognitionTrainer, check_amount
-from train.train_sign_to_text import make_processor
 
 logger = logging.get_logger(__name__)
 
 
 @dataclass
-class RecognitionArguments(DataArguments):
+class RecognitionArguments(SigningArguments):
     """What to recognise, and with what.
 
     Attributes:
         datasets: entries of `segments.load_rows`; their rows have a label, and its name as gloss or, without one, as text.
         validation: see `DataArguments`; for early stopping on top-1.
-        sign_mae: checkpoint of a SignMAE; with sign_encoder="frames", only its processor and layout are used, and it may be left out.
-        cache_latents: latents are computed once; false encodes anew in every step, for an augmentation or a SignMAE that is trained.
-        augmentation: fields of `KeypointAugmentation`; needs cache_latents false, or sign_encoder="frames".
-        frames_dir: where processed frames and latents are kept; by default in the cache of `datasets`.
     """
-
-    sign_mae: str | None = None
-    cache_latents: bool = True
-    augmentation: dict | None = None
-    frames_dir: str | None = None
 
 
 @dataclass
@@ -76,19 +65,8 @@ OWNERS = {
 
 def parse(argv, default_config="paper_recognition.yaml"):
     """-> RecognitionArguments, fields of SignRecognitionConfig, fields of KeypointProcessor, RecognitionTrainingArguments."""
-    shares = distribute(read_fields(argv, default_config), OWNERS)
-    data = RecognitionArguments(**shares["data"])
-    data.check_entries()
-    frames = shares["model"].get("sign_encoder") == "frames"
-    if data.sign_mae is None and not frames:
-        raise ValueError(
-            "No SignMAE to read the signing with. Give --sign_mae DIR (train/pretrain.py makes one), or --sign_encoder frames."
-        )
-    frozen = shares["model"].get("freeze_sign_mae", True)
-    if data.cache_latents and not frames and (data.augmentation is not None or not frozen):
-        raise ValueError("An augmentation, or a SignMAE that is trained, changes the latents in every step: give --cache_latents false.")
-    if data.validation == []:
-        shares["training"] |= {"eval_strategy": "no", "load_best_model_at_end": False}
+    data, shares = parse_training(read_fields(argv, default_config), OWNERS)
+    data.check_encoder(shares["model"])
     return data, shares["model"], shares["processor"], RecognitionTrainingArguments(**shares["training"])
 
 
@@ -96,9 +74,7 @@ def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
     answer_help(__file__, argv)
     data, model_fields, processor_fields, args = parse(argv)
-    check_folder(args)
-    set_seed(args.seed)
-    data.find_validation(args)
+    prepare(args, data)
     sign_mae = load_model(data.sign_mae, SignMAEEncoderModel, "--sign_mae") if data.sign_mae is not None else None
     processor = make_processor(data.sign_mae, processor_fields)
     with args.main_process_first(desc="processing clips"):

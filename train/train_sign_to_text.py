@@ -18,58 +18,40 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer, set_seed
 from transformers.utils import logging
 
 from modeling_unigloR import KeypointProcessor, SignMAEConfig, SignMAEEncoderModel, SignToText, SignToTextConfig
 from modeling_unigloR.pipelines_uniglor import SignToTextPipeline
 from train.data.augmentation import KeypointAugmentation
 from train.data.clips import Clips, LatentStore, TranslationCollator, TranslationDataset
-from train.data.data_arguments import DataArguments
+from train.data.data_arguments import SigningArguments, TextArguments
 from train.data.text_tokenizers import KINDS, share_unknown, train_tokenizer
-from train.engine.arguments import TranslationTrainingArguments, distribute, read_fields
-from train.engine.loading import check_path, load_model, load_processor, read_model_type
-from train.engine.runs import check_folder, run, run_script
+from train.engine.arguments import TranslationTrainingArguments, parse_training, read_fields
+from train.engine.loading import check_path, load_model, load_tokenizer, make_processor, with_ids_of
+from train.engine.runs import prepare, run, run_script
 from train.engine.trainers import TranslationTrainer, check_amount
 
 logger = logging.get_logger(__name__)
 
 
 @dataclass
-class SignToTextArguments(DataArguments):
+class SignToTextArguments(TextArguments, SigningArguments):
     """What to translate, and with what.
 
     Attributes:
         datasets: entries of `segments.load_rows`; their rows have a text.
         validation: see `DataArguments`; for early stopping on BLEU-4.
-        sign_mae: checkpoint of a SignMAE; with sign_encoder="frames", only its processor and layout are used, and it may be left out.
         text_model: checkpoint of a pretrained encoder-decoder; none makes a new one by text_config.
-        tokenizer: "words", "subwords" or "characters" of the training text, or a folder; a pretrained text model brings its own.
-        vocab_size: of subwords.
-        lowercase: whether the tokenizer that is made lower-cases.
         target_language: of a multilingual text model's tokenizer, such as de_DE for mBART.
         max_target_length: longer training texts are cut to so many tokens.
         max_new_tokens: cap of decoding; part of every score's signature.
-        final_dot: "keep", "strip" or "add", see `metrics.text`.
-        cache_latents: latents are computed once; false encodes anew in every step, for an augmentation or a SignMAE that is trained.
         whiten_latents: cached latents are read along their principal axes, see `SignToText.set_latent_whitening`.
-        augmentation: fields of `KeypointAugmentation`; needs cache_latents false, or sign_encoder="frames".
-        frames_dir: where processed frames and latents are kept; by default in the cache of `datasets`.
     """
 
-    sign_mae: str | None = None
-    text_model: str | None = None
-    tokenizer: str = "words"
-    vocab_size: int = 8000
-    lowercase: bool = True
     target_language: str | None = None
     max_target_length: int = 200
     max_new_tokens: int = 100
-    final_dot: str = "keep"
-    cache_latents: bool = True
     whiten_latents: bool = True
-    augmentation: dict | None = None
-    frames_dir: str | None = None
 
 
 OWNERS = {
@@ -82,19 +64,8 @@ OWNERS = {
 
 def parse(argv, default_config="paper_sign_to_text.yaml"):
     """-> SignToTextArguments, fields of SignToTextConfig, fields of KeypointProcessor, TranslationTrainingArguments."""
-    shares = distribute(read_fields(argv, default_config), OWNERS)
-    data = SignToTextArguments(**shares["data"])
-    data.check_entries()
-    frames = shares["model"].get("sign_encoder") == "frames"
-    if data.sign_mae is None and not frames:
-        raise ValueError(
-            "No SignMAE to read the signing with. Give --sign_mae DIR (train/pretrain.py makes one), or --sign_encoder frames."
-        )
-    frozen = shares["model"].get("freeze_sign_mae", True)
-    if data.cache_latents and not frames and (data.augmentation is not None or not frozen):
-        raise ValueError("An augmentation, or a SignMAE that is trained, changes the latents in every step: give --cache_latents false.")
-    if data.validation == []:
-        shares["training"] |= {"eval_strategy": "no", "load_best_model_at_end": False}
+    data, shares = parse_training(read_fields(argv, default_config), OWNERS)
+    data.check_encoder(shares["model"])
     return data, shares["model"], shares["processor"], TranslationTrainingArguments(**shares["training"])
 
 
@@ -103,9 +74,7 @@ def main(argv=None, latent_store=LatentStore):
     argv = sys.argv[1:] if argv is None else argv
     answer_help(__file__, argv)
     data, model_fields, processor_fields, args = parse(argv)
-    check_folder(args)
-    set_seed(args.seed)
-    data.find_validation(args)
+    prepare(args, data)
     processor = make_processor(data.sign_mae, processor_fields)
     with args.main_process_first(desc="processing clips"):
         clips = Clips(data.datasets, "train", processor, data.frames_dir)
@@ -133,18 +102,6 @@ def main(argv=None, latent_store=LatentStore):
     return run(trainer, SignToTextPipeline, parts, data.datasets, clips, validation, data, validation_data=data.validation_source)
 
 
-def make_processor(sign_mae, fields, option="--sign_mae"):
-    """The SignMAE's own processor, so that its latents mean here what they meant there; else one by `fields`."""
-    if sign_mae is None:
-        return KeypointProcessor(**fields)
-    read_model_type(sign_mae, option, ["sign_mae"])  # before anything takes time
-    processor = load_processor(sign_mae, option)
-    differing = {name: value for name, value in fields.items() if getattr(processor, name) != value}
-    if differing:
-        raise ValueError(f"{differing} differ from the processor of {sign_mae!r}, which its latents were learnt with. Leave them out.")
-    return processor
-
-
 def make_tokenizer(data, texts):
     if data.text_model is None and data.tokenizer in KINDS:
         return train_tokenizer(texts, data.tokenizer, data.vocab_size, data.lowercase)
@@ -154,18 +111,11 @@ def make_tokenizer(data, texts):
     return tokenizer
 
 
-def load_tokenizer(data):
-    """The text model's own tokenizer, or the one that is named."""
-    option, name = ("--text_model", data.text_model) if data.tokenizer in KINDS else ("--tokenizer", data.tokenizer)
-    return AutoTokenizer.from_pretrained(check_path(name, option, single_names=True))
-
-
 def make_model(data, fields, processor, tokenizer, clips):
     """A SignToText of the given parts, whose text model has the tokenizer's ids."""
     text_model = data.text_model and check_path(data.text_model, "--text_model", single_names=True)
     if data.text_model is None:
-        ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
-        fields = fields | {"text_config": {"vocab_size": len(tokenizer), **ids, **(fields.get("text_config") or {})}}
+        fields = with_ids_of(tokenizer, fields)
     if fields.get("gloss_loss_weight"):
         fields = fields | {"glosses": sorted({gloss for line in clips.glosses for gloss in (line or "").split()})}
     if data.sign_mae is not None:

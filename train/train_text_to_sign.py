@@ -17,48 +17,38 @@ import sys
 from dataclasses import dataclass
 
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoTokenizer, set_seed
+from transformers import AutoTokenizer
 from transformers.utils import logging
 
 from modeling_unigloR import SignMAEDecoderModel, SignMAEEncoderModel, SignToText, TextToSign, TextToSignConfig
 from modeling_unigloR.pipelines_uniglor import TextToSignPipeline
 from train.data.clips import Clips, LatentStore, TextToSignCollator, TextToSignDataset
-from train.data.data_arguments import DataArguments
+from train.data.data_arguments import TextArguments
 from train.data.text_tokenizers import KINDS, share_unknown, train_tokenizer
-from train.engine.arguments import TextToSignTrainingArguments, distribute, read_fields
-from train.engine.loading import check_path, load_model, load_processor, read_model_type
-from train.engine.runs import check_folder, run, run_script
+from train.engine.arguments import TextToSignTrainingArguments, parse_training, read_fields
+from train.engine.loading import check_path, load_model, load_processor, load_tokenizer, read_model_type, with_ids_of
+from train.engine.runs import prepare, run, run_script
 from train.engine.trainers import TextToSignTrainer, check_amount
-from train.train_sign_to_text import load_tokenizer
 
 logger = logging.get_logger(__name__)
 
 
 @dataclass
-class TextToSignArguments(DataArguments):
+class TextToSignArguments(TextArguments):
     """What to sign, and with what.
 
     Attributes:
         datasets: entries of `segments.load_rows`; their rows have a text. Clips are not varied in speed: no text says how fast.
         validation: see `DataArguments`; for early stopping.
-        sign_mae: checkpoint of a SignMAE, which gives the latents and stays as it is.
         text_model: checkpoint of a pretrained text encoder; none makes a new one by text_config.
-        tokenizer: "words", "subwords" or "characters" of the training text, or a folder; a pretrained text model brings its own.
-        vocab_size: of subwords.
-        lowercase: whether the tokenizer that is made lower-cases.
+        sign_mae: checkpoint of a SignMAE, which gives the latents and stays as it is.
         judge: folder of a frame-level SignToText, trained on real keypoints: it reads what is signed, and BLEU-4 chooses the model
             (metric_for_best_model: cer, another score). It selects, so it must not report. Without a judge, R2 of the latents chooses.
-        final_dot: "keep", "strip" or "add", see `metrics.text`.
         frames_dir: where processed frames and latents are kept; by default in the cache of `datasets`.
     """
 
     sign_mae: str | None = None
-    text_model: str | None = None
-    tokenizer: str = "words"
-    vocab_size: int = 8000
-    lowercase: bool = True
     judge: str | None = None
-    final_dot: str = "keep"
     frames_dir: str | None = None
 
 
@@ -67,25 +57,19 @@ OWNERS = {"data": TextToSignArguments, "model": TextToSignConfig, "training": Te
 
 def parse(argv, default_config="paper_text_to_sign.yaml"):
     """-> TextToSignArguments, fields of TextToSignConfig, TextToSignTrainingArguments."""
-    shares = distribute(read_fields(argv, default_config), OWNERS)
-    data, training = TextToSignArguments(**shares["data"]), shares["training"]
-    data.check_entries()
+    data, shares = parse_training(read_fields(argv, default_config), OWNERS)
     if data.sign_mae is None:
         raise ValueError("No SignMAE to sign with. Give --sign_mae DIR (train/pretrain.py makes one).")
     if data.judge is not None:
-        training.setdefault("metric_for_best_model", "bleu4")
-    if data.validation == []:
-        training |= {"eval_strategy": "no", "load_best_model_at_end": False}
-    return data, shares["model"], TextToSignTrainingArguments(**training)
+        shares["training"].setdefault("metric_for_best_model", "bleu4")
+    return data, shares["model"], TextToSignTrainingArguments(**shares["training"])
 
 
 def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
     answer_help(__file__, argv)
     data, model_fields, args = parse(argv)
-    check_folder(args)
-    set_seed(args.seed)
-    data.find_validation(args)
+    prepare(args, data)
     read_model_type(data.sign_mae, "--sign_mae", ["sign_mae"])  # before anything takes time
     processor = load_processor(data.sign_mae, "--sign_mae")  # the SignMAE's own, so that latents mean what they meant there
     judge, judge_tokenizer = load_judge(data.judge, processor) if data.judge is not None else (None, None)
@@ -143,8 +127,7 @@ def make_tokenizer(data, texts):
 def make_model(data, fields, tokenizer):
     """A TextToSign of the given parts, whose text model has the tokenizer's ids."""
     if data.text_model is None:
-        ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
-        fields = fields | {"text_config": {"vocab_size": len(tokenizer), **ids, **(fields.get("text_config") or {})}}
+        fields = with_ids_of(tokenizer, fields)
     text_model = data.text_model and check_path(data.text_model, "--text_model", single_names=True)
     model = TextToSign.from_parts(load_model(data.sign_mae, SignMAEDecoderModel, "--sign_mae"), text_model, **fields)
     model.check_tokenizer(tokenizer)

@@ -53,6 +53,55 @@ class DataArguments:
             args.eval_strategy, args.load_best_model_at_end = "no", False
 
 
+@dataclass
+class SigningArguments(DataArguments):
+    """Data of a task that encodes signing.
+
+    Attributes:
+        sign_mae: checkpoint of a SignMAE; with sign_encoder="frames", only its processor and layout are used, and it may be left out.
+        cache_latents: latents are computed once; false encodes anew in every step, for an augmentation or a SignMAE that is trained.
+        augmentation: fields of `KeypointAugmentation`; needs cache_latents false, or sign_encoder="frames".
+        frames_dir: where processed frames and latents are kept; by default in the cache of `datasets`.
+    """
+
+    sign_mae: str | None = None
+    cache_latents: bool = True
+    augmentation: dict | None = None
+    frames_dir: str | None = None
+
+    def check_encoder(self, fields):
+        """Raises `ValueError` where the fields of a model's config ask for an encoder that these arguments do not give."""
+        frames = fields.get("sign_encoder") == "frames"
+        if self.sign_mae is None and not frames:
+            raise ValueError(
+                "No SignMAE to read the signing with. Give --sign_mae DIR (train/pretrain.py makes one), or --sign_encoder frames."
+            )
+        frozen = fields.get("freeze_sign_mae", True)
+        if self.cache_latents and not frames and (self.augmentation is not None or not frozen):
+            raise ValueError(
+                "An augmentation, or a SignMAE that is trained, changes the latents in every step: give --cache_latents false."
+            )
+
+
+@dataclass
+class TextArguments(DataArguments):
+    """Data of a task that reads or writes text.
+
+    Attributes:
+        text_model: checkpoint of a pretrained text model; none makes a new one by text_config.
+        tokenizer: "words", "subwords" or "characters" of the training text, or a folder; a pretrained text model brings its own.
+        vocab_size: of subwords.
+        lowercase: whether the tokenizer that is made lower-cases.
+        final_dot: "keep", "strip" or "add", see `metrics.text`.
+    """
+
+    text_model: str | None = None
+    tokenizer: str = "words"
+    vocab_size: int = 8000
+    lowercase: bool = True
+    final_dot: str = "keep"
+
+
 def data_entries(value, option):
     """What `datasets` or `validation` holds, as a list of names and of dicts with a `path`."""
     entries = value if isinstance(value, list) else [] if value is None else [value]

@@ -197,6 +197,24 @@ def distribute(fields, owners):
     return shares
 
 
+def parse_training(fields, owners):
+    """What every training makes of its fields.
+
+    Args:
+        fields: of `read_fields`.
+        owners: see `distribute`; the one called data is a `DataArguments`.
+
+    Returns:
+        The data arguments, checked, and {owner: {field: value}} of the others. With `--validation []`, nothing is evaluated.
+    """
+    shares = distribute(fields, owners)
+    data = owners["data"](**shares.pop("data"))
+    data.check_entries()
+    if data.validation == []:
+        shares["training"] |= {"eval_strategy": "no", "load_best_model_at_end": False}
+    return data, shares
+
+
 def declared_fields(kind):
     """{field: default} that a class takes."""
     if "transformers" not in kind.__module__ and hasattr(kind, "model_type"):  # a model's config: what it adds to the base

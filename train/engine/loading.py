@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
-from transformers import AutoFeatureExtractor, PreTrainedConfig, pipeline
+from transformers import AutoFeatureExtractor, AutoTokenizer, PreTrainedConfig, pipeline
 
 from modeling_unigloR import KeypointProcessor, SignMAE, SignRecognition, SignToText, TextToSign
+from train.data.text_tokenizers import KINDS
 
 SCRIPTS = {
     "sign_mae": "train/pretrain.py",
@@ -137,6 +138,34 @@ def load_processor(name, option="--checkpoint"):
     if not isinstance(processor, KeypointProcessor):
         raise ValueError(f"{option} {name!r} has a {type(processor).__name__}, expected a KeypointProcessor.")
     return processor
+
+
+def make_processor(sign_mae, fields, option="--sign_mae"):
+    """The SignMAE's own processor, so that its latents mean here what they meant there; else one by `fields`."""
+    if sign_mae is None:
+        return KeypointProcessor(**fields)
+    read_model_type(sign_mae, option, ["sign_mae"])  # before anything takes time
+    processor = load_processor(sign_mae, option)
+    differing = {name: value for name, value in fields.items() if getattr(processor, name) != value}
+    if differing:
+        raise ValueError(f"{differing} differ from the processor of {sign_mae!r}, which its latents were learnt with. Leave them out.")
+    return processor
+
+
+def load_tokenizer(data):
+    """The text model's own tokenizer, or the one that is named.
+
+    Args:
+        data: a `TextArguments`.
+    """
+    option, name = ("--text_model", data.text_model) if data.tokenizer in KINDS else ("--tokenizer", data.tokenizer)
+    return AutoTokenizer.from_pretrained(check_path(name, option, single_names=True))
+
+
+def with_ids_of(tokenizer, fields):
+    """The fields of a config whose new text model is to have a tokenizer's size and special tokens."""
+    ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+    return fields | {"text_config": {"vocab_size": len(tokenizer), **ids, **(fields.get("text_config") or {})}}
 
 
 def load_pipeline(task, name, device=None, option="--checkpoint"):

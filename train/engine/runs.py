@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from transformers import TrainerCallback
+from transformers import TrainerCallback, set_seed
 from transformers.utils import logging
 
 from datasets_scripts.whole import remove_unfinished, write_whole
@@ -159,6 +159,18 @@ class _SaysWhereItStarts(TrainerCallback):
 
 
 # --- Where to start ---------------------------------------------------------------------------------------------------------------
+
+
+def prepare(args, data):
+    """What every training does before it reads its data: looks at output_dir, fixes the seed, and finds the validation data.
+
+    Args:
+        args: training arguments.
+        data: a `DataArguments`.
+    """
+    check_folder(args)
+    set_seed(args.seed)
+    data.find_validation(args)
 
 
 def check_folder(args):
