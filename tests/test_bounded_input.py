@@ -252,14 +252,14 @@ def test_what_no_reader_foresaw_names_the_file(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="a.npy: cannot be read .RuntimeError: BIGINT_ERROR"):
         read_keypoints(tmp_path / "a.npy")
 
-    def too_large(path, **given):
+    def too_large(path, *known):
         raise MemoryError
 
     monkeypatch.setitem(keypoint_readers_uniglor._READERS, ".npy", too_large)
     with pytest.raises(ValueError, match="a.npy: does not fit into memory .1 bytes in the file"):
         read_keypoints(tmp_path / "a.npy")
 
-    def not_allowed(path, **given):
+    def not_allowed(path, *known):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setitem(keypoint_readers_uniglor._READERS, ".npy", not_allowed)
