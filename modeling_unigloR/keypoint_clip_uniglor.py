@@ -57,7 +57,7 @@ class KeypointClip:
     """
 
     keypoints: np.ndarray
-    confidence: np.ndarray | None = None
+    confidence: Any = None  # np.ndarray or None
     layout: str | None = None
     fps: float | None = None
     width: int | float | None = None
@@ -103,7 +103,7 @@ class KeypointClip:
         if "keypoints" not in row:
             raise ValueError(f"Found a dict with {short(sorted(map(str, row)))}, expected a row with keypoints (T, K, C) and layout.")
         name = None if row.get("id") is None else str(row.get("id"))
-        facts = {field.name: row.get(field.name) for field in fields(cls)} | {"id": name}
+        facts: dict[str, Any] = {field.name: row.get(field.name) for field in fields(cls)} | {"id": name}
         if facts["confidence"] is None:
             facts["confidence"] = row.get("keypoint_mask")  # of what text-to-sign gives
         try:

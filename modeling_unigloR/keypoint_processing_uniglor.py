@@ -97,13 +97,17 @@ def map_layout(clip: KeypointClip, target: str = "uniglor73", min_confidence: fl
     """
     clip = _own_clip(clip)
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite in the end is refused in words
-        mapped = gather_points(clip, target, min_confidence)
-        if clip.confidence is not None:
-            mapped = replace(mapped, confidence=_gather_confidence(clip, mapped))
+        mapped, certainty = _gather(clip, target, min_confidence)
+        if certainty is not None:
+            certainty = certainty.astype(np.float32)
+            sure = certainty > 0
+            if not np.array_equal(sure, mapped.confidence):  # points can be seen although their confidence is not above 0
+                certainty = np.where(mapped.confidence, np.where(sure, certainty, 1), 0).astype(np.float32)
+            mapped = replace(mapped, confidence=certainty)
         flat = replace(mapped, keypoints=mapped.keypoints[..., :2])  # an estimator's depths of body and hands are not comparable
         scale = _median_scale(flat)
         mapped = settle_hands(mapped, _hands_swapped(flat, scale), scale, num_channels=2)
-        keypoints, confidence = mapped.keypoints.astype(np.float32), mapped.confidence.astype(np.float32)
+        keypoints, confidence = mapped.keypoints.astype(np.float32), mapped.confidence.astype(np.float32, copy=False)
     if not np.isfinite(keypoints).all():
         raise ValueError(
             f"{clip.name}: found coordinates beyond {np.finfo(np.float32).max:.3g}, expected some in pixels or shoulder lengths."
@@ -501,6 +505,11 @@ def gather_points(clip: KeypointClip, target: str, min_confidence: float) -> Key
     Returns:
         `KeypointClip` with keypoints (T, K, C) float64, 0 where not seen; confidence (T, K) bool; `relative` decided.
     """
+    return _gather(clip, target, min_confidence)[0]
+
+
+def _gather(clip, target, min_confidence):
+    """`gather_points`, and the (T, K) confidences of its points as the source has them, or None."""
     name, layout = clip.name, target if clip.layout is None else clip.layout
     keypoints = _array(clip.keypoints, "keypoints", name)
     source, _ = get_source_layout(layout), get_layout(target)
@@ -521,11 +530,16 @@ def gather_points(clip: KeypointClip, target: str, min_confidence: float) -> Key
     confidence = None if clip.confidence is None else _checked_confidence(clip.confidence, keypoints, name)
     first, several, exists = _gather_table(layout, num_points, target)
     points = keypoints[:, first].astype(np.float64)
-    present = seen_points(points, None if confidence is None else confidence[:, first], missing, min_confidence)
+    certainty = None if confidence is None else confidence[:, first]
+    if certainty is not None and certainty.dtype.kind != "f":
+        certainty = certainty.astype(np.float64)
+    present = seen_points(points, certainty, missing, min_confidence)
     for index, indices in several:
         of_them = keypoints[:, indices].astype(np.float64)
         seen = seen_points(of_them, None if confidence is None else confidence[:, indices], missing, min_confidence)
         points[:, index], present[:, index] = of_them.mean(1), seen.all(1)
+        if certainty is not None:
+            certainty[:, index] = confidence[:, indices].mean(1)
     present &= exists
     if not present.any():
         raise ValueError(
@@ -540,17 +554,7 @@ def gather_points(clip: KeypointClip, target: str, min_confidence: float) -> Key
             f"Expected finite coordinates, or 'not seen' as layout {layout!r} spells it ({missing!r}; `missing=` overrides)."
         )
     relative = (source.image and looks_relative(points, present)) if clip.relative is None else bool(clip.relative)
-    return replace(clip, keypoints=points, confidence=present, layout=target, missing="confidence", relative=relative)
-
-
-def _gather_confidence(clip, mapped):
-    """(T, K) confidence of a mapped clip's points, above 0 where they are present and 0 elsewhere."""
-    confidence = np.asarray(clip.confidence)
-    first, several, _ = _gather_table(clip.layout or mapped.layout, confidence.shape[1], mapped.layout)
-    values = confidence[:, first].astype(np.float64)
-    for index, indices in several:
-        values[:, index] = confidence[:, indices].astype(np.float64).mean(1)
-    return np.where(mapped.confidence, np.where(values > 0, values, 1.0), 0.0)
+    return replace(clip, keypoints=points, confidence=present, layout=target, missing="confidence", relative=relative), certainty
 
 
 @functools.cache
@@ -612,9 +616,9 @@ def _hand_indices(layout_name):
 
 def _median_scale(clip):
     """Median distance of the layout's two scale points, over the frames that show both apart; 0 where none does."""
-    points, present = clip.keypoints, clip.confidence > 0
+    points, confidence = clip.keypoints, clip.confidence
     a, b = (_point_index(clip.layout)[name] for name in get_layout(clip.layout).scale)
-    both = present[:, a] & present[:, b]
+    both = (confidence[:, a] > 0) & (confidence[:, b] > 0)
     lengths = np.linalg.norm(points[both, a] - points[both, b], axis=-1)
     return np.median(lengths[lengths > 0]) if (lengths > 0).any() else np.float64(0)
 

@@ -817,7 +817,8 @@ def read_skels(path: str | os.PathLike, fps: float | None = None) -> list[Keypoi
     Returns:
         list of `KeypointClip` of layout `skels50`, in the file's order, which is that of its `.files`, `.text` and `.gloss`.
     """
-    clips, total = [], 0
+    clips: list[KeypointClip] = []
+    total = 0
     descriptor, _ = open_regular(path)
     with os.fdopen(descriptor, "rb") as file:
         while line := file.readline(MAX_TEXT_BYTES + 1):

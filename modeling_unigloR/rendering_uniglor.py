@@ -79,7 +79,7 @@ def to_svg(clips: Any, layout: str | None = None, num_frames: int = 8, size: int
 
 def to_animated_svg(
     clips: Any,
-    fps: float | str = "auto",
+    fps: Any = "auto",
     layout: str | None = None,
     size: int = 256,
     titles: Sequence[str] | str | None = None,
@@ -237,7 +237,7 @@ def to_png(
 def to_gif(
     clips: Any,
     path: str | os.PathLike,
-    fps: float | str = "auto",
+    fps: Any = "auto",
     layout: str | None = None,
     size: int = 192,
     titles: Sequence[str] | str | None = None,
@@ -273,7 +273,7 @@ def to_gif(
 def to_mp4(
     clips: Any,
     path: str | os.PathLike,
-    fps: float | str = "auto",
+    fps: Any = "auto",
     layout: str | None = None,
     size: int = 384,
     titles: Sequence[str] | str | None = None,
@@ -426,7 +426,7 @@ def _av():
 # --- .pose ------------------------------------------------------------------------------------------------------------------------
 
 
-def to_pose(clip: Any, path: str | os.PathLike, fps: float | str = "auto", layout: str | None = None) -> None:
+def to_pose(clip: Any, path: str | os.PathLike, fps: Any = "auto", layout: str | None = None) -> None:
     """One clip as a .pose file for pose-format and its viewers. Needs pose-format: pip install pose-format.
 
     Parts become the components POSE, FACE, LEFT_HAND and RIGHT_HAND in their colours. Coordinates are pixels, `POSE_SCALE` to a
@@ -526,7 +526,7 @@ def _pose_format():
 def render(
     clips: Any,
     path: str | os.PathLike,
-    fps: float | str = "auto",
+    fps: Any = "auto",
     layout: str | None = None,
     titles: Sequence[str] | str | None = None,
 ) -> None:

@@ -53,13 +53,13 @@ def drawable(clips: Any, fps: Any = "auto", layout: str | None = None) -> tuple[
     """
     forms = [_drawable(clip, layout) for clip in (clips if isinstance(clips, list) else [clips])]
     rates = {form[1] for form in forms} - {None}
-    names = {form[2] for form in forms} - {None}
+    names: set[str] = {name for name in (layout, *(form[2] for form in forms)) if name is not None}
     if fps == "auto" and len(rates) > 1:
         raise ValueError(
             f"Found clips of {' and '.join(f'{rate:g}' for rate in sorted(rates))} frames a second. Pass fps, or draw each alone."
         )
-    if len(names | {layout} - {None}) > 1:
-        raise ValueError(f"Found clips of the layouts {', '.join(sorted(names | {layout} - {None}))}, expected one layout in a picture.")
+    if len(names) > 1:
+        raise ValueError(f"Found clips of the layouts {', '.join(sorted(names))}, expected one layout in a picture.")
     fps = next(iter(rates), DEFAULT_FPS) if isinstance(fps, str) and fps == "auto" else fps
     return [form[0] for form in forms], fps, layout or next(iter(names), DEFAULT_LAYOUT)
 

@@ -345,9 +345,9 @@ class SignToTextStreamer:
         config = self.model.config.sign_mae_config
         self._pending = np.zeros((0, config.num_keypoints, config.num_channels), np.float32)  # frames whose windows are not complete
         self._between = 0  # frames to leave out before the next window, where the stride is longer than it
-        self._latents = []  # S of (D), those of segments that were not given yet
+        self._latents: list[torch.Tensor] = []  # S of (D), those of segments that were not given yet
         self._num_forgotten = 0  # segments before them
-        self._ended = []  # (first, last + 1) segments of sentences, counted from the stream's begin
+        self._ended: list[tuple[int, int]] = []  # (first, last + 1) segments of sentences, counted from the stream's begin
         self._begin = None  # the first segment of the sentence that goes on
         self._num_resting = 0  # segments at rest in a row, the latest one among them
 
@@ -377,7 +377,7 @@ class SignToTextStreamer:
         """
         spans = [slice(first - self._num_forgotten, end - self._num_forgotten) for first, end in self._ended]
         told = [self._translated(self._latents[span], first, kwargs) for (first, _), span in zip(self._ended, spans)]
-        kept = [] if self._begin is None else self._latents[self._begin - self._num_forgotten :]
+        kept: list[torch.Tensor] = [] if self._begin is None else self._latents[self._begin - self._num_forgotten :]
         self._ended, self._num_forgotten, self._latents = [], self._num_forgotten + len(self._latents) - len(kept), kept
         return told
 

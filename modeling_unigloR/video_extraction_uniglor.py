@@ -155,13 +155,16 @@ def extract_video(
         raise ImportError("Video is decoded by PyAV: pip install av") from error
     extractor = extractor if extractor is not None else HolisticExtractor()
     extractor.start()
-    owner, keypoints, confidence, times, size = [], [], [], [], None
+    owner: list[int] = []
+    times: list[float | None] = []
+    all_keypoints, all_scores = [], []
+    size: Any = None
     for number, (image, time, rate) in enumerate(decoded_frames(path, progress, max_seconds)):  # noqa: B007 (the last rate is used)
         size = size or (image.shape[1], image.shape[0])
-        found, scores = extractor(np.ascontiguousarray(image))
-        owner += [number] * len(found)
-        keypoints.append(found)
-        confidence.append(scores)
+        people, scores = extractor(np.ascontiguousarray(image))
+        owner += [number] * len(people)
+        all_keypoints.append(people)
+        all_scores.append(scores)
         times.append(time)
     if not times:
         raise ValueError(f"{path}: a video without frames. Expected one that a player shows; convert it again: {_CONVERT}")
@@ -171,9 +174,10 @@ def extract_video(
     if fps is not None and not MIN_FPS <= fps <= MAX_FPS:
         raise ValueError(f"{path}: {fps:g} frames a second, expected {MIN_FPS:g} to {MAX_FPS:g}. Give it times of its own: {_CONVERT}")
     keypoints, confidence = detections_over_time(
-        range(len(times)), owner, np.concatenate(keypoints), np.concatenate(confidence), width=size[0]
+        range(len(times)), owner, np.concatenate(all_keypoints), np.concatenate(all_scores), width=size[0]
     )
-    return KeypointClip(keypoints, confidence, extractor.layout, fps, *size, relative=False, source=str(path))
+    width, height = size
+    return KeypointClip(keypoints, confidence, extractor.layout, fps, width, height, relative=False, source=str(path))
 
 
 class _Refused(ValueError):
