@@ -206,7 +206,7 @@ def write_seeds(folder):
         candidates = [path for path in sorted(REAL_DATA.rglob(f"*.{kind}")) if path.stat().st_size < 1 << 20]
         for index, path in enumerate(candidates[:: len(candidates) // 12 + 1]):
             try:
-                KeypointProcessor().process(**vars(read_keypoints(path, width=640, height=480)))
+                KeypointProcessor().process(read_keypoints(path, width=640, height=480))
             except ValueError:  # of hands alone, or many clips
                 continue
             (folder / f"real{index}.{kind}").write_bytes(path.read_bytes())
