@@ -11,7 +11,9 @@ from modeling_unigloR.keypoint_clip_uniglor import KeypointClip
 from .soak import inputs
 
 
-@pytest.mark.parametrize("target, scale", [("process", 0.02), ("read", 0.02), ("tables", 0.1), ("settings", 0.2)])
+@pytest.mark.parametrize(
+    "target, scale", [("process", 0.02), ("read", 0.02), ("pipelines", 0.03), ("models", 0.2), ("tables", 0.1), ("settings", 0.2)]
+)
 def test_any_input_gives_a_finite_answer_or_a_value_error(tmp_path, target, scale):
     rows = inputs.soak(scale, tmp_path, 0, (target,), processes=1)
     assert sum(row.bad for row in rows) == 0, [row.examples for row in rows]
