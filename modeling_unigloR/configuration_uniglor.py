@@ -6,6 +6,7 @@ import inspect
 import re
 import reprlib
 import sys
+from typing import Any
 
 from huggingface_hub.dataclasses import strict, validated_field
 from huggingface_hub.errors import StrictDataclassError, StrictDataclassFieldValidationError
@@ -174,7 +175,7 @@ class UniGloRConfig(PreTrainedConfig):
 
     keys_to_ignore_at_inference = ["past_key_values", "loss_sums"]
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         # What was saved has a model_type: without a version there, nobody knows which it was.
         self.uniglor_version = kwargs.pop("uniglor_version", None if "model_type" in kwargs else VERSION)
         if not __name__.startswith("transformers_modules."):
@@ -182,14 +183,14 @@ class UniGloRConfig(PreTrainedConfig):
             kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
 
-    def _check_heads(self):
+    def _check_heads(self) -> None:
         if self.hidden_size % (2 * self.num_attention_heads):
             raise ValueError(
                 f"hidden_size={self.hidden_size} must be an even multiple of num_attention_heads={self.num_attention_heads} "
                 "(sinusoidal positions come in pairs)."
             )
 
-    def _check_sign_mae(self):
+    def _check_sign_mae(self) -> None:
         if self.sign_mae_config.model_type != "sign_mae":
             raise ValueError(f"sign_mae_config is a {self.sign_mae_config.model_type!r}, expected a 'sign_mae'.")
 
@@ -253,7 +254,7 @@ class SignMAEConfig(UniGloRConfig):
     fixed_face_weight: float | int = number(1.17)  # section 6
     fixed_hand_weight: float | int = number(1.18)
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         self.temporal_dilations = [1, 2, 3, 4] if self.temporal_dilations is None else list(self.temporal_dilations)
         if self.latent_views is None:
             self.latent_views = self.window_size
@@ -267,14 +268,14 @@ class SignMAEConfig(UniGloRConfig):
         super().__post_init__(**kwargs)
 
     @property
-    def num_keypoints(self):
+    def num_keypoints(self) -> int:
         return len(get_layout(self.layout).names)
 
     @property
-    def num_masked_frames(self):
+    def num_masked_frames(self) -> int:
         return round(self.mask_ratio * self.window_size)
 
-    def validate_architecture(self):
+    def validate_architecture(self) -> None:
         super().validate_architecture()
         get_layout(self.layout)
         self._check_heads()
@@ -346,7 +347,7 @@ class SignToTextConfig(UniGloRConfig):
     contrastive_negatives: int = number(500, 1, MAX_VOCABULARY)  # tokens drawn from the vocabulary, not in the sentence
     contrastive_temperature: float | int = number(0.1, above=0)
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         if self.text_config is None or isinstance(self.text_config, dict):
             given = self.text_config or {}
             if given.get("model_type", "mbart") == "mbart":
@@ -358,10 +359,10 @@ class SignToTextConfig(UniGloRConfig):
             self.stride = self.sign_mae_config.stride
 
     @property
-    def layout(self):
+    def layout(self) -> str:
         return self.sign_mae_config.layout
 
-    def validate_architecture(self):
+    def validate_architecture(self) -> None:
         super().validate_architecture()
         self._check_sign_mae()
         if not self.text_config.is_encoder_decoder:
@@ -435,7 +436,7 @@ class TextToSignConfig(UniGloRConfig):
     length_loss_weight: float | int = number(1.0)
     keypoint_loss_weight: float | int = number(0.0)  # ours: squared error of what the frozen decoder makes of the latents
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         if self.text_config is None or isinstance(self.text_config, dict):
             given = self.text_config or {}
             if given.get("model_type", "bert") == "bert":
@@ -446,10 +447,10 @@ class TextToSignConfig(UniGloRConfig):
             self.head = "mean" if self.text_config.model_type in TEXT_ENCODERS_WITHOUT_HEAD_TOKEN else "token"
 
     @property
-    def layout(self):
+    def layout(self) -> str:
         return self.sign_mae_config.layout
 
-    def validate_architecture(self):
+    def validate_architecture(self) -> None:
         super().validate_architecture()
         self._check_sign_mae()
         self._check_heads()
@@ -487,16 +488,16 @@ class SignRecognitionConfig(UniGloRConfig):
     # Loss
     label_smoothing: float | int = number(0.0, below=1)
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         if self.stride is None:
             self.stride = self.sign_mae_config.stride
 
     @property
-    def layout(self):
+    def layout(self) -> str:
         return self.sign_mae_config.layout
 
-    def validate_architecture(self):
+    def validate_architecture(self) -> None:
         super().validate_architecture()
         self._check_sign_mae()
         self._check_heads()

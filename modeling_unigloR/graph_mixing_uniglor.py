@@ -23,7 +23,7 @@ logger = logging.get_logger(__name__)
 CACHE_FLOATS = 1_000_000  # relations that are held at a time
 
 
-def mix(query, key, features, weight, bias):
+def mix(query: torch.Tensor, key: torch.Tensor, features: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """(N, R, K), (N, R, K), (N, I, K, W), (I, C, R), (C, R) -> (N, C, K, W)."""
     if torch.compiler.is_compiling():  # the compiler fuses the plain form itself
         return mix_plain(query, key, features, weight, bias)
@@ -34,17 +34,17 @@ def mix(query, key, features, weight, bias):
     return mix_plain(query, key, features, weight, bias)
 
 
-def mix_plain(query, key, features, weight, bias):
+def mix_plain(query: torch.Tensor, key: torch.Tensor, features: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """`mix` with all relations in memory."""
     return _combine(related_plain(query, key, _columns(features)), features, weight, bias)
 
 
-def _columns(features):
+def _columns(features: torch.Tensor) -> torch.Tensor:
     """Every input channel and frame of a point, and a 1: (N, I, K, W) -> (N, K, I W + 1)."""
     return F.pad(features.transpose(1, 2).flatten(2), (0, 1), value=1.0)
 
 
-def _combine(related, features, weight, bias):
+def _combine(related: torch.Tensor, features: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """Makes the channels of what the relations gathered: (N, R, K, I W + 1) -> (N, C, K, W)."""
     mixed = (bias @ related[..., -1])[..., None]  # (N, C, K, 1)
     by_channel = related[..., :-1].unflatten(-1, (features.shape[1], features.shape[3]))  # (N, R, K, I, W)
@@ -110,26 +110,26 @@ class _ChunkedMix(torch.autograd.Function):
         return grad_query, grad_key, grad_features, grad_weight, grad_bias
 
 
-def _chunks(query):
+def _chunks(query: torch.Tensor) -> list[slice]:
     num_segments, size = len(query), _chunk(query)
     return [slice(start, min(start + size, num_segments)) for start in range(0, num_segments, size)]
 
 
-def _chunk(query):
+def _chunk(query: torch.Tensor) -> int:
     num_segments, num_relations, num_points = query.shape
     return max(1, min(num_segments, CACHE_FLOATS // (num_relations * num_points**2)))
 
 
-def _buffer(query):
+def _buffer(query: torch.Tensor) -> torch.Tensor:
     num_points = query.shape[-1]
     return query.new_empty(_chunk(query), query.shape[1], num_points, num_points)
 
 
-def _relation(buffer, query, key):
+def _relation(buffer: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
     """tanh of the differences, into the buffer: (n, R, K, K)."""
     return torch.sub(query[..., None], key[..., None, :], out=buffer[: len(query)]).tanh_()
 
 
-def _related(relation, points):
+def _related(relation: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     """(n, R, K, K), (n, K, W) -> (n, R, K W)."""
     return torch.bmm(relation.flatten(1, 2), points).view(len(points), relation.shape[1], -1)

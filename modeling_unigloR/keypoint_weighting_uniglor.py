@@ -4,13 +4,14 @@ Shapes: N segments, W frames in a window, K keypoints, C channels.
 """
 
 import torch
+from transformers import PreTrainedConfig
 
 from .keypoints_uniglor import get_layout, point_index
 
 MOTIONLESS = 1e-12  # squared shoulder lengths
 
 
-def keypoint_weights(keypoints, keypoint_mask, config):
+def keypoint_weights(keypoints: torch.Tensor, keypoint_mask: torch.Tensor, config: PreTrainedConfig) -> torch.Tensor:
     """Weights of every keypoint in every segment, as `config.keypoint_weighting` says.
 
     Args:
@@ -34,7 +35,7 @@ def keypoint_weights(keypoints, keypoint_mask, config):
     return torch.cat(spread, dim=1)[:, None]  # (N, 1, K)
 
 
-def part_variances(keypoints, keypoint_mask, layout_name, variance="pooled"):
+def part_variances(keypoints: torch.Tensor, keypoint_mask: torch.Tensor, layout_name: str, variance: str = "pooled") -> torch.Tensor:
     """s_b, s_nf, s_rh of each segment: variance of the body, of the face about its centroid, of the hands about their wrists.
 
     Args:
@@ -63,7 +64,7 @@ def part_variances(keypoints, keypoint_mask, layout_name, variance="pooled"):
     return torch.stack([_variance(points, seen, variance) for points, seen in parts], dim=1)
 
 
-def _adaptive_weights(keypoints, keypoint_mask, config):
+def _adaptive_weights(keypoints: torch.Tensor, keypoint_mask: torch.Tensor, config: PreTrainedConfig) -> torch.Tensor:
     """(N, 3) weights of body, face, hands: Eq 1, as printed or with the sign that its own fixed weights imply."""
     keypoints = keypoints.detach().float()
     variances = part_variances(keypoints, keypoint_mask, config.layout, config.weight_variance)
@@ -73,7 +74,7 @@ def _adaptive_weights(keypoints, keypoint_mask, config):
     return torch.where(_moves(keypoints, keypoint_mask)[:, None], weights.clamp_min(0), torch.ones_like(weights))
 
 
-def _moves(keypoints, keypoint_mask):
+def _moves(keypoints: torch.Tensor, keypoint_mask: torch.Tensor) -> torch.Tensor:
     """(N,) bool: whether any point that is seen in two neighbouring frames moves."""
     seen = keypoint_mask[:, 1:].bool() & keypoint_mask[:, :-1].bool()
     steps = keypoints.diff(dim=1).square().sum(-1)
@@ -84,7 +85,7 @@ def _masked_mean(values, mask, dim, keepdim=True):
     return (values * mask).sum(dim, keepdim=keepdim) / mask.sum(dim, keepdim=keepdim).clamp_min(1)
 
 
-def _variance(points, mask, variance):
+def _variance(points: torch.Tensor, mask: torch.Tensor, variance: str) -> torch.Tensor:
     dims = (1, 2) if variance == "pooled" else 1
     squared = (points - _masked_mean(points, mask, dims)).square()
     if variance == "pooled":

@@ -30,7 +30,7 @@ class ClipReadingModel(UniGloRPreTrainedModel):
     main_input_name = "keypoints"
     _keys_to_ignore_on_load_missing = ["latent_whitening"]  # checkpoints from before it have none: it is the identity
 
-    def __init__(self, config: SignToTextConfig | SignRecognitionConfig, size: int):
+    def __init__(self, config: SignToTextConfig | SignRecognitionConfig, size: int) -> None:
         super().__init__(config)
         config = self.config.sign_mae_config
         if self.config.sign_encoder == "segments":
@@ -42,7 +42,7 @@ class ClipReadingModel(UniGloRPreTrainedModel):
             self.projection = nn.Linear(config.num_keypoints * config.num_channels, size)
 
     @torch.no_grad()
-    def _init_weights(self, module):
+    def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, ClipReadingModel) and self.config.sign_encoder == "segments":
             init.copy_(module.latent_whitening, torch.eye(len(module.latent_whitening)))
@@ -105,7 +105,7 @@ class ClipReadingModel(UniGloRPreTrainedModel):
         encoded = self.sign_mae(keypoints, attention_mask, self.config.stride)
         return encoded.latents, encoded.latent_mask
 
-    def _embed_frames(self, keypoints, attention_mask):
+    def _embed_frames(self, keypoints: torch.Tensor, attention_mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         points = self.config.sign_mae_config.num_keypoints, self.config.sign_mae_config.num_channels
         check_numbers("keypoints", keypoints, ("clips", "frames", *points), self.projection.weight)
         if attention_mask is None:
@@ -117,5 +117,5 @@ class ClipReadingModel(UniGloRPreTrainedModel):
         tokens = self.projection(frames.flatten(1))
         return tokens.new_zeros(*real.shape, tokens.shape[-1]).index_put((real,), tokens), attention_mask
 
-    def _frozen_parts(self):
+    def _frozen_parts(self) -> list[nn.Module]:
         return [self.sign_mae] if self.config.sign_encoder == "segments" and self.config.freeze_sign_mae else []

@@ -7,12 +7,13 @@ Channels-first, time last, (N, C, K, W), exists only inside the convolution bloc
 import functools
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -36,7 +37,7 @@ def sinusoids(length: int, size: int, dtype: torch.dtype = torch.float32) -> tor
 class SinusoidalPositions(nn.Module):
     """Adds fixed positions to (N, L, D) tokens."""
 
-    def __init__(self, length, size):
+    def __init__(self, length: int, size: int) -> None:
         super().__init__()
         self.register_buffer("table", sinusoids(length, size), persistent=False)
 
@@ -61,11 +62,11 @@ class _Calibrated:
     A classifier does not mind, but what has to give the positions back can never be more exact than that.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.training = False
 
-    def train(self, mode=True):
+    def train(self, mode: bool = True) -> Self:
         return super().train(False)
 
 
@@ -78,7 +79,7 @@ class CalibratedNorm2d(_Calibrated, nn.BatchNorm2d):
 
 
 @torch.no_grad()
-def calibrate(module, *inputs):
+def calibrate(module: nn.Module, *inputs: torch.Tensor) -> None:
     """Sets the statistics of every calibrated norm in `module` to those of what reaches it when `inputs` pass through.
 
     For a model that is not trained yet: what it learnt on other statistics would mean something else on these.
@@ -103,7 +104,7 @@ class KeypointNorm(nn.Module):
     By a BatchNorm, as cited, or with statistics that are set before training.
     """
 
-    def __init__(self, num_keypoints, num_channels, kind="batch"):
+    def __init__(self, num_keypoints: int, num_channels: int, kind: str = "batch") -> None:
         super().__init__()
         norm = nn.BatchNorm1d if kind == "batch" else CalibratedNorm1d
         self.norm = norm(num_keypoints * num_channels)  # a child, so that SyncBatchNorm can take its place
@@ -126,7 +127,7 @@ class ChannelTopologyGraphConv(nn.Module):
     convolutions that project the query and the key. `fast_graph_convolution` computes the same without ever building the topology.
     """
 
-    def __init__(self, in_channels, out_channels, relation_channels, layout, norm):
+    def __init__(self, in_channels: int, out_channels: int, relation_channels: int, layout: str, norm: str) -> None:
         super().__init__()
         graph = torch.from_numpy(adjacency(layout)).to(torch.get_default_dtype())
         self.layout = layout
@@ -166,7 +167,7 @@ class MultiScaleTemporalConv(nn.Module):
     their norms, and the norms that close them.
     """
 
-    def __init__(self, in_channels, branch_channels, kernel_size, dilations, norm):
+    def __init__(self, in_channels: int, branch_channels: int, kernel_size: int, dilations: Sequence[int], norm: str) -> None:
         super().__init__()
         self.num_temporal = branch_channels * (len(dilations) + 1)  # channels of the branches that look along time
         self.out_channels = self.num_temporal + branch_channels
@@ -214,7 +215,7 @@ class Attention(nn.Module):
     returns the attention weights (N, heads, L, M); the others return None in their place.
     """
 
-    def __init__(self, config, is_causal=False):
+    def __init__(self, config: PreTrainedConfig, is_causal: bool = False) -> None:
         super().__init__()
         self.config = config
         self.head_dim = config.hidden_size // config.num_attention_heads
@@ -246,7 +247,7 @@ class SingleKeyAttention(nn.Module):
     It returns None in the place of attention weights.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__()
         self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
@@ -261,7 +262,7 @@ class TransformerLayer(GradientCheckpointingLayer):
     `math.inf` stands for any number. `attention_mask` and `memory_mask` come from `transformers.masking_utils`.
     """
 
-    def __init__(self, config, memory_size=None, is_causal=False):
+    def __init__(self, config: PreTrainedConfig, memory_size: int | float | None = None, is_causal: bool = False) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.attention = Attention(config, is_causal)
@@ -290,7 +291,7 @@ class TransformerLayer(GradientCheckpointingLayer):
 # What a tensor holds is looked at on a CPU only: a GPU would be waited for.
 
 
-def check_numbers(name, tensor, shape, weight=None, hint=""):
+def check_numbers(name: str, tensor: torch.Tensor, shape: Sequence[int | str], weight: torch.Tensor | None = None, hint: str = "") -> None:
     """Raises `ValueError` where `tensor` is no tensor of floats, of this shape and of the type of `weight`.
 
     Args:
@@ -306,7 +307,7 @@ def check_numbers(name, tensor, shape, weight=None, hint=""):
         raise ValueError(f"Found {name} of {tensor.dtype}, but the model's weights are {weight.dtype}. Give {name}.to(model.dtype).")
 
 
-def check_ids(name, tensor, shape, most=None, padding=None):
+def check_ids(name: str, tensor: torch.Tensor, shape: Sequence[int | str], most: int | None = None, padding: int | None = None) -> None:
     """Raises `ValueError` where `tensor` is no tensor of integers of this shape, each from 0 to below `most`, or `padding`."""
     _check_shape(name, tensor, shape)
     if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
@@ -320,14 +321,14 @@ def check_ids(name, tensor, shape, most=None, padding=None):
             )
 
 
-def check_mask(name, mask, shape):
+def check_mask(name: str, mask: torch.Tensor, shape: Sequence[int | str]) -> None:
     """Raises `ValueError` where `mask` is no mask of this shape."""
     _check_shape(name, mask, shape)
     if mask.is_complex():
         raise ValueError(f"Found {name} of {mask.dtype}, expected 1 where something is real, else 0.")
 
 
-def check_padding(name, mask, shape, only_after=True):
+def check_padding(name: str, mask: torch.Tensor, shape: Sequence[int | str], only_after: bool = True) -> None:
     """Raises `ValueError` where `mask` is no mask of this shape that has a 1 in each row and, unless told otherwise, 0 only after it."""
     check_mask(name, mask, shape)
     if not _is_looked_at(mask):
@@ -388,12 +389,12 @@ RECORDED = {
 RECORDED_WITH_MEMORY = RECORDED | {"cross_attentions": OutputRecorder(Attention, index=1, layer_name="cross_attention")}
 
 
-def exact(values):
+def exact(values: torch.Tensor) -> torch.Tensor:
     """The values in at least 32 bits: what losses are computed in."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def mean_loss(sums, counts, num_items_in_batch=None):
+def mean_loss(sums: torch.Tensor, counts: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None) -> torch.Tensor:
     """The sum over terms of sums / counts; or the share of these items in it, where they are a part of a larger batch.
 
     The shares of all parts add up to the loss of the whole, however it was cut.
@@ -427,11 +428,11 @@ class UniGloRPreTrainedModel(PreTrainedModel):
     accepts_loss_kwargs = True  # num_items_in_batch: losses are means over what they counted, in the whole batch
     _no_split_modules = ["TransformerLayer", "ChannelTopologyGraphConv"]
 
-    def __init__(self, config, *args, **kwargs):
+    def __init__(self, config: PreTrainedConfig, *args: Any, **kwargs: Any) -> None:
         config.validate()  # fields may have been set since it was made
         super().__init__(config, *args, **kwargs)
 
-    def post_init(self):
+    def post_init(self) -> None:
         """As the base class. Loaded in bfloat16 or float16, statistics and the norms over keypoints stay in float32."""
         norms = {name for name, module in self.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)}
         self._keep_in_fp32_modules_strict = norms | STATISTICS
@@ -443,16 +444,16 @@ class UniGloRPreTrainedModel(PreTrainedModel):
         weights = (module.weight.dtype for module in self.modules() if isinstance(module, nn.Linear))
         return next((dtype for dtype in weights if dtype.is_floating_point), super().dtype)
 
-    def _frozen_parts(self):
+    def _frozen_parts(self) -> list[nn.Module]:
         """The modules that the configuration says are not trained."""
         return []
 
-    def _freeze(self):
+    def _freeze(self) -> None:
         for part in self._frozen_parts():
             part.requires_grad_(False)
         self.train(self.training)
 
-    def train(self, mode=True):
+    def train(self, mode: bool = True) -> Self:
         super().train(mode)
         for part in self._frozen_parts():
             if not any(parameter.requires_grad for parameter in part.parameters()):
@@ -471,12 +472,12 @@ class UniGloRPreTrainedModel(PreTrainedModel):
         model._freeze()  # loading made parameters anew
         return loading_info
 
-    def get_input_embeddings(self):
+    def get_input_embeddings(self) -> nn.Module | None:
         """None: keypoints come in through convolutions. FSDP asks for a table of tokens, to shard it by itself."""
         return None
 
     @torch.no_grad()
-    def _init_weights(self, module):
+    def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, SinusoidalPositions):
             init.copy_(module.table, sinusoids(*module.table.shape))

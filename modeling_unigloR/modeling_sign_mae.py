@@ -5,6 +5,7 @@ visible, K keypoints, C channels, D hidden size.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -98,7 +99,7 @@ class SignMAEDecoderOutput(ModelOutput):
 class SignMAEEncoder(nn.Module):
     """Graph block, temporal block, one token for each frame, a Transformer that pools them into [GloR] (Fig 2a, left)."""
 
-    def __init__(self, config):
+    def __init__(self, config: SignMAEConfig) -> None:
         super().__init__()
         self.config = config
         self.input_norm = KeypointNorm(config.num_keypoints, config.num_channels, config.block_norm)
@@ -121,12 +122,12 @@ class SignMAEEncoder(nn.Module):
         self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.num_hidden_layers))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
-    def forward(self, keypoints, masked=None):
+    def forward(self, keypoints: torch.Tensor, masked: torch.Tensor | None = None) -> torch.Tensor:
         """(N, W, K, C), (N, W) bool or None -> latent (N, D)."""
         tokens = self.embed(keypoints, masked)  # (N, W, D)
         return self.pool(tokens, masked)
 
-    def embed(self, keypoints, masked=None):
+    def embed(self, keypoints: torch.Tensor, masked: torch.Tensor | None = None) -> torch.Tensor:
         """One token for each frame: (N, W, K, C) -> (N, W, D)."""
         features = self.input_norm(keypoints)
         if masked is not None and self.config.mask_stage == "keypoints":
@@ -135,7 +136,7 @@ class SignMAEEncoder(nn.Module):
         features = self.temporal(self.graph(features))  # (N, C', K, W)
         return self.frame_projection(features.flatten(1, 2).transpose(1, 2))
 
-    def pool(self, tokens, masked=None):
+    def pool(self, tokens: torch.Tensor, masked: torch.Tensor | None = None) -> torch.Tensor:
         """Tokens, those of masked frames replaced or dropped, to the latent at [GloR]: (N, W, D) -> (N, D)."""
         if masked is not None and self.config.mask_strategy == "replace":
             tokens = torch.where(masked[..., None], self.mask_token, tokens)
@@ -158,7 +159,7 @@ class SignMAEDecoder(nn.Module):
     vector; the decoder then settles on one static pose for each segment.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: SignMAEConfig) -> None:
         super().__init__()
         self.config = config
         self.autoregressive = config.decoding == "autoregressive"
@@ -184,7 +185,7 @@ class SignMAEDecoder(nn.Module):
         self.register_buffer("offset_std", torch.ones(config.num_keypoints, config.num_channels))
         self.register_buffer("paths", torch.from_numpy(paths_to_center(config.layout)), persistent=False)
 
-    def forward(self, latent, previous_keypoints=None):
+    def forward(self, latent: torch.Tensor, previous_keypoints: torch.Tensor | None = None) -> torch.Tensor:
         """Reconstructs segments.
 
         Args:
@@ -203,13 +204,13 @@ class SignMAEDecoder(nn.Module):
             reconstruction = torch.cat([reconstruction, newest], dim=1)
         return reconstruction
 
-    def _shifted(self, keypoints):
+    def _shifted(self, keypoints: torch.Tensor) -> torch.Tensor:
         """Start token and the frames so far, at their positions: (N, W', K, C) -> (N, W' + 1, D)."""
         frames = self.frame_embedding(keypoints.flatten(2).to(self.frame_embedding.weight.dtype))
         frames = torch.cat([self.start_token.expand(len(frames), 1, -1), frames], dim=1)
         return frames + self.queries[: frames.shape[1]]
 
-    def _decode(self, queries, memory):
+    def _decode(self, queries: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
         hidden = self.dropout(queries + memory[:, : queries.shape[1]])  # (N, W, D)
         mask = create_causal_mask(self.config, hidden, attention_mask=None, past_key_values=None) if self.autoregressive else None
         for layer in self.layers:
@@ -227,13 +228,13 @@ class SignMAEPreTrainedModel(UniGloRPreTrainedModel):
     config_class = SignMAEConfig
     base_model_prefix = "sign_mae"
 
-    def __init__(self, config):
+    def __init__(self, config: SignMAEConfig) -> None:
         super().__init__(config)
         self.register_buffer("latent_mean", torch.zeros(config.hidden_size))
         self.register_buffer("latent_std", torch.ones(config.hidden_size))
 
     @torch.no_grad()
-    def _init_weights(self, module):
+    def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, SignMAEEncoder):
             init.normal_(module.gloss_token, std=self.config.initializer_range)
@@ -254,7 +255,7 @@ class SignMAEPreTrainedModel(UniGloRPreTrainedModel):
                 init.ones_(module.keypoint_presence)
 
     @property
-    def segment_shape(self):
+    def segment_shape(self) -> tuple[int, int, int]:
         """(W, K, C)."""
         return self.config.window_size, self.config.num_keypoints, self.config.num_channels
 
@@ -262,13 +263,15 @@ class SignMAEPreTrainedModel(UniGloRPreTrainedModel):
 class EncodesSegments:
     """Methods of models that have a `SignMAEEncoder` as `encoder`: whole clips to standardised latents."""
 
-    def encode(self, keypoints):
+    def encode(self, keypoints: torch.Tensor) -> torch.Tensor:
         """Standardised latents of segments, nothing masked: (N, W, K, C) -> (N, D)."""
         self._check_segments(keypoints)
         latent = self.encoder(keypoints)
         return ((latent - self.latent_mean) / self.latent_std).to(latent.dtype)  # the statistics may be more exact than the weights
 
-    def encode_sequence(self, keypoints, attention_mask=None, stride=None, batch_size=None):
+    def encode_sequence(
+        self, keypoints: torch.Tensor, attention_mask: torch.Tensor | None = None, stride: int | None = None, batch_size: int | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Latents of every window of whole clips. Padding never enters the convolutions.
 
         Args:
@@ -287,7 +290,9 @@ class EncodesSegments:
         latents[latent_mask.bool()] = encoded
         return latents, latent_mask
 
-    def segment(self, keypoints, attention_mask=None, stride=None):
+    def segment(
+        self, keypoints: torch.Tensor, attention_mask: torch.Tensor | None = None, stride: int | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """The real windows of a batch: (B, T, K, C), (B, T) -> segments (N, W, K, C), latent_mask (B, S) that says whose they are.
 
         A clip that is shorter than a window is held at its last frame.
@@ -311,19 +316,19 @@ class EncodesSegments:
         latent_mask = (starts < self.num_segments(lengths, stride)[:, None]).long()  # (B, S)
         return windows[latent_mask.bool()].movedim(-1, 1).contiguous(), latent_mask
 
-    def num_segments(self, num_frames, stride=None):
+    def num_segments(self, num_frames: int | torch.Tensor, stride: int | None = None) -> int | torch.Tensor:
         """How many windows a clip of `num_frames` (int or tensor) has: floor((T - w) / s) + 1, at least 1 (section 3.4)."""
         stride = self.config.stride if stride is None else stride
         later = (num_frames - self.config.window_size) // stride
         return later.clamp_min(0) + 1 if isinstance(later, torch.Tensor) else max(later, 0) + 1
 
     @torch.no_grad()
-    def set_latent_statistics(self, mean, std):
+    def set_latent_statistics(self, mean: torch.Tensor, std: torch.Tensor) -> None:
         """Stores the mean and standard deviation (D,) of unstandardised latents over the training set."""
         self.latent_mean.copy_(mean)
         self.latent_std.copy_(std.clamp_min(STD_FLOOR))
 
-    def _check_segments(self, keypoints):
+    def _check_segments(self, keypoints: torch.Tensor) -> None:
         check_numbers(
             "segments",
             keypoints,
@@ -337,7 +342,7 @@ class EncodesSegments:
 class DecodesSegments:
     """Methods of models that have a `SignMAEDecoder` as `decoder`: standardised latents to keypoints."""
 
-    def decode(self, latents):
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Undoes `encode`: standardised latents (..., D) -> keypoints (..., W, K, C) in shoulder lengths."""
         check_numbers("latents", latents, ("...", self.config.hidden_size), self.decoder.views.weight)
         latent = (latents * self.latent_std + self.latent_mean).to(latents.dtype).reshape(-1, latents.shape[-1])
@@ -351,7 +356,7 @@ class SignMAEEncoderModel(EncodesSegments, SignMAEPreTrainedModel):
     _keys_to_ignore_on_load_unexpected = [r"decoder\..*", "keypoint_presence"]
     _can_record_outputs = RECORDED
 
-    def __init__(self, config: SignMAEConfig):
+    def __init__(self, config: SignMAEConfig) -> None:
         super().__init__(config)
         self.encoder = SignMAEEncoder(config)
         self.post_init()
@@ -384,7 +389,7 @@ class SignMAEDecoderModel(DecodesSegments, SignMAEPreTrainedModel):
     _keys_to_ignore_on_load_unexpected = [r"encoder\..*"]
     _can_record_outputs = RECORDED_WITH_MEMORY
 
-    def __init__(self, config: SignMAEConfig):
+    def __init__(self, config: SignMAEConfig) -> None:
         super().__init__(config)
         self.decoder = SignMAEDecoder(config)
         self.register_buffer("keypoint_presence", torch.ones(config.num_keypoints))  # 0: never learned, so never drawn or scored
@@ -411,7 +416,7 @@ class SignMAE(EncodesSegments, DecodesSegments, SignMAEPreTrainedModel):
         "attentions": OutputRecorder(Attention, index=1, layer_name="encoder"),
     }
 
-    def __init__(self, config: SignMAEConfig):
+    def __init__(self, config: SignMAEConfig) -> None:
         super().__init__(config)
         self.encoder = SignMAEEncoder(config)
         self.decoder = SignMAEDecoder(config)
@@ -454,7 +459,7 @@ class SignMAE(EncodesSegments, DecodesSegments, SignMAEPreTrainedModel):
         loss = self.reconstruction_loss(reconstruction, keypoints, keypoint_mask, num_items_in_batch) if return_loss else None
         return SignMAEOutput(loss=loss, latent=latent, reconstruction=reconstruction, masked=masked)
 
-    def mask_frames(self, keypoints, noise=None):
+    def mask_frames(self, keypoints: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
         """(N, W) bool, exactly `config.num_masked_frames` of them True in each segment."""
         if noise is None:
             noise = torch.rand(keypoints.shape[:2], device=keypoints.device)
@@ -462,7 +467,13 @@ class SignMAE(EncodesSegments, DecodesSegments, SignMAEPreTrainedModel):
         hidden = noise.argsort(dim=1)[:, : self.config.num_masked_frames]
         return torch.zeros_like(noise, dtype=torch.bool).scatter(1, hidden, True)
 
-    def reconstruction_loss(self, reconstruction, keypoints, keypoint_mask=None, num_items_in_batch=None):
+    def reconstruction_loss(
+        self,
+        reconstruction: torch.Tensor,
+        keypoints: torch.Tensor,
+        keypoint_mask: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
         """Squared error of all frames, weighted by part (Eq 2), divided by the number of present coordinates."""
         if keypoint_mask is None:
             keypoint_mask = keypoints.new_ones(keypoints.shape[:3])
@@ -472,7 +483,7 @@ class SignMAE(EncodesSegments, DecodesSegments, SignMAEPreTrainedModel):
         error = (exact(reconstruction) - exact(keypoints)).square().sum(-1)
         return mean_loss((error * weights).sum((1, 2))[:, None], counts, num_items_in_batch)
 
-    def count_items(self, keypoints, keypoint_mask=None, **inputs):
+    def count_items(self, keypoints: torch.Tensor, keypoint_mask: torch.Tensor | None = None, **inputs: Any) -> torch.Tensor:
         """What the loss is a mean over: the present coordinates of each segment, (N, 1) int64. Other inputs are not read."""
         if keypoint_mask is None:
             return torch.full((len(keypoints), 1), keypoints[0].numel(), device=keypoints.device)
@@ -481,12 +492,12 @@ class SignMAE(EncodesSegments, DecodesSegments, SignMAEPreTrainedModel):
 
     # --- Use ----------------------------------------------------------------------------------------------------------------------
 
-    def reconstruct(self, keypoints):
+    def reconstruct(self, keypoints: torch.Tensor) -> torch.Tensor:
         """Segments through encoder and decoder, nothing masked: (N, W, K, C) -> (N, W, K, C)."""
         return self.decode(self.encode(keypoints))
 
     @torch.no_grad()
-    def set_keypoint_statistics(self, presence, offset_mean, offset_std):
+    def set_keypoint_statistics(self, presence: torch.Tensor, offset_mean: torch.Tensor, offset_std: torch.Tensor) -> None:
         """Stores what the training frames say of each point, before training.
 
         Args:
@@ -497,7 +508,7 @@ class SignMAE(EncodesSegments, DecodesSegments, SignMAEPreTrainedModel):
         self.decoder.offset_mean.copy_(offset_mean)
         self.decoder.offset_std.copy_(offset_std.clamp_min(OFFSET_FLOOR))
 
-    def calibrate(self, keypoints):
+    def calibrate(self, keypoints: torch.Tensor) -> None:
         """Sets the norms' statistics from training segments (N, W, K, C), before training; with block_norm "calibrated" only."""
         self._check_segments(keypoints)
         calibrate(self.encoder, keypoints.to(self.device, self.dtype))

@@ -48,7 +48,7 @@ class SignRecognition(ClipReadingModel):
     base_model_prefix = "sign_recognition"
     _can_record_outputs = RECORDED
 
-    def __init__(self, config: SignRecognitionConfig):
+    def __init__(self, config: SignRecognitionConfig) -> None:
         super().__init__(config, config.hidden_size)
         self.pooling_token = nn.Parameter(torch.zeros(config.hidden_size))
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
@@ -59,7 +59,7 @@ class SignRecognition(ClipReadingModel):
         self._freeze()
 
     @torch.no_grad()
-    def _init_weights(self, module):
+    def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, SignRecognition):
             init.normal_(module.pooling_token, std=self.config.initializer_range)

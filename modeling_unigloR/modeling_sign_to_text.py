@@ -6,13 +6,14 @@ L text tokens, V tokens in the vocabulary.
 
 import copy
 import itertools
+import os
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModelForSeq2SeqLM, GenerationMixin, PreTrainedModel
+from transformers import AutoModelForSeq2SeqLM, GenerationConfig, GenerationMixin, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import initialization as init
 from transformers.utils import ModelOutput, can_return_tuple
 
@@ -20,7 +21,7 @@ from .configuration_uniglor import SignToTextConfig
 from .limits_uniglor import MAX_BEAMS, MAX_NEW_TOKENS, checked_number
 from .modeling_clip_reader import ClipReadingModel
 from .modeling_layers_uniglor import check_ids, exact, mean_loss
-from .modeling_sign_mae import SignMAEEncoderModel
+from .modeling_sign_mae import SignMAEEncoderModel, SignMAEPreTrainedModel
 
 NUM_BEAMS = 5  # section 3.4
 DEFAULT_NEW_TOKENS = 100
@@ -66,7 +67,7 @@ class SignToText(ClipReadingModel, GenerationMixin):
     config_class = SignToTextConfig
     base_model_prefix = "sign_to_text"
 
-    def __init__(self, config):
+    def __init__(self, config: SignToTextConfig) -> None:
         text_size = config.text_config.hidden_size
         super().__init__(config, text_size)
         self.text_model = AutoModelForSeq2SeqLM.from_config(config.text_config)
@@ -79,7 +80,7 @@ class SignToText(ClipReadingModel, GenerationMixin):
         self._freeze()
 
     @torch.no_grad()
-    def _init_weights(self, module):
+    def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, SignToText):
             # As large as the text model's token embeddings: its positions, which are added, must not drown.
@@ -90,7 +91,9 @@ class SignToText(ClipReadingModel, GenerationMixin):
             init.normal_(module.projection.weight, std=size / module.projection.in_features**0.5)
 
     @classmethod
-    def from_parts(cls, sign_mae, text_model=None, **fields):
+    def from_parts(
+        cls, sign_mae: str | os.PathLike | SignMAEPreTrainedModel, text_model: str | os.PathLike | None = None, **fields: Any
+    ) -> "SignToText":
         """Joins a pretrained SignMAE with a pretrained text model, or with a new one.
 
         Args:
@@ -217,14 +220,20 @@ class SignToText(ClipReadingModel, GenerationMixin):
             loss_sums=None if sums is None else sums.detach(),
         )
 
-    def count_items(self, labels, gloss_labels=None, **inputs):
+    def count_items(self, labels: torch.Tensor, gloss_labels: torch.Tensor | None = None, **inputs: Any) -> torch.Tensor:
         """What the loss's terms are means over: (B, terms) int64, the tokens of each clip and, with glosses, 1. Others are not read."""
         counts = [(labels != -100).sum(1)]
         if self._has_gloss_loss(gloss_labels):
             counts.append(torch.ones_like(counts[0]))
         return torch.stack(counts, dim=1)
 
-    def _check_tokens(self, embeddings, decoder_input_ids=None, labels=None, gloss_labels=None):
+    def _check_tokens(
+        self,
+        embeddings: torch.Tensor,
+        decoder_input_ids: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        gloss_labels: torch.Tensor | None = None,
+    ) -> None:
         num_clips, vocab_size = len(embeddings), self.config.text_config.vocab_size
         if labels is not None:
             check_ids("labels", labels, (num_clips, "tokens"), vocab_size, padding=-100)
@@ -235,11 +244,17 @@ class SignToText(ClipReadingModel, GenerationMixin):
             width = gloss_labels.shape[-1] if isinstance(gloss_labels, torch.Tensor) and gloss_labels.ndim == 2 else "glosses"
             check_ids("gloss_labels", gloss_labels, (num_clips, width), len(self.config.glosses), padding=-100)
 
-    def _has_gloss_loss(self, gloss_labels):
+    def _has_gloss_loss(self, gloss_labels: torch.Tensor | None) -> bool:
         return bool(self.config.gloss_loss_weight) and gloss_labels is not None
 
-    def embed(self, keypoints=None, attention_mask=None, latents=None, latent_mask=None):
-        """What the text model's encoder reads: (B, S, D), and its mask (B, S)."""
+    def embed(
+        self,
+        keypoints: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        latents: torch.Tensor | None = None,
+        latent_mask: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The input of the text model's encoder: (B, S, D), and its mask (B, S)."""
         embeddings, input_mask = super().embed(keypoints, attention_mask, latents, latent_mask)
         longest = getattr(self.config.text_config, "max_position_embeddings", None)
         if longest and embeddings.shape[1] > longest:
@@ -251,7 +266,7 @@ class SignToText(ClipReadingModel, GenerationMixin):
 
     # --- Losses of the baselines --------------------------------------------------------------------------------------------------
 
-    def _gloss_losses(self, hidden, input_mask, gloss_labels):
+    def _gloss_losses(self, hidden: torch.Tensor, input_mask: torch.Tensor, gloss_labels: torch.Tensor) -> torch.Tensor:
         """CTC over the encoder's outputs (Camgoz et al. 2020, equation 8), by the number of glosses: (B,)."""
         log_probs = exact(self.gloss_head(hidden)).log_softmax(-1).transpose(0, 1)  # (S, B, 1 + glosses)
         present = gloss_labels >= 0
@@ -260,7 +275,9 @@ class SignToText(ClipReadingModel, GenerationMixin):
         losses = F.ctc_loss(log_probs, targets, input_mask.sum(1), num_glosses, blank=0, reduction="none", zero_infinity=True)
         return losses / num_glosses.clamp_min(1)
 
-    def _contrastive_losses(self, hidden, hidden_again, labels, negatives=None):
+    def _contrastive_losses(
+        self, hidden: torch.Tensor, hidden_again: torch.Tensor, labels: torch.Tensor, negatives: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Pulls a token's two states, made by two dropout masks, together, away from tokens that are not in its sentence.
 
         Token-level contrastive learning of ConSLT (Fu et al. 2023). Ours: a negative is represented by its embedding in the
@@ -282,15 +299,15 @@ class SignToText(ClipReadingModel, GenerationMixin):
     @torch.no_grad()
     def generate(
         self,
-        keypoints=None,
-        attention_mask=None,
-        latents=None,
-        latent_mask=None,
-        generation_config=None,
-        labels=None,
-        gloss_labels=None,
-        **kwargs,
-    ):
+        keypoints: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        latents: torch.Tensor | None = None,
+        latent_mask: torch.Tensor | None = None,
+        generation_config: GenerationConfig | None = None,
+        labels: torch.Tensor | None = None,
+        gloss_labels: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> torch.Tensor | ModelOutput:
         """Token ids of the translations, as `GenerationMixin.generate` gives them: (B, L).
 
         Args:
@@ -308,7 +325,7 @@ class SignToText(ClipReadingModel, GenerationMixin):
         return self.text_model.generate(inputs_embeds=embeddings, attention_mask=input_mask, generation_config=generation_config, **kwargs)
 
     @torch.no_grad()
-    def score(self, labels, **inputs):
+    def score(self, labels: torch.Tensor, **inputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """How probable the model finds texts: (B,) sum of log p(token | tokens before, signing), (B,) number of tokens.
 
         Args:
@@ -321,7 +338,7 @@ class SignToText(ClipReadingModel, GenerationMixin):
         return (chosen * real).sum(1), real.sum(1)
 
     @torch.no_grad()
-    def attentions(self, decoder_input_ids, **inputs):
+    def attentions(self, decoder_input_ids: torch.Tensor, **inputs: Any) -> SignToTextOutput:
         """`SignToTextOutput` with the attentions of the text model, whatever its attention implementation.
 
         They are computed by a copy of the model that shares its weights: this one may be in use in other threads.
@@ -331,14 +348,14 @@ class SignToText(ClipReadingModel, GenerationMixin):
         eager.text_model.set_attn_implementation("eager")
         return eager(decoder_input_ids=decoder_input_ids, output_attentions=True, **inputs)
 
-    def input_frames(self, num_inputs):
+    def input_frames(self, num_inputs: int) -> torch.Tensor:
         """Start and end (exclusive) frame of each input of the text model: (S, 2) int, for a clip with S = `num_inputs` real inputs."""
         step = self.config.frame_stride if self.config.sign_encoder == "frames" else self.config.stride
         length = 1 if self.config.sign_encoder == "frames" else self.config.sign_mae_config.window_size
         starts = torch.arange(num_inputs) * step
         return torch.stack([starts, starts + length], dim=1)
 
-    def check_tokenizer(self, tokenizer):
+    def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Raises `ValueError` where a tokenizer's ids are not this model's."""
         size = self.config.text_config.vocab_size
         if len(tokenizer) > size:
@@ -351,16 +368,16 @@ class SignToText(ClipReadingModel, GenerationMixin):
 
     # --- What is trained ----------------------------------------------------------------------------------------------------------
 
-    def _frozen_parts(self):
+    def _frozen_parts(self) -> list[nn.Module]:
         return super()._frozen_parts() + ([self.text_model] if self.config.freeze_text_model else [])
 
-    def _freeze(self):
+    def _freeze(self) -> None:
         if self.config.lora_rank:
             for name, parameter in self.text_model.named_parameters():
                 parameter.requires_grad_("lora_" in name)
         super()._freeze()
 
-    def _add_adapters(self):
+    def _add_adapters(self) -> None:
         try:
             from peft import LoraConfig, inject_adapter_in_model
         except ImportError as error:
@@ -374,7 +391,7 @@ class SignToText(ClipReadingModel, GenerationMixin):
         )
         self.text_model = inject_adapter_in_model(adapters, self.text_model)
 
-    def merge_adapters(self):
+    def merge_adapters(self) -> "SignToText":
         """Adds trained adapters to the weights they stand beside, so that the model loads and runs without peft."""
         from peft.tuners.lora import LoraLayer
 

@@ -5,13 +5,15 @@ T = S W frames, K keypoints, C channels, D size of a latent.
 """
 
 import math
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import initialization as init
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.utils import ModelOutput
@@ -30,7 +32,7 @@ from .modeling_layers_uniglor import (
     records_layers,
     sinusoids,
 )
-from .modeling_sign_mae import SignMAEDecoderModel
+from .modeling_sign_mae import SignMAEDecoderModel, SignMAEPreTrainedModel
 
 DECODED_TOGETHER = 1024  # segments: memory is bounded, whatever the batch
 
@@ -87,7 +89,7 @@ class LengthRegulator(nn.Module):
     A bottleneck with a residual connection, then one logit for each position. Its width, a quarter, is ours.
     """
 
-    def __init__(self, size, max_segments, dropout, layer_norm_eps):
+    def __init__(self, size: int, max_segments: int, dropout: float, layer_norm_eps: float) -> None:
         super().__init__()
         self.down_proj = nn.Linear(size, size // 4)
         self.dropout = nn.Dropout(dropout)
@@ -95,12 +97,12 @@ class LengthRegulator(nn.Module):
         self.norm = nn.LayerNorm(size, eps=layer_norm_eps)
         self.classifier = nn.Linear(size, max_segments)
 
-    def forward(self, hidden):
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         bottleneck = self.up_proj(self.dropout(F.gelu(self.down_proj(hidden))))
         return self.classifier(self.norm(hidden + bottleneck))
 
     @staticmethod
-    def num_segments(length_logits):
+    def num_segments(length_logits: torch.Tensor) -> torch.Tensor:
         """The n >= 1 whose mask, n ones and then zeros, is the most probable: (B, M) -> (B,).
 
         Its log-probability is the sum of the first n logits, and a constant: log p - log(1 - p) is a position's logit.
@@ -121,7 +123,7 @@ class TextToSign(UniGloRPreTrainedModel):
     base_model_prefix = "text_to_sign"
     _can_record_outputs = RECORDED_WITH_MEMORY
 
-    def __init__(self, config: TextToSignConfig):
+    def __init__(self, config: TextToSignConfig) -> None:
         super().__init__(config)
         text_size = config.text_config.hidden_size
         self.text_model = text_encoder(AutoModel.from_config(config.text_config))
@@ -137,14 +139,16 @@ class TextToSign(UniGloRPreTrainedModel):
         self._freeze()
 
     @torch.no_grad()
-    def _init_weights(self, module):
+    def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, TextToSign):
             init.copy_(module.queries, sinusoids(*module.queries.shape))  # amplitude 1, as SignMAE's
             init.normal_(module.latent_projection.weight, std=self.config.initializer_range)  # start near the mean latent
 
     @classmethod
-    def from_parts(cls, sign_mae, text_model=None, **fields):
+    def from_parts(
+        cls, sign_mae: str | os.PathLike | SignMAEPreTrainedModel, text_model: str | os.PathLike | None = None, **fields: Any
+    ) -> "TextToSign":
         """Joins a pretrained SignMAE with a pretrained text encoder, or with a new one.
 
         Args:
@@ -237,14 +241,16 @@ class TextToSign(UniGloRPreTrainedModel):
         latent_loss, length_loss = latent_sums.sum() / num_segments, length_sums.sum() / num_texts
         return TextToSignOutput(loss, latent_loss, length_loss, keypoint_loss, predicted, length_logits, sums.detach())
 
-    def count_items(self, latents, latent_mask=None, **inputs):
+    def count_items(self, latents: torch.Tensor, latent_mask: torch.Tensor | None = None, **inputs: Any) -> torch.Tensor:
         """What the loss's terms are means over: (B, 2) int64, the real segments of each text's clip, and 1. Others are not read."""
         if latent_mask is None:
             latent_mask = torch.ones(latents.shape[:2], dtype=torch.long, device=latents.device)
         num_segments = (latent_mask != 0).sum(1)
         return torch.stack([num_segments, torch.ones_like(num_segments)], dim=1)
 
-    def encode_text(self, input_ids, attention_mask=None):
+    def encode_text(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The text's one vector (B, D'), its tokens without the head token (B, L', D'), and their mask (B, L')."""
         check_ids("input_ids", input_ids, ("texts", "tokens"), self.config.text_config.vocab_size)
         if attention_mask is None:
@@ -259,7 +265,7 @@ class TextToSign(UniGloRPreTrainedModel):
         weights = attention_mask[..., None].to(hidden.dtype)
         return (hidden * weights).sum(1) / weights.sum(1), hidden, attention_mask
 
-    def predict_latents(self, memory, memory_mask):
+    def predict_latents(self, memory: torch.Tensor, memory_mask: torch.Tensor) -> torch.Tensor:
         """Standardised latents of all M positions: (B, L', D'), (B, L') -> (B, M, D)."""
         memory = self.memory_projection(memory)  # (B, L', hidden)
         hidden = self.dropout(self.queries.expand(len(memory), -1, -1))  # (B, M, hidden)
@@ -268,7 +274,7 @@ class TextToSign(UniGloRPreTrainedModel):
             hidden = layer(hidden, memory, memory_mask=memory_mask)
         return self.latent_projection(self.norm(hidden))
 
-    def _keypoint_losses(self, predicted, latents, real):
+    def _keypoint_losses(self, predicted: torch.Tensor, latents: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
         """Squared error of decoded latents against decoded targets, over the points that SignMAE learned: (B, S, D) twice -> (B,)."""
         with torch.no_grad():
             target = self.sign_mae(latents[real]).keypoints  # (N, W, K, C) of all real segments
@@ -277,7 +283,7 @@ class TextToSign(UniGloRPreTrainedModel):
         by_segment = (error * presence).sum(1) / presence.sum().clamp_min(1)
         return by_segment.new_zeros(real.shape).masked_scatter(real, by_segment).sum(1)
 
-    def _check_targets(self, latents, num_texts):
+    def _check_targets(self, latents: torch.Tensor, num_texts: int) -> None:
         check_numbers("latents", latents, ("texts", "segments", self.config.sign_mae_config.hidden_size))
         if len(latents) != num_texts:
             raise ValueError(f"Found latents of {len(latents)} clips for {num_texts} texts, expected one clip for each text.")
@@ -290,7 +296,13 @@ class TextToSign(UniGloRPreTrainedModel):
     # --- Use ----------------------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def generate(self, input_ids, attention_mask=None, num_segments=None, seam_frames=0):
+    def generate(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        num_segments: int | Sequence[int] | torch.Tensor | None = None,
+        seam_frames: int = 0,
+    ) -> GeneratedSigning:
         """Signing of texts.
 
         Args:
@@ -314,7 +326,9 @@ class TextToSign(UniGloRPreTrainedModel):
         keypoints, num_frames = self.decode_sequence(latents, latent_mask, seam_frames)
         return GeneratedSigning(keypoints, num_frames, latents, num_segments)
 
-    def decode_sequence(self, latents, latent_mask=None, seam_frames=0):
+    def decode_sequence(
+        self, latents: torch.Tensor, latent_mask: torch.Tensor | None = None, seam_frames: int = 0
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Whole clips from standardised latents, their segments laid end to end.
 
         Args:
@@ -338,7 +352,7 @@ class TextToSign(UniGloRPreTrainedModel):
         segments = mend_seams(segments, latent_mask, seam_frames)
         return segments.flatten(1, 2), latent_mask.sum(1) * decoded.shape[1]
 
-    def num_segments(self, num_frames):
+    def num_segments(self, num_frames: int | torch.Tensor) -> int | torch.Tensor:
         """How many segments a clip of `num_frames` (int or tensor) has end to end; at least 1. See `config.last_segment`."""
         window_size = self.config.sign_mae_config.window_size
         held = window_size - 1 if self.config.last_segment == "hold" else 0
@@ -346,14 +360,14 @@ class TextToSign(UniGloRPreTrainedModel):
         return counted.clamp_min(1) if isinstance(counted, torch.Tensor) else max(counted, 1)
 
     @property
-    def max_tokens(self):
+    def max_tokens(self) -> int | None:
         """The longest text that the text model's positions reach, in tokens; None where nothing bounds it."""
         positions = getattr(self.config.text_config, "max_position_embeddings", None)
         embeddings = getattr(self.text_model, "embeddings", None)
         padding = getattr(getattr(embeddings, "position_embeddings", None), "padding_idx", None)
         return positions if padding is None or positions is None else positions - padding - 1  # roberta counts from after the padding
 
-    def check_tokenizer(self, tokenizer):
+    def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Raises `ValueError` where a tokenizer's ids are not this model's."""
         size = self.config.text_config.vocab_size
         if len(tokenizer) > size:
@@ -388,11 +402,11 @@ class TextToSign(UniGloRPreTrainedModel):
 
     # --- What is trained ----------------------------------------------------------------------------------------------------------
 
-    def _frozen_parts(self):
+    def _frozen_parts(self) -> list[nn.Module]:
         return [self.sign_mae, self.text_model] if self.config.freeze_text_model else [self.sign_mae]
 
 
-def text_encoder(text_model):
+def text_encoder(text_model: PreTrainedModel) -> PreTrainedModel:
     """What of a model of `AutoModel` encodes text: without a decoder, and without a pooling layer, which nothing would read."""
     if hasattr(text_model, "decoder"):
         return text_model.get_encoder()
@@ -401,7 +415,7 @@ def text_encoder(text_model):
     return text_model
 
 
-def mend_seams(segments, latent_mask, seam_frames):
+def mend_seams(segments: torch.Tensor, latent_mask: torch.Tensor, seam_frames: int) -> torch.Tensor:
     """Spreads the jump between a segment's last frame and the next one's first over the frames around it.
 
     Ours. Segments are decoded one by one and do not overlap, so there is nothing to cross-fade: instead the step over a border is made

@@ -159,7 +159,7 @@ class ModelChecks:
     def test_loaded_in_half_precision_the_statistics_stay_in_float32(self, dtype, model, tmp_path):
         for name, buffer in model.named_buffers():
             if name.rpartition(".")[2] in {"latent_mean", "offset_mean", "running_mean"}:
-                buffer.uniform_(0.1, 0.2)  # has no exact value in half precision
+                buffer.add_(torch.rand_like(buffer) / 1000)  # has no exact value in half precision
         model.save_pretrained(tmp_path)
         loaded = type(model).from_pretrained(tmp_path, dtype=dtype)
         statistics = dict(loaded.named_buffers())
@@ -175,9 +175,8 @@ class ModelChecks:
         inputs = {name: value.to(dtype) if value.is_floating_point() else value for name, value in inputs.items()}
         for name, value in self.tensors(self.run(loaded, inputs)).items():
             assert value.isfinite().all(), name
-            # Roundings of 8 bits (bfloat16) or 11 add up in a network. Measured: up to 6 % and 0.8 %. Few labels' loss is too sensitive.
-            tolerance = 0.2 if dtype == torch.bfloat16 else 0.03
-            assert name == "loss" or (value.float() - expected[name]).norm() < tolerance * expected[name].norm().clamp_min(1), name
+            # 8 bits of mantissa, and a network that adds up their roundings: measured, 0.5 to 2 %. The loss is more sensitive.
+            assert name == "loss" or (value.float() - expected[name]).norm() < 0.05 * expected[name].norm().clamp_min(1), name
 
     # --- Signature ----------------------------------------------------------------------------------------------------------------
 
