@@ -185,19 +185,19 @@ def file_bytes(path: str | os.PathLike, most: int = MAX_FILE_BYTES) -> bytes:
     if size > most:
         os.close(descriptor)
         raise ValueError(_TOO_LONG.format(path, most >> 20))
-    return _content(descriptor, path, most)
+    return _content(descriptor, path, most, size + 1)
 
 
-def _content(descriptor, path, most):
+def _content(descriptor, path, most, first=1 << 16):
     """What open(path, "rb").read() gives, in half its time: of thousands of small files that is a fifth of all. Closes the descriptor."""
     try:
-        content = os.read(descriptor, 1 << 16)
-        if len(content) == 1 << 16:
+        content = os.read(descriptor, first)
+        if len(content) >= 1 << 16:  # there may be more
             parts, size = [content], len(content)
             while size <= most and (more := os.read(descriptor, 1 << 20)):
                 parts.append(more)
                 size += len(more)
-            content = b"".join(parts)
+            content = parts[0] if len(parts) == 1 else b"".join(parts)
     finally:
         os.close(descriptor)
     if len(content) > most:

@@ -61,9 +61,8 @@ def killed_while_saving(bench, count):
     outcomes, bad, examples, torn, starts = {}, 0, [], 0, []
     for case in range(count):
         kind = bench.kinds[case % len(bench.kinds)]
-        moment = bench.random.randrange(bench.first_save[kind], bench.moments[kind])
         out = bench.folder / f"killed-{case}"
-        first = bench.train(kind, out, kill_at=moment)
+        moment, first = bench.stop_at_random(kind, out, signal.SIGKILL)
         torn += bool(list(out.glob(".*-unfinished-*")))
         again = bench.train(kind, out, resume=True)
         starts.append(again.start)
@@ -143,15 +142,7 @@ def stopped_by_signals(bench, count):
     for case in range(count):
         kind, number = bench.kinds[case % len(bench.kinds)], (signal.SIGINT, signal.SIGTERM)[case // len(bench.kinds) % 2]
         out = bench.folder / f"signal-{case}"
-        last = bench.moments[kind]
-        while True:  # the run that counted the moments also filled the caches: a later one may end before the last of them
-            moment = bench.random.randrange(bench.first_save[kind], last)
-            first = bench.train(kind, out, kill_at=moment, number=number)
-            if sent_marker(out).exists():
-                break
-            shutil.rmtree(out)
-            last = moment
-        sent_marker(out).unlink()
+        moment, first = bench.stop_at_random(kind, out, number)
         told = first.code == 128 + number and first.last.startswith("Stopped by") and "Traceback" not in first.said
         again = bench.train(kind, out, resume=True)
         name = bench.outcome(kind, out, again) if told else f"not said in one line (exit {first.code})"
@@ -262,6 +253,18 @@ class Bench:
         return ["paper_text_to_sign.yaml" if kind == "text-to-sign" else f"paper{CONFIGS[kind]}.yaml"] + [
             word for name, value in zip(fields, words) for word in (f"--{name}", value)
         ]
+
+    def stop_at_random(self, kind, out, number):
+        """A run that sends itself a signal at one of the moments at which it writes: -> the moment, and how the run ended."""
+        last = self.moments[kind]
+        while True:  # the run that counted the moments also filled the caches: a later one may end before the last of them
+            moment = self.random.randrange(self.first_save[kind], last)
+            run = self.train(kind, out, kill_at=moment, number=number)
+            if sent_marker(out).exists():
+                sent_marker(out).unlink()
+                return moment, run
+            shutil.rmtree(out)
+            last = moment
 
     def train(self, kind, out, resume=None, **options):
         return self._call(train, kind, self.argv(kind, out, resume), out, options)
