@@ -100,8 +100,9 @@ def map_layout(clip: KeypointClip, target: str = "uniglor73", min_confidence: fl
         mapped, certainty = _gather(clip, target, min_confidence)
         if certainty is not None:
             certainty = certainty.astype(np.float32)
-            sure = certainty > 0
-            if not np.array_equal(sure, mapped.confidence):  # points can be seen although their confidence is not above 0
+            sure = np.isfinite(certainty) & (certainty > 0)
+            if not np.array_equal(sure, mapped.confidence) or not np.array_equal(certainty != 0, sure):
+                # Points can be seen although their confidence is no number above 0, and the other way round.
                 certainty = np.where(mapped.confidence, np.where(sure, certainty, 1), 0).astype(np.float32)
             mapped = replace(mapped, confidence=certainty)
         flat = replace(mapped, keypoints=mapped.keypoints[..., :2])  # an estimator's depths of body and hands are not comparable

@@ -128,6 +128,15 @@ def test_a_mapped_point_of_several_has_the_mean_of_their_confidences():
 # --- Streams, pipelines, pictures -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("odd", [np.inf, np.nan, -1.0])
+def test_a_mapped_clip_has_finite_confidences_whatever_it_had(clip, odd):
+    """The soak found infinite ones: `missing="nan"` sees points by their coordinates alone."""
+    confidence = np.ones(clip.keypoints.shape[:2])
+    confidence[3, 20:30] = odd
+    mapped = map_layout(replace(clip, confidence=confidence, missing="nan"))
+    assert np.isfinite(mapped.confidence).all() and (mapped.confidence >= 0).all() and mapped.confidence[0].all()
+
+
 def test_a_stream_takes_what_it_knows_from_its_first_clip(clip):
     fast = replace(clip, fps=50.0)
     offline = KeypointProcessor().process(fast, causal=True).keypoints
