@@ -1,6 +1,6 @@
 """A page to try checkpoints on: sign to text, text to sign, and the training segments that are nearest to a clip's.
 
-    pip install "uniglor[demo,video]"
+    pip install -e '.[demo,video]'        # in a checkout
     python app.py                                                     # what `make demo` trained
     python app.py --sign_to_text DIR [DIR ...] --text_to_sign DIR [DIR ...] --latents DIR [--server_port 7860]
 

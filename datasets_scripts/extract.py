@@ -1,6 +1,6 @@
 """Videos to canonical rows: estimates keypoints and writes them as Parquet.
 
-    pip install uniglor[video]
+    pip install mediapipe==0.10.14 av
     python -m datasets_scripts.extract clips/ more/clip.mp4 --output_dir extracted --language ase
     python -m datasets_scripts.extract clips/ --output_dir extracted --extractor rtmpose --detector yolox.onnx --pose rtmw.onnx
 

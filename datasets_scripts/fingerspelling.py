@@ -1,6 +1,6 @@
 """Fingerspelling corpus: words spelled by real recordings of letters, with no download beyond a Python package.
 
-    pip install uniglor[fingerspelling]
+    pip install spoken-to-signed pose-format
     python -m datasets_scripts.fingerspelling --output_dir fingerspelling --languages ase gsg --num_words 1000
 
 What it is: the citation letters of twenty manual alphabets, one recording for each letter, which the package `spoken-to-signed`
@@ -219,7 +219,7 @@ def _letter(letter, language):
 def _lexicon_dir():
     package = importlib.util.find_spec("spoken_to_signed")  # found, not imported: its import takes seconds and is not needed
     if package is None:
-        raise ImportError("The fingerspelling corpus reads the letters of spoken-to-signed: pip install uniglor[fingerspelling]")
+        raise ImportError("The fingerspelling corpus reads the letters of spoken-to-signed: pip install spoken-to-signed pose-format")
     return Path(package.origin).parent / "assets" / "fingerspelling_lexicon"
 
 
@@ -246,7 +246,7 @@ def _read_letter(path):
     try:
         from pose_format import Pose
     except ImportError as error:
-        raise ImportError("The fingerspelling corpus reads .pose files: pip install uniglor[fingerspelling]") from error
+        raise ImportError("The fingerspelling corpus reads .pose files: pip install pose-format") from error
     pose = Pose.read((_lexicon_dir() / path).read_bytes())
     points, certainty = np.asarray(pose.body.data.filled(0))[:, 0, :, :2], np.asarray(pose.body.confidence)[:, 0]
     clip = map_layout(KeypointClip(points, certainty, SOURCE_LAYOUT, id=path), LAYOUT)

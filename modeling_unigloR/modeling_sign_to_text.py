@@ -381,7 +381,7 @@ class SignToText(ClipReadingModel, GenerationMixin):
         try:
             from peft import LoraConfig, inject_adapter_in_model
         except ImportError as error:
-            raise ImportError(f"lora_rank={self.config.lora_rank} needs peft: pip install 'uniglor[lora]'") from error
+            raise ImportError(f"lora_rank={self.config.lora_rank} needs peft: pip install peft") from error
         adapters = LoraConfig(
             r=self.config.lora_rank,
             lora_alpha=self.config.lora_alpha,

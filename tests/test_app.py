@@ -28,8 +28,8 @@ from train import embed
 from .conftest import REAL_DATA, random_signing
 from .soak import serving
 
-pytest.importorskip("gradio", reason="the page needs gradio: pip install uniglor[demo]")
-av = pytest.importorskip("av", reason="the page reads and writes video: pip install uniglor[demo]")
+pytest.importorskip("gradio", reason="the page needs gradio: pip install -e '.[demo]'")
+av = pytest.importorskip("av", reason="the page reads and writes video: pip install -e '.[demo]'")
 
 from gradio_client import Client, handle_file  # noqa: E402
 

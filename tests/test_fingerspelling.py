@@ -36,7 +36,7 @@ from modeling_unigloR import KeypointProcessor
 from modeling_unigloR.keypoints_uniglor import copy_pairs, get_layout, point_index
 
 if importlib.util.find_spec("spoken_to_signed") is None:  # its import takes seconds, so it is only looked for
-    pytest.skip("needs pip install uniglor[fingerspelling]", allow_module_level=True)
+    pytest.skip("needs pip install spoken-to-signed pose-format", allow_module_level=True)
 pytest.importorskip("pose_format")
 
 INDEX, PARTS = point_index("uniglor73"), get_layout("uniglor73").parts
@@ -410,7 +410,7 @@ def test_check_row_names_the_row_what_it_found_and_what_it_expected():
 
 def test_without_the_optional_packages_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"pip install uniglor\[fingerspelling\]"):
+    with pytest.raises(ImportError, match=r"pip install (spoken-to-signed )?pose-format"):
         fingerspelling._lexicon_dir()
     monkeypatch.undo()
     real_import = builtins.__import__
@@ -421,7 +421,7 @@ def test_without_the_optional_packages_the_error_says_what_to_install(monkeypatc
         return real_import(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without_pose_format)
-    with pytest.raises(ImportError, match=r"pip install uniglor\[fingerspelling\]"):
+    with pytest.raises(ImportError, match=r"pip install (spoken-to-signed )?pose-format"):
         fingerspelling._read_letter.__wrapped__("any")
 
 

@@ -173,7 +173,7 @@ def draw(strips, size):
 
 
 def draw_png(strips, path, size):
-    """The same as a PNG. Needs Pillow: pip install uniglor[render]."""
+    """The same as a PNG. Needs Pillow: pip install pillow."""
     pictures = []
     with tempfile.TemporaryDirectory() as folder:
         for strip in strips:
