@@ -479,7 +479,11 @@ def test_a_stopped_script_says_how_to_go_on(corpus, tmp_path, capsys, monkeypatc
         return taken(self, *args, **kwargs)
 
     monkeypatch.setattr(Trainer, "training_step", training_step)
-    status, lines = ended(lambda: pretrain.main(arguments(corpus, tmp_path / "out")), capsys)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a suite in the background ignores
+    try:
+        status, lines = ended(lambda: pretrain.main(arguments(corpus, tmp_path / "out")), capsys)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert status == code and not any("Traceback" in line for line in lines)
     assert lines[-1] == (
         f"Stopped by {name} at step 3 of 4. {tmp_path / 'out' / 'checkpoint-2'} is kept: go on with the same command and "
