@@ -357,7 +357,8 @@ def test_the_default_is_the_papers(tmp_path):
 
 def correlated(num, size, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    latents = torch.randn(num, size, generator=generator) * torch.logspace(0, -1.5, size) @ torch.randn(size, size, generator=generator)
+    axes = torch.linalg.qr(torch.randn(size, size, generator=generator)).Q
+    latents = torch.randn(num, size, generator=generator) * torch.logspace(0, -2.5, size) @ axes
     return (latents - latents.mean(0)) / latents.std(0)
 
 
