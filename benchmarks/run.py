@@ -20,6 +20,7 @@ from benchmarks.measure import compare, growth_exponent, machine, peak_memory, t
 from benchmarks.readers import openpose_json, pose_file
 from benchmarks.reference import ReferenceGraphConv, ReferenceTemporalConv, reference_sign_mae
 from benchmarks.rendering import rendering
+from benchmarks.scale import nearest_segments, segment_index
 from modeling_unigloR import KeypointClip, KeypointProcessor, SignMAE, SignMAEConfig
 from modeling_unigloR.modeling_layers_uniglor import ChannelTopologyGraphConv, MultiScaleTemporalConv
 
@@ -276,6 +277,7 @@ BENCHMARKS = {
     for function in (
         graph_convolution, pretrain_step, encode_sequence, segments, growth, keypoint_processor, fingerspelling,
         rendering, openpose_json, pose_file, build_memory, built_segments,
+        segment_index, nearest_segments,
     )
 }  # fmt: skip
 

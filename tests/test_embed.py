@@ -127,6 +127,14 @@ def test_the_nearest_are_those_of_a_search_one_by_one(rng):
     np.testing.assert_allclose(similarities, sorted(cosine, reverse=True)[:5])
 
 
+def test_of_equally_near_segments_the_first_come_first(rng):
+    latents = np.repeat(rng.normal(size=(4, 8)), 10, axis=0)
+    indices, _ = embed.nearest_segments(latents, latents[25], top=5)
+    assert indices.tolist() == [20, 21, 22, 23, 24]
+    again, _ = embed.nearest_segments(latents, latents[25], top=5, lengths=embed.vector_lengths(latents))
+    assert again.tolist() == indices.tolist()
+
+
 def test_length_does_not_count_and_the_excluded_are_left_out():
     latents = np.array([[3.0, 0.0], [0.5, 0.1], [0.0, 1.0], [0.0, 0.0]])
     indices, similarities = embed.nearest_segments(latents, np.array([2.0, 0.0]), top=9)

@@ -102,6 +102,20 @@ def test_a_batch_is_the_items_one_by_one(store):
             assert (batch[key][place] == value[0]).all()
 
 
+def test_a_part_of_the_clips_is_drawn_anew_in_each_epoch_and_by_any_worker(store):
+    data = SegmentDataset([store], 15, weights=[2 / 3])
+    for epoch in (0, 1, 5, 2, 5):  # also out of order: what is kept of one epoch must not answer for another
+        clips = data.__getitems__(range(epoch * len(data), (epoch + 1) * len(data)))["clip_index"].tolist()
+        assert clips == np.random.default_rng((0, 0, epoch)).permutation([0, 1, 3])[:2].tolist()
+
+
+def test_a_large_epoch_is_shuffled_whole(store):
+    data = SegmentDataset([store], 15, segments_per_clip=30_000)
+    sampler = SegmentSampler(data)
+    sampler.set_epoch(2)
+    assert list(sampler) == (np.random.default_rng((0, 2)).permutation(90_000) + 2 * 90_000).tolist()
+
+
 def test_segments_depend_on_seed_and_epoch_alone(store):
     one, same, other = (SegmentDataset([store], 15, seed=seed) for seed in (0, 0, 1))
     epochs = [one.__getitems__(range(epoch * 3, epoch * 3 + 3))["keypoints"] for epoch in range(8)]

@@ -209,7 +209,7 @@ class EmbeddedSegments:
     """The segments of a folder that `embed` wrote, all splits together.
 
     Attributes:
-        latents: (N, D) float32, standardised.
+        latents: (N, D) float32, standardised; lengths: (N,) float32, their norms.
         ids, segments, starts, ends, texts: lists of N: the clip, the segment's number in it, its seconds, the clip's text or None.
         facts: what embedding.json says.
     """
@@ -222,6 +222,7 @@ class EmbeddedSegments:
         self.facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         table = pyarrow.concat_tables(pyarrow.parquet.read_table(file) for file in files)
         self.latents = table["latent"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
+        self.lengths = vector_lengths(self.latents)
         self.ids, self.segments, self.starts, self.ends, self.texts = (
             table[name].to_pylist() for name in ("id", "segment", "start", "end", "text")
         )
@@ -244,7 +245,12 @@ class EmbeddedSegments:
         return np.array([name == clip_id for name in self.ids])
 
 
-def nearest_segments(latents, query, top=10, exclude=None):
+def vector_lengths(vectors):
+    """(N,) Euclidean norms of (N, D) vectors, without the copy of them that `np.linalg.norm` makes."""
+    return np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
+
+
+def nearest_segments(latents, query, top=10, exclude=None, lengths=None):
     """The latents that are most similar to one of them, or to another one: cosine of standardised latents.
 
     Args:
@@ -252,9 +258,10 @@ def nearest_segments(latents, query, top=10, exclude=None):
         query: (D,), standardised as they are.
         top: how many; of fewer latents all.
         exclude: (N,) bool, True for those that are left out, such as the query's own clip; or None.
+        lengths: (N,) norms of the latents, where they are known: for many queries, `EmbeddedSegments` computes them once.
 
     Returns:
-        indices (top,) int, the most similar first, and similarities (top,), 1 for the same direction.
+        indices (top,) int, the most similar first and of equals the first, and similarities (top,), 1 for the same direction.
 
     Raises:
         ValueError: shapes that do not fit, top below 1, a query of zeros, or nothing left.
@@ -267,11 +274,16 @@ def nearest_segments(latents, query, top=10, exclude=None):
     length = np.linalg.norm(query)
     if not length > 0:
         raise ValueError("The query is 0 in every dimension: it has no direction.")
-    similarity = latents @ query / (np.maximum(np.linalg.norm(latents, axis=1), 1e-12) * length)
+    lengths = vector_lengths(latents) if lengths is None else lengths
+    similarity = latents @ query / (np.maximum(lengths, 1e-12) * length)
     candidates = np.arange(len(latents)) if exclude is None else np.flatnonzero(~np.asarray(exclude, bool))
     if not len(candidates):
         raise ValueError("No other segment is left to compare with.")
-    best = candidates[np.argsort(-similarity[candidates], kind="stable")[:top]]
+    distance = -similarity if exclude is None else -similarity[candidates]
+    if top < len(candidates):  # sort only what can be among the first, ties with the last of them included
+        near = np.flatnonzero(~(distance > np.partition(distance, top - 1)[top - 1]))
+        candidates, distance = candidates[near], distance[near]
+    best = candidates[np.argsort(distance, kind="stable")[:top]]
     return best, similarity[best]
 
 
@@ -282,7 +294,7 @@ def print_nearest(embedded, name, top=10, other_clips=False):
         raise ValueError(f"Found {name!r}, expected CLIP_ID:SEGMENT, such as {embedded.ids[0]}:0.")
     query = embedded.index(clip_id, int(segment))
     exclude = embedded.of_clip(clip_id) if other_clips else np.arange(len(embedded)) == query
-    indices, similarities = nearest_segments(embedded.latents, embedded.latents[query], top, exclude)
+    indices, similarities = nearest_segments(embedded.latents, embedded.latents[query], top, exclude, embedded.lengths)
     for index, similarity in [(query, 1.0), *zip(indices.tolist(), similarities.tolist())]:
         span = f"{embedded.starts[index]:7.2f} {embedded.ends[index]:7.2f}"
         print(f"{similarity:6.3f} {span}  {embedded.ids[index]}:{embedded.segments[index]}  {embedded.texts[index] or ''}")

@@ -152,6 +152,7 @@ class LatentStore:
         keep(self, folder)
         index = np.load(Path(folder) / INDEX)
         self.offsets = index["offsets"]
+        self.lengths = np.diff(self.offsets)
         shape = (int(self.offsets[-1]), int(index["size"]))
         self.latents = np.memmap(Path(folder) / "latents.f4", np.float32, "r", shape=shape)
 
@@ -160,10 +161,6 @@ class LatentStore:
 
     def __getitem__(self, index):
         return np.array(self.latents[self.offsets[index] : self.offsets[index + 1]])
-
-    @property
-    def lengths(self):
-        return np.diff(self.offsets)
 
     @classmethod
     def build(cls, clips, sign_mae, stride, cache_dir=None, description="latents", batch_size=16, hold_last=False):

@@ -26,7 +26,7 @@ class FrameStore:
 
     Attributes:
         keypoints: (M, K, C) float32 and keypoint_mask (M, K) bool, memory-mapped.
-        offsets: (clips + 1,) int64, where each clip starts.
+        offsets: (clips + 1,) int64, where each clip starts; lengths: (clips,) int64, its frames.
         ids: (clips,) names of the clips.
         key: names the folder by the rows, the processor, and the tables and the code that it works by.
 
@@ -39,13 +39,10 @@ class FrameStore:
         self.key = Path(folder).name
         index = np.load(Path(folder) / INDEX)
         self.offsets, self.ids = index["offsets"], index["ids"]
+        self.lengths = np.diff(self.offsets)  # kept: every batch asks for it, and there may be millions
         shape = (int(self.offsets[-1]), *index["point_shape"])
         self.keypoints = np.memmap(Path(folder) / "keypoints.f4", np.float32, "r", shape=shape)
         self.keypoint_mask = np.memmap(Path(folder) / "keypoint_mask.u1", np.bool_, "r", shape=shape[:2])
-
-    @property
-    def lengths(self):
-        return np.diff(self.offsets)
 
     @classmethod
     def build(cls, rows, processor, cache_dir=None, description="frames"):
@@ -115,6 +112,7 @@ class SegmentDataset(Dataset):
         self.clips = [np.flatnonzero(store.lengths >= window_size) for store in stores]
         self.draws = [round(weight * segments_per_clip * len(clips)) for weight, clips in zip(weights, self.clips)]
         self.bounds = np.cumsum([0] + self.draws)
+        self._permutations = {}  # (store, epoch) -> clips in that epoch's order
         too_short = sum(len(store.lengths) - len(clips) for store, clips in zip(stores, self.clips))
         if too_short:
             num_clips = sum(len(store.lengths) for store in stores)
@@ -163,10 +161,17 @@ class SegmentDataset(Dataset):
         whole = draw < self.draws[number] // len(clips) * len(clips)
         chosen = clips[draw % len(clips)]
         for each in np.unique(epoch[~whole]):
-            rest = np.random.default_rng((self.seed, number, int(each))).permutation(clips)
             rows = ~whole & (epoch == each)
-            chosen[rows] = rest[draw[rows] % len(clips)]
+            chosen[rows] = self._permuted(number, int(each))[draw[rows] % len(clips)]
         return chosen
+
+    def _permuted(self, number, epoch):
+        """A store's clips in the order of an epoch, which every batch of the epoch asks for again."""
+        if (number, epoch) not in self._permutations:
+            current = {key: order for key, order in self._permutations.items() if key[1] >= epoch - 1}  # prefetching spans two epochs
+            order = np.random.default_rng((self.seed, number, epoch)).permutation(self.clips[number])
+            self._permutations = {**current, (number, epoch): order}
+        return self._permutations[number, epoch]
 
     def _starts(self, number, epoch, place, lengths):
         noise = _hash(np.uint64(self.seed), np.uint64(number), epoch.astype(np.uint64), place.astype(np.uint64))
@@ -200,7 +205,8 @@ class SegmentSampler(Sampler):
     def __iter__(self):
         size = len(self.dataset)
         order = np.random.default_rng((self.dataset.seed, self.epoch)).permutation(size)
-        yield from (order + self.epoch * size).tolist()
+        for start in range(0, size, 65536):  # as Python integers, an epoch of ten million segments would take half a gigabyte
+            yield from (order[start : start + 65536] + self.epoch * size).tolist()
 
 
 class SegmentStream(IterableDataset):
