@@ -339,14 +339,6 @@ class SignToTextConfig(UniGloRConfig):
     lora_targets: list[str] | tuple[str, ...] | None = None  # names of linear layers; queries and values by default
     label_smoothing: float | int = number(0.0, below=1)
 
-    # Baselines (Tab 1)
-    gloss_loss_weight: float | int = number(0.0)  # CTC on glosses, "frames" only: Joint-SLT with glosses (Camgoz et al. 2020)
-    # The annotators' labels, in the order of the CTC head; its output 0 is the blank
-    glosses: list[str] | tuple[str, ...] | None = None
-    contrastive_loss_weight: float | int = number(0.0)  # ConSLT (Fu et al. 2023)
-    contrastive_negatives: int = number(500, 1, MAX_VOCABULARY)  # tokens drawn from the vocabulary, not in the sentence
-    contrastive_temperature: float | int = number(0.1, above=0)
-
     def __post_init__(self, **kwargs: Any) -> None:
         if self.text_config is None or isinstance(self.text_config, dict):
             given = self.text_config or {}
@@ -369,10 +361,6 @@ class SignToTextConfig(UniGloRConfig):
             raise ValueError(
                 f"text_config is a {self.text_config.model_type!r}, expected an encoder-decoder such as bart, mbart, marian, mt5."
             )
-        if self.gloss_loss_weight and self.sign_encoder != "frames":
-            raise ValueError("gloss_loss_weight needs sign_encoder='frames': glosses have no place in a segment (Joint-SLT only).")
-        if self.gloss_loss_weight and not self.glosses:
-            raise ValueError("gloss_loss_weight is above 0, but glosses is empty. Expected the list of the training set's glosses.")
         if self.freeze_text_model and self.lora_rank:
             raise ValueError(f"freeze_text_model=True and lora_rank={self.lora_rank} exclude each other.")
 
