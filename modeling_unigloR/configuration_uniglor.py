@@ -6,7 +6,8 @@ import inspect
 import re
 import reprlib
 import sys
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from huggingface_hub.dataclasses import strict, validated_field
 from huggingface_hub.errors import StrictDataclassError, StrictDataclassFieldValidationError
@@ -32,11 +33,15 @@ VERSION = "0.1.0"  # of the package: here, since this file travels with every ch
 
 logger = logging.get_logger(__name__)
 
+Config = TypeVar("Config", bound=PreTrainedConfig)
+
 
 # --- Checks -----------------------------------------------------------------------------------------------------------------------
 
 
-def number(default, at_least=0, at_most=sys.float_info.max, above=None, below=None):
+def number(
+    default: float | None, at_least: float = 0, at_most: float = sys.float_info.max, above: float | None = None, below: float | None = None
+) -> Any:
     """A field whose numbers, or lists of numbers, stand within limits; None passes where the field's type allows it."""
     limits = [f"above {above}" if above is not None else f"at least {at_least}"]
     if below is not None:
@@ -44,7 +49,7 @@ def number(default, at_least=0, at_most=sys.float_info.max, above=None, below=No
     elif at_most != sys.float_info.max:
         limits.append(f"at most {at_most}")
 
-    def check(value):
+    def check(value: Any) -> None:
         for each in value if isinstance(value, (list, tuple)) else () if value is None else (value,):
             inside = (at_least <= each if above is None else above < each) and (each <= at_most if below is None else each < below)
             if not inside:  # NaN is not inside either
@@ -53,35 +58,40 @@ def number(default, at_least=0, at_most=sys.float_info.max, above=None, below=No
     return validated_field(check, default=default)
 
 
-def choice(default, *others):
+def choice(default: str | int | None, *others: str | int) -> Any:
     """A field that takes its default or one of the others, or None where its type allows it."""
     choices = others if default is None else (default, *others)
 
-    def check(value):
+    def check(value: Any) -> None:
         if value is not None and value not in choices:
             raise ValueError(f"must be one of {', '.join(map(repr, choices))}.")
 
     return validated_field(check, default=default)
 
 
-def activation(default):
+def activation(default: str) -> Any:
     """A field that names an activation function of transformers."""
 
-    def check(value):
+    def check(value: Any) -> None:
         if value not in ACT2FN:
             raise ValueError("must be the name of an activation of transformers, such as 'relu' or 'gelu'.")
 
     return validated_field(check, default=default)
 
 
-def checked(config_class):
+def inner() -> Any:
+    """A field for the configuration of a part: a dict or a configuration when it is set, a configuration afterwards."""
+    return dataclasses.field(default=None)
+
+
+def checked(config_class: type[Config]) -> type[Config]:
     """`@strict` of transformers' own configurations, whose refusals here are `ValueError`s that say what was expected."""
-    config_class = strict(config_class)
-    make, assign, validate = config_class.__init__, config_class.__setattr__, config_class.validate
-    types = {field.name: getattr(field.type, "__name__", str(field.type)) for field in dataclasses.fields(config_class)}
+    kind: Any = strict(config_class)
+    make, assign, validate = kind.__init__, kind.__setattr__, kind.validate
+    types = {field.name: getattr(field.type, "__name__", str(field.type)) for field in dataclasses.fields(kind)}
 
     @functools.wraps(make)
-    def checked_init(self, *args, **kwargs):
+    def checked_init(self: Config, *args: Any, **kwargs: Any) -> None:
         try:
             _warn_of_newer_version(config_class, kwargs.get("uniglor_version"))  # before the checks, which may not know its values
             _refuse_reserved_names(config_class, kwargs)
@@ -91,7 +101,7 @@ def checked(config_class):
             raise ValueError(f"{config_class.__name__} cannot be made of these values. {error}") from error
 
     @functools.wraps(assign)
-    def checked_setattr(self, name, value):
+    def checked_setattr(self: Config, name: str, value: Any) -> None:
         try:
             assign(self, name, value)
         except StrictDataclassFieldValidationError as error:
@@ -99,17 +109,17 @@ def checked(config_class):
             raise ValueError(f"{name}={reprlib.repr(value)} {reason}") from error
 
     @functools.wraps(validate)
-    def checked_validate(self):
+    def checked_validate(self: Config) -> None:
         try:
             validate(self)
         except StrictDataclassError as error:
             raise ValueError(str(error.__cause__)) from error
 
-    config_class.__init__, config_class.__setattr__, config_class.validate = checked_init, checked_setattr, checked_validate
-    return config_class
+    kind.__init__, kind.__setattr__, kind.validate = checked_init, checked_setattr, checked_validate
+    return kind
 
 
-def _warn_of_newer_version(config_class, version):
+def _warn_of_newer_version(config_class: type, version: object) -> None:
     if version is not None and _major(version) > _major(VERSION):
         logger.warning(
             f"This {config_class.__name__} was made by uniglor {version}, and this is uniglor {VERSION}: its values may mean something "
@@ -117,14 +127,14 @@ def _warn_of_newer_version(config_class, version):
         )
 
 
-def _major(version):
+def _major(version: object) -> int:
     try:
         return int(str(version).split(".")[0])
     except ValueError as error:
         raise ValueError(f"uniglor_version={version!r} must be a version such as {VERSION!r}.") from error
 
 
-def _refuse_reserved_names(config_class, fields):
+def _refuse_reserved_names(config_class: type, fields: Mapping[str, Any]) -> None:
     """A field of a config.json becomes an attribute: it may not take the place of a method, or of a property that is computed."""
     for name in fields:
         own = inspect.getattr_static(config_class, name, None)
@@ -145,7 +155,7 @@ MOST = (
 LONGEST = {"id2label": MAX_LABELS, "label2id": MAX_LABELS, "glosses": MAX_LABELS, "temporal_dilations": MAX_DILATIONS}
 
 
-def _refuse_huge(fields, place=""):
+def _refuse_huge(fields: Mapping[str, Any], place: str = "") -> None:
     """Raises `ValueError` where a field, here or in a configuration inside, asks for more of something than any model has."""
     for name, value in fields.items():
         if isinstance(value, PreTrainedConfig):
@@ -285,10 +295,18 @@ class SignMAEConfig(UniGloRConfig):
             raise ValueError(f"latent_views={self.latent_views} must be 1 or window_size={self.window_size} (None chooses the latter).")
 
 
+# What a made configuration has in the fields of its parts; before, they may be a dict or None.
+if TYPE_CHECKING:
+    SignMAEFields: TypeAlias = SignMAEConfig
+    TextFields: TypeAlias = PreTrainedConfig
+else:
+    SignMAEFields = TextFields = dict | PreTrainedConfig | None
+
+
 # The text model of sign-to-text where no pretrained one is given: Joint-SLT's sizes (appendix B.2), and as there pre-norm layers,
 # which is mBART's architecture; init_std is d_model ** -0.5, as Xavier's. Ids are those of the tokenizers that the training script
 # makes; mBART's decoder starts with the end of a sentence.
-TEXT_DEFAULTS = {
+TEXT_DEFAULTS: dict[str, Any] = {
     "model_type": "mbart",
     "vocab_size": 3000,
     "d_model": 512,
@@ -310,18 +328,31 @@ TEXT_DEFAULTS = {
 }
 
 
+def _with_defaults(text_config: Any, defaults: dict[str, Any]) -> Any:
+    """A text model's configuration as it is; of a dict, or None, the missing fields by default, where it is of the defaults' type."""
+    if text_config is not None and not isinstance(text_config, dict):
+        return text_config
+    fields: dict[str, Any] = text_config or {}
+    if fields.get("model_type", defaults["model_type"]) != defaults["model_type"]:
+        return fields
+    fields = {**defaults, **fields}
+    if "d_model" in fields:
+        fields.setdefault("init_std", fields["d_model"] ** -0.5)
+    return fields
+
+
 @checked
 class SignToTextConfig(UniGloRConfig):
     """Configuration of `SignToText` (paper section 3.4): a SignMAE that reads, and any encoder-decoder of `AutoModelForSeq2SeqLM`."""
 
     model_type = "sign_to_text"
     sub_configs_defaults = {
-        "sign_mae_config": SignMAEConfig,
+        "sign_mae_config": SubConfigSpec(SignMAEConfig),
         "text_config": SubConfigSpec(AutoConfig, model_type="mbart"),
     }
 
-    sign_mae_config: dict | PreTrainedConfig | None = None  # with sign_encoder="frames", only its layout and channels are read
-    text_config: dict | PreTrainedConfig | None = None  # an mbart's missing fields are TEXT_DEFAULTS
+    sign_mae_config: SignMAEFields = inner()  # with sign_encoder="frames", only its layout and channels are read
+    text_config: TextFields = inner()  # an mbart's missing fields are TEXT_DEFAULTS
     is_encoder_decoder: bool = True
 
     # Signing
@@ -339,21 +370,8 @@ class SignToTextConfig(UniGloRConfig):
     lora_targets: list[str] | tuple[str, ...] | None = None  # names of linear layers; queries and values by default
     label_smoothing: float | int = number(0.0, below=1)
 
-    # Baselines (Tab 1)
-    gloss_loss_weight: float | int = number(0.0)  # CTC on glosses, "frames" only: Joint-SLT with glosses (Camgoz et al. 2020)
-    # The annotators' labels, in the order of the CTC head; its output 0 is the blank
-    glosses: list[str] | tuple[str, ...] | None = None
-    contrastive_loss_weight: float | int = number(0.0)  # ConSLT (Fu et al. 2023)
-    contrastive_negatives: int = number(500, 1, MAX_VOCABULARY)  # tokens drawn from the vocabulary, not in the sentence
-    contrastive_temperature: float | int = number(0.1, above=0)
-
     def __post_init__(self, **kwargs: Any) -> None:
-        if self.text_config is None or isinstance(self.text_config, dict):
-            given = self.text_config or {}
-            if given.get("model_type", "mbart") == "mbart":
-                given = {**TEXT_DEFAULTS, **given}
-                given.setdefault("init_std", given["d_model"] ** -0.5)
-            self.text_config = given
+        self.text_config = _with_defaults(self.text_config, TEXT_DEFAULTS)
         super().__post_init__(**kwargs)
         if self.stride is None:
             self.stride = self.sign_mae_config.stride
@@ -369,17 +387,13 @@ class SignToTextConfig(UniGloRConfig):
             raise ValueError(
                 f"text_config is a {self.text_config.model_type!r}, expected an encoder-decoder such as bart, mbart, marian, mt5."
             )
-        if self.gloss_loss_weight and self.sign_encoder != "frames":
-            raise ValueError("gloss_loss_weight needs sign_encoder='frames': glosses have no place in a segment (Joint-SLT only).")
-        if self.gloss_loss_weight and not self.glosses:
-            raise ValueError("gloss_loss_weight is above 0, but glosses is empty. Expected the list of the training set's glosses.")
         if self.freeze_text_model and self.lora_rank:
             raise ValueError(f"freeze_text_model=True and lora_rank={self.lora_rank} exclude each other.")
 
 
 # The text encoder of text-to-sign where no pretrained one is given, ours: a BERT of the other Transformers' sizes. Ids are those of the
 # tokenizers that the training script makes.
-TEXT_ENCODER_DEFAULTS = {
+TEXT_ENCODER_DEFAULTS: dict[str, Any] = {
     "model_type": "bert",
     "vocab_size": 3000,
     "hidden_size": 512,
@@ -403,12 +417,12 @@ class TextToSignConfig(UniGloRConfig):
 
     model_type = "text_to_sign"
     sub_configs_defaults = {
-        "sign_mae_config": SignMAEConfig,
+        "sign_mae_config": SubConfigSpec(SignMAEConfig),
         "text_config": SubConfigSpec(AutoConfig, model_type="bert"),
     }
 
-    sign_mae_config: dict | PreTrainedConfig | None = None
-    text_config: dict | PreTrainedConfig | None = None  # a bert's missing fields are TEXT_ENCODER_DEFAULTS
+    sign_mae_config: SignMAEFields = inner()
+    text_config: TextFields = inner()  # a bert's missing fields are TEXT_ENCODER_DEFAULTS
 
     # Text encoder
     # What leads the length: "token", the first; "mean" of all; None chooses by the text model's type
@@ -437,11 +451,7 @@ class TextToSignConfig(UniGloRConfig):
     keypoint_loss_weight: float | int = number(0.0)  # ours: squared error of what the frozen decoder makes of the latents
 
     def __post_init__(self, **kwargs: Any) -> None:
-        if self.text_config is None or isinstance(self.text_config, dict):
-            given = self.text_config or {}
-            if given.get("model_type", "bert") == "bert":
-                given = {**TEXT_ENCODER_DEFAULTS, **given}
-            self.text_config = given
+        self.text_config = _with_defaults(self.text_config, TEXT_ENCODER_DEFAULTS)
         super().__post_init__(**kwargs)
         if self.head is None:
             self.head = "mean" if self.text_config.model_type in TEXT_ENCODERS_WITHOUT_HEAD_TOKEN else "token"
@@ -464,9 +474,9 @@ class SignRecognitionConfig(UniGloRConfig):
     """
 
     model_type = "sign_recognition"
-    sub_configs_defaults = {"sign_mae_config": SignMAEConfig}
+    sub_configs_defaults = {"sign_mae_config": SubConfigSpec(SignMAEConfig)}
 
-    sign_mae_config: dict | PreTrainedConfig | None = None  # with sign_encoder="frames", only its layout and channels are read
+    sign_mae_config: SignMAEFields = inner()  # with sign_encoder="frames", only its layout and channels are read
 
     # Signing
     sign_encoder: str = choice("segments", "frames")  # or "frames": each frame's keypoints, the baseline
@@ -501,9 +511,10 @@ class SignRecognitionConfig(UniGloRConfig):
         super().validate_architecture()
         self._check_sign_mae()
         self._check_heads()
-        if sorted(self.id2label) != list(range(self.num_labels)):
+        keys, num_labels = sorted(map(int, self.id2label or ())), self.num_labels or 0
+        if keys != list(range(num_labels)):
             raise ValueError(
-                f"id2label has the keys {sorted(self.id2label)[:8]} ..., expected 0 to {self.num_labels - 1}, one for each output of the "
+                f"id2label has the keys {keys[:8]} ..., expected 0 to {num_labels - 1}, one for each output of the "
                 "head. Number the labels anew, or name those that are missing."
             )
 

@@ -7,6 +7,7 @@ drawn. A palm that faces the viewer is lighter than the back of a hand.
 Shapes: T frames, K keypoints, P points of a shape.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -72,7 +73,7 @@ class Shape(NamedTuple):
     drawn: np.ndarray
 
 
-def figure(points, seen, layout_name="uniglor73"):
+def figure(points: np.ndarray, seen: np.ndarray, layout_name: str = "uniglor73") -> list[Shape]:
     """The shapes of one clip, the farthest first.
 
     Args:
@@ -86,7 +87,7 @@ def figure(points, seen, layout_name="uniglor73"):
     index = point_index(layout_name)
     needed = {"nose", "neck"} | {f"{side}_{joint}" for side in SIDES for joint in ("shoulder", "elbow", "wrist", "hand_root")}
     if not needed <= set(index):
-        shapes = _edges(points, seen, layout_name)
+        shapes = list(_edges(points, seen, layout_name))
     else:
         at = _Places(points, seen, index)
         palm = max(at.typical_distance(f"{side}_hand_root", f"{side}_hand_middle_1") for side in SIDES) or PALM_LENGTH
@@ -97,34 +98,34 @@ def figure(points, seen, layout_name="uniglor73"):
 class _Places:
     """Points by their names: `places("neck")` -> (T, 2), `places.seen("neck", "nose")` -> (T,)."""
 
-    def __init__(self, points, seen, index):
+    def __init__(self, points: np.ndarray, seen: np.ndarray, index: dict[str, int]) -> None:
         self.points, self._seen, self.index = points, seen, index
 
-    def __call__(self, *names):
+    def __call__(self, *names: str) -> np.ndarray:
         columns = [self.index[name] for name in names]
         return self.points[:, columns[0]] if len(names) == 1 else self.points[:, columns]
 
-    def seen(self, *names):
-        return self._seen[:, [self.index[name] for name in names]].all(1)
+    def seen(self, *names: str) -> np.ndarray:
+        return np.asarray(self._seen[:, [self.index[name] for name in names]].all(1))
 
-    def typical_distance(self, a, b):
+    def typical_distance(self, a: str, b: str) -> float:
         """A length that is often foreshortened: the 90th percentile of the distance of two points; 0 where they were never seen."""
         if not {a, b} <= set(self.index) or not self.seen(a, b).any():
             return 0.0
         there = self.seen(a, b)
         return float(np.percentile(np.linalg.norm(self(a)[there] - self(b)[there], axis=-1), 90))
 
-    def mean(self, names):
+    def mean(self, names: Sequence[str]) -> np.ndarray:
         return self.points[:, [self.index[name] for name in names]].mean(1)
 
 
-def _torso(at):
+def _torso(at: _Places) -> Iterator[Shape]:
     shoulders = at("right_shoulder", "left_shoulder")  # (T, 2, 2)
     hips = at("neck")[:, None] + [[HIP_WIDTH / 2, TORSO_LENGTH], [-HIP_WIDTH / 2, TORSO_LENGTH]]
     yield Shape("body", "torso", 0.2, True, 0, np.concatenate([shoulders, hips], 1), at.seen("right_shoulder", "left_shoulder", "neck"))
 
 
-def _head(at):
+def _head(at: _Places) -> Iterator[Shape]:
     eyes = [name for name in at.index if "_eye_" in name]
     mouth = [name for name in at.index if name.startswith("mouth_")]
     with_face = at.seen(*eyes, *mouth) if eyes and mouth else np.zeros(len(at.points), bool)
@@ -159,21 +160,22 @@ def _head(at):
         brow = [f"{side}_eyebrow_{place}" for place in ("outer", "middle", "inner")]
         yield Shape("face", "face", line, False, 0, at(*brow), at.seen(*brow))
     yield Shape("face", "face", line, False, 0, at("nose")[:, None], at.seen("nose") & with_face)
-    lips = ["mouth_right", "mouth_upper_right", "mouth_upper_left", "mouth_left", "mouth_lower_left", "mouth_lower_right"]
-    yield Shape("face", "mouth", 0.5 * line, True, 0, at(*lips), at.seen(*lips))
+    mouth_outline = ["mouth_right", "mouth_upper_right", "mouth_upper_left", "mouth_left", "mouth_lower_left", "mouth_lower_right"]
+    yield Shape("face", "mouth", 0.5 * line, True, 0, at(*mouth_outline), at.seen(*mouth_outline))
     opening = ["lip_upper", "lip_lower_left", "lip_lower_right"]
     yield Shape("face", "tongue", 0.2 * line, True, 0, at(*opening), at.seen(*opening))
 
 
-def _arms(at):
+def _arms(at: _Places) -> Iterator[Shape]:
     for side in SIDES:
         for near, far, widths in (("shoulder", "elbow", UPPER_ARM), ("elbow", "wrist", FOREARM)):
             names = f"{side}_{near}", f"{side}_{far}"
             rounding = 0.9 * min(widths)
-            yield Shape("body", "arm", rounding, True, RIM, _taper(*map(at, names), *widths, rounding), at.seen(*names))
+            limb = _taper(at(names[0]), at(names[1]), *widths, rounding)
+            yield Shape("body", "arm", rounding, True, RIM, limb, at.seen(*names))
 
 
-def _hand(at, side, palm):
+def _hand(at: _Places, side: str, palm: float) -> Iterator[Shape]:
     part, root = f"{side}_hand", f"{side}_hand_root"
     joints = {finger: [f"{part}_{finger}_{joint}" for joint in (1, 2, 3, 4)] for finger in FINGERS}
     if not {root, *(name for names in joints.values() for name in names)} <= set(at.index):
@@ -191,7 +193,7 @@ def _hand(at, side, palm):
         yield Shape(part, f"{side}_{finger}", FINGER * palm, False, rim, at(*joints[finger]), at.seen(*joints[finger]))
 
 
-def _edges(points, seen, layout_name):
+def _edges(points: np.ndarray, seen: np.ndarray, layout_name: str) -> Iterator[Shape]:
     """A layout's edges as lines in the colours of its parts."""
     edges = edge_indices(layout_name, drawn=True)
     for part, span in get_layout(layout_name).parts.items():
@@ -200,7 +202,7 @@ def _edges(points, seen, layout_name):
             yield Shape(part, color, STROKE, False, 0, points[:, [a, b]], seen[:, a] & seen[:, b])
 
 
-def _taper(start, end, start_width, end_width, rounding):
+def _taper(start: np.ndarray, end: np.ndarray, start_width: float, end_width: float, rounding: float) -> np.ndarray:
     """(T, 4, 2): a limb that is `start_width` wide at (T, 2) `start`, less the stroke that rounds it."""
     along = _unit(end - start)
     across = np.stack([-along[:, 1], along[:, 0]], -1)
@@ -208,7 +210,7 @@ def _taper(start, end, start_width, end_width, rounding):
     return np.stack([start + near, end + far, end - far, start - near], 1)
 
 
-def _unit(vectors):
+def _unit(vectors: np.ndarray) -> np.ndarray:
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.divide(vectors, length, out=np.tile([0.0, -1.0], (len(vectors), 1)), where=length > 1e-9)
 
@@ -224,7 +226,7 @@ class CloseUp(NamedTuple):
     side: float
 
 
-def close_ups(points, seen, layout_name="uniglor73"):
+def close_ups(points: np.ndarray, seen: np.ndarray, layout_name: str = "uniglor73") -> dict[str, CloseUp]:
     """{part: `CloseUp`} of a clip's hands and face, where they are seen at all.
 
     Args:
@@ -247,12 +249,12 @@ def close_ups(points, seen, layout_name="uniglor73"):
     return found
 
 
-def _face_names(layout_name):
+def _face_names(layout_name: str) -> Sequence[str]:
     layout = get_layout(layout_name)
     return layout.names[layout.parts["face"]] if "face" in layout.parts else ()
 
 
-def _smooth(centers):
+def _smooth(centers: np.ndarray) -> np.ndarray:
     """Moving average over `SMOOTHING` frames; the ends are held."""
     half = SMOOTHING // 2
     padded = np.pad(centers, ((half, half), (0, 0)), mode="edge")

@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import inspect
 import re
+from collections.abc import Iterable
 
 from .keypoint_processing_uniglor import map_layout
 from .keypoint_readers_uniglor import read_keypoints
@@ -15,7 +16,7 @@ from .keypoint_readers_uniglor import read_keypoints
 LIBRARIES = ("builtins", "torch", "transformers")  # base classes of theirs are not followed
 
 
-def processing_hash(processor=None):
+def processing_hash(processor: object = None) -> str:
     """Sixteen digits that change with the layouts, the source tables, and the code that reads and processes keypoints.
 
     Args:
@@ -29,7 +30,7 @@ def processing_hash(processor=None):
     return _digest(facts)
 
 
-def code_hash(*names, of=None):
+def code_hash(*names: str, of: object = None) -> str:
     """Sixteen digits that change with the source of modules and of what they import from their own package.
 
     Args:
@@ -39,9 +40,10 @@ def code_hash(*names, of=None):
     return _digest(_source(name) for name in modules_of(*names, *_modules_of_class(of)))
 
 
-def modules_of(*names):
+def modules_of(*names: str) -> list[str]:
     """Sorted names of modules and of all that they import from their own package, directly or not."""
-    found, waiting = set(), list(names)
+    found: set[str] = set()
+    waiting = list(names)
     while waiting:
         name = waiting.pop()
         if name not in found:
@@ -51,15 +53,15 @@ def modules_of(*names):
     return sorted(found)
 
 
-def _modules_of_class(instance):
+def _modules_of_class(instance: object) -> list[str]:
     modules = () if instance is None else (cls.__module__ for cls in type(instance).__mro__)
     return [name for name in modules if name.partition(".")[0] not in LIBRARIES]
 
 
 @functools.cache  # of this process: what is running, whatever happens to the files meanwhile
-def _source(name):
+def _source(name: str) -> str:
     return inspect.getsource(importlib.import_module(name))
 
 
-def _digest(facts):
+def _digest(facts: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]

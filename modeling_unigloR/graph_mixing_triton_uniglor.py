@@ -9,6 +9,8 @@ TRITON_INTERPRET=1 runs the kernels on a CPU, for tests.
 Shapes: N segments, R relations, K keypoints (at most 128), M columns of points (at most 128).
 """
 
+from typing import Any
+
 import torch
 
 try:
@@ -20,20 +22,20 @@ except ImportError:
 MAX_POINTS = 128
 
 
-def related_plain(query, key, points):
+def related_plain(query: torch.Tensor, key: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     """(N, R, K), (N, R, K), (N, K, M) -> (N, R, K, M)."""
     relation = torch.tanh(query[..., None] - key[..., None, :])
     return (relation.flatten(1, 2) @ points).unflatten(1, query.shape[1:])
 
 
-if triton is not None:
+if triton is not None:  # its functions have types of their own, which mypy does not know
 
     @triton.jit
-    def _tanh(x):
+    def _tanh(x):  # type: ignore[no-untyped-def]
         return 2 * tl.sigmoid(2 * x) - 1
 
     @triton.jit
-    def _relation(query, key, offset, points_in_use, BLOCK: tl.constexpr):
+    def _relation(query, key, offset, points_in_use, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
         """(BLOCK, BLOCK) tanh of differences of one segment and relation, 0 beyond the last point."""
         rows = tl.arange(0, BLOCK)
         q = tl.load(query + offset * points_in_use + rows, rows < points_in_use, 0.0).to(tl.float32)
@@ -42,14 +44,14 @@ if triton is not None:
         return tl.where(inside, _tanh(q[:, None] - k[None, :]), 0.0)
 
     @triton.jit
-    def _columns(source, offset, points_in_use, columns_in_use, BLOCK: tl.constexpr, COLUMNS: tl.constexpr):
+    def _columns(source, offset, points_in_use, columns_in_use, BLOCK: tl.constexpr, COLUMNS: tl.constexpr):  # type: ignore[no-untyped-def]
         """Pointers to a (K, M) matrix and which of them are inside it."""
         rows, columns = tl.arange(0, BLOCK), tl.arange(0, COLUMNS)
         pointers = source + offset * points_in_use * columns_in_use + rows[:, None] * columns_in_use + columns[None, :]
         return pointers, (rows < points_in_use)[:, None] & (columns < columns_in_use)[None, :]
 
     @triton.jit
-    def _forward_kernel(
+    def _forward_kernel(  # type: ignore[no-untyped-def]
         query, key, points, related, num_relations, points_in_use, columns_in_use, BLOCK: tl.constexpr, COLUMNS: tl.constexpr
     ):
         offset = tl.program_id(0).to(tl.int64)  # n * R + r
@@ -60,7 +62,7 @@ if triton is not None:
         tl.store(target, tl.dot(relation, values, input_precision="ieee").to(related.dtype.element_ty), inside)
 
     @triton.jit
-    def _backward_kernel(
+    def _backward_kernel(  # type: ignore[no-untyped-def]
         query, key, points, grad, grad_query, grad_key, grad_points, num_relations, points_in_use, columns_in_use,
         BLOCK: tl.constexpr, COLUMNS: tl.constexpr,
     ):  # fmt: skip
@@ -83,7 +85,7 @@ class RelatedPoints(torch.autograd.Function):
     """`related_plain` by the kernels above; nothing of size K x K is kept."""
 
     @staticmethod
-    def forward(ctx, query, key, points):
+    def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
         query, key, points = (tensor.contiguous() for tensor in (query, key, points))
         ctx.save_for_backward(query, key, points)
         num_segments, num_relations, num_points = query.shape
@@ -92,7 +94,7 @@ class RelatedPoints(torch.autograd.Function):
         return related
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
         query, key, points = ctx.saved_tensors
         num_segments, num_relations, num_points = query.shape
         grad_query, grad_key = (torch.empty_like(query, dtype=torch.float32) for _ in range(2))
@@ -103,12 +105,12 @@ class RelatedPoints(torch.autograd.Function):
         return grad_query.to(query.dtype), grad_key.to(key.dtype), by_relation.sum(1).to(points.dtype)
 
 
-def _blocks(points):
+def _blocks(points: torch.Tensor) -> dict[str, int]:
     block, columns = (max(16, triton.next_power_of_2(size)) for size in points.shape[1:])
     return {"BLOCK": block, "COLUMNS": columns}
 
 
-def can_run(query, points):
+def can_run(query: torch.Tensor, points: torch.Tensor) -> bool:
     """Whether the kernels take these tensors: Triton there, a GPU of compute capability 8 or newer, sizes that fit on the chip."""
     return (
         triton is not None

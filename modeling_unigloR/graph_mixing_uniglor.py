@@ -11,6 +11,7 @@ Shapes: N segments, R relations (of all subsets), C channels, I input channels, 
 """
 
 from functools import cache
+from typing import Any
 
 import torch
 from torch.nn import functional as F
@@ -54,7 +55,7 @@ def _combine(related: torch.Tensor, features: torch.Tensor, weight: torch.Tensor
 
 
 @cache
-def _triton_compiles(device):
+def _triton_compiles(device: torch.device) -> bool:
     """Tries the kernels once on a device; where they fail, says so in one line and leaves the plain form."""
     try:
         with torch.enable_grad():
@@ -71,7 +72,9 @@ def _triton_compiles(device):
 class _ChunkedMix(torch.autograd.Function):
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
-    def forward(ctx, query, key, features, weight, bias):
+    def forward(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, features: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
+    ) -> torch.Tensor:
         ctx.save_for_backward(query, key, features, weight, bias)
         mixed = features.new_empty(len(features), weight.shape[1], *features.shape[2:])
         buffer = _buffer(query)
@@ -87,7 +90,7 @@ class _ChunkedMix(torch.autograd.Function):
 
     @staticmethod
     @torch.amp.custom_bwd(device_type="cpu")
-    def backward(ctx, grad_mixed):
+    def backward(ctx: Any, grad_mixed: torch.Tensor) -> tuple[torch.Tensor, ...]:
         query, key, features, weight, bias = ctx.saved_tensors
         grad_query, grad_key, grad_features = torch.empty_like(query), torch.empty_like(key), torch.empty_like(features)
         grad_weight, grad_bias = torch.zeros_like(weight), torch.zeros_like(bias)

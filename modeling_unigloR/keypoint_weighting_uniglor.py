@@ -81,7 +81,7 @@ def _moves(keypoints: torch.Tensor, keypoint_mask: torch.Tensor) -> torch.Tensor
     return (steps * seen).sum((1, 2)) > MOTIONLESS
 
 
-def _masked_mean(values, mask, dim, keepdim=True):
+def _masked_mean(values: torch.Tensor, mask: torch.Tensor, dim: int | tuple[int, ...], keepdim: bool = True) -> torch.Tensor:
     return (values * mask).sum(dim, keepdim=keepdim) / mask.sum(dim, keepdim=keepdim).clamp_min(1)
 
 

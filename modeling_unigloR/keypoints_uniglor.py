@@ -9,6 +9,7 @@ Shapes: K keypoints of a layout, P points of a source layout.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,15 +37,18 @@ class Layout:
         scale: the two points whose distance becomes 1.
     """
 
-    names: tuple
-    parts: dict
-    edges: tuple
-    drawn_edges: tuple
-    mirror_pairs: tuple
-    copies: dict
-    anchors: dict
+    names: tuple[str, ...]
+    parts: dict[str, slice]
+    edges: tuple[tuple[str, str], ...]
+    drawn_edges: tuple[tuple[str, str], ...]
+    mirror_pairs: tuple[tuple[str, str], ...]
+    copies: dict[str, str]
+    anchors: dict[str, str]
     center: str
-    scale: tuple
+    scale: tuple[str, str]
+
+
+Points = Mapping[str, int | tuple[int, ...]]  # our point: its index in a block, or the indices whose mean it is
 
 
 @dataclass(frozen=True)
@@ -59,13 +63,13 @@ class SourceLayout:
             already share one unit.
     """
 
-    blocks: dict
-    table: dict
+    blocks: Mapping[int, tuple[tuple[str, int], ...]]
+    table: Mapping[str, Points]
     missing: str
     image: bool = True
 
 
-def _hand(side):
+def _hand(side: str) -> tuple[str, ...]:
     return tuple(f"{side}_hand_{point}" for point in HAND_POINTS)
 
 
@@ -123,15 +127,15 @@ LAYOUTS = {
 
 # --- Source layouts ---------------------------------------------------------------------------------------------------------------
 
-_OPENPOSE_BODY = {name: index for index, name in enumerate(_BODY)}  # BODY_25 and the older COCO body agree on points 0 to 7
-_FACE_68 = {  # the 68 (OpenPose: 70) points of the iBUG markup; 17-21 is the signer's right eyebrow, from outside in
+_OPENPOSE_BODY: Points = {name: index for index, name in enumerate(_BODY)}  # BODY_25 and the older COCO body agree on points 0 to 7
+_FACE_68: Points = {  # the 68 (OpenPose: 70) points of the iBUG markup; 17-21 is the signer's right eyebrow, from outside in
     "right_eyebrow_outer": 17, "right_eyebrow_middle": 19, "right_eyebrow_inner": 21,
     "left_eyebrow_inner": 22, "left_eyebrow_middle": 24, "left_eyebrow_outer": 26,
     "right_eye_outer": 36, "right_eye_inner": 39, "left_eye_inner": 42, "left_eye_outer": 45,
     "mouth_right": 48, "mouth_upper_right": 50, "mouth_upper_left": 52, "mouth_left": 54, "mouth_lower_left": 56, "mouth_lower_right": 58,
     "lip_upper": 62, "lip_lower_left": 65, "lip_lower_right": 67,
 }  # fmt: skip
-_MESH = {  # the same places on MediaPipe's 468-point face mesh
+_MESH: Points = {  # the same places on MediaPipe's 468-point face mesh
     "right_eyebrow_outer": 70, "right_eyebrow_middle": 105, "right_eyebrow_inner": 107,
     "left_eyebrow_inner": 336, "left_eyebrow_middle": 334, "left_eyebrow_outer": 300,
     "right_eye_outer": 33, "right_eye_inner": 133, "left_eye_inner": 362, "left_eye_outer": 263,
@@ -147,15 +151,15 @@ POSE178_MESH = (
     300, 308, 310, 311, 312, 314, 317, 318, 321, 323, 324, 332, 334, 336, 338, 356, 361, 362, 365, 373, 374, 375, 377, 378, 379, 380,
     381, 382, 384, 385, 386, 387, 388, 389, 390, 397, 398, 400, 402, 405, 409, 415, 454, 466,
 )  # fmt: skip
-_MEDIAPIPE_BODY = {
+_MEDIAPIPE_BODY: Points = {
     "nose": 0, "neck": (11, 12), "left_shoulder": 11, "right_shoulder": 12,
     "left_elbow": 13, "right_elbow": 14, "left_wrist": 15, "right_wrist": 16,
 }  # fmt: skip
-_COCO_BODY = {
+_COCO_BODY: Points = {
     "nose": 0, "neck": (5, 6), "left_shoulder": 5, "right_shoulder": 6,
     "left_elbow": 7, "right_elbow": 8, "left_wrist": 9, "right_wrist": 10,
 }  # fmt: skip
-_HAND_TABLES = {f"{side}_hand": {name: index for index, name in enumerate(_hand(side))} for side in SIDES}
+_HAND_TABLES: dict[str, Points] = {f"{side}_hand": {name: index for index, name in enumerate(_hand(side))} for side in SIDES}
 _HAND_BLOCKS = (("left_hand", 21), ("right_hand", 21))
 
 SOURCE_LAYOUTS = {
@@ -249,39 +253,39 @@ SOURCE_LAYOUTS = {
 }
 
 
-def get_layout(name):
+def get_layout(name: str | None) -> Layout:
     """The `Layout` of that name, or `ValueError` with the names there are."""
     if not isinstance(name, str) or name not in LAYOUTS:
         raise ValueError(f"Unknown keypoint layout {short(name)}. Expected one of {sorted(LAYOUTS)}.")
     return LAYOUTS[name]
 
 
-def get_source_layout(name):
+def get_source_layout(name: str | None) -> SourceLayout:
     """The `SourceLayout` of that name, or `ValueError` with the names there are."""
     if not isinstance(name, str) or name not in SOURCE_LAYOUTS:
         raise ValueError(f"Unknown keypoint layout {short(name)}. Expected one of {sorted(SOURCE_LAYOUTS)}.")
     return SOURCE_LAYOUTS[name]
 
 
-def layout_hash(name):
+def layout_hash(name: str) -> str:
     """Twelve hexadecimal digits that change when the layout's points, order or graph do."""
     layout = get_layout(name)
     facts = [layout.names, layout.edges, layout.copies, layout.anchors, layout.center, layout.scale]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def point_index(layout_name):
+def point_index(layout_name: str) -> dict[str, int]:
     """{point name: index} of a layout."""
     return {name: index for index, name in enumerate(get_layout(layout_name).names)}
 
 
-def edge_indices(layout_name, drawn=False):
+def edge_indices(layout_name: str, drawn: bool = False) -> np.ndarray:
     """(E, 2) int array of (child, parent), or of the pairs that a picture joins."""
     layout, index = get_layout(layout_name), point_index(layout_name)
     return np.array([(index[a], index[b]) for a, b in (layout.drawn_edges if drawn else layout.edges)])
 
 
-def mirror_permutation(layout_name):
+def mirror_permutation(layout_name: str) -> np.ndarray:
     """(K,) int array: point k of the mirrored skeleton is point `mirror_permutation[k]` of the original."""
     index = point_index(layout_name)
     permutation = np.arange(len(index))
@@ -290,14 +294,14 @@ def mirror_permutation(layout_name):
     return permutation
 
 
-def copy_pairs(layout_name):
+def copy_pairs(layout_name: str) -> tuple[np.ndarray, np.ndarray]:
     """Index arrays (copies, originals) of the points that repeat another."""
     index = point_index(layout_name)
     copies = get_layout(layout_name).copies
     return np.array([index[name] for name in copies], int), np.array([index[name] for name in copies.values()], int)
 
 
-def stand_ins(layout_name, present):
+def stand_ins(layout_name: str, present: np.ndarray) -> np.ndarray:
     """(K,) int array: each present point itself, each other one the nearest present point on its way along anchors to the centre.
 
     Args:
@@ -312,7 +316,7 @@ def stand_ins(layout_name, present):
     return np.array(chosen)
 
 
-def adjacency(layout_name):
+def adjacency(layout_name: str) -> np.ndarray:
     """(3, K, K) float32: itself, inward, outward, each normalised by the number of neighbours (CTR-GCN, section 3.1).
 
     `adjacency[s, v, u]` is what point v takes from point u: from its child (inward), from its parent (outward).
@@ -326,7 +330,7 @@ def adjacency(layout_name):
     return graph / np.maximum(graph.sum(2, keepdims=True), 1)
 
 
-def paths_to_center(layout_name):
+def paths_to_center(layout_name: str) -> np.ndarray:
     """(K, K) float32: 1 where point u is v itself or lies on v's way to the centre, so that `paths @ offsets` are positions.
 
     Its inverse takes positions to each point's offset from its parent (the centre's, from the origin).
@@ -341,7 +345,7 @@ def paths_to_center(layout_name):
     return paths
 
 
-def source_table(source_name, num_points, target_name):
+def source_table(source_name: str, num_points: int, target_name: str) -> list[tuple[int, ...]]:
     """Where each point of a target layout is found among a source's points.
 
     Args:

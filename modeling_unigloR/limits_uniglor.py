@@ -6,6 +6,7 @@ Together they keep the memory for one clip under 2 GB.
 
 import numbers
 import reprlib
+from typing import Any
 
 # Time
 MIN_FPS = 1.0  # frames a second
@@ -60,28 +61,29 @@ MAX_VOCABULARY = 10_000_000  # tokens
 MAX_POSITIONS = 1_048_576  # of a text model
 
 
-def checked_number(name, value, least, most, whole=False):
+def checked_number(name: str, value: Any, least: float, most: float, whole: bool = False) -> Any:
     """`value`, or `ValueError` where it is no number (no int, with `whole`) from `least` to `most`."""
     if not is_number(value, least, most) or (whole and not isinstance(value, numbers.Integral)):
         raise ValueError(f"Found {name}={short(value)}, expected {'an int' if whole else 'a number'} from {least:,g} to {most:,g}.")
     return value
 
 
-def is_number(value, least, most):
+def is_number(value: Any, least: float, most: float) -> bool:
     """Whether it is one number, and between two limits; bools, strings, lists and NaN are not."""
     if getattr(value, "ndim", None) == 0:  # of numpy or torch
         value = value.item()
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and bool(least <= value <= most)
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return real and bool(least <= value <= most)
 
 
-def check_fps(fps, name="clip"):
+def check_fps(fps: object, name: str = "clip") -> None:
     if fps is not None and not is_number(fps, MIN_FPS, MAX_FPS):
         raise ValueError(
             f"{name}: fps={short(fps)} must be above 0, from {MIN_FPS:g} to {MAX_FPS:g} frames a second, or None where it is not known."
         )
 
 
-def check_image(name="clip", **sides):
+def check_image(name: str = "clip", **sides: Any) -> None:
     """Checks width, height or aspect."""
     for side, value in sides.items():
         if value is not None and not (is_number(value, 0, MAX_IMAGE_SIDE) and value > 0):
@@ -90,7 +92,7 @@ def check_image(name="clip", **sides):
             )
 
 
-def check_length(num_frames, coordinates, name="clip"):
+def check_length(num_frames: int, coordinates: int, name: str = "clip") -> None:
     """Checks how large a clip is, before memory is taken for it.
 
     Args:
@@ -106,7 +108,7 @@ def check_length(num_frames, coordinates, name="clip"):
         )
 
 
-def short(value):
+def short(value: object) -> str:
     """What an error says of a value that may be anything, in a few letters."""
     try:
         return reprlib.repr(value)
@@ -114,7 +116,7 @@ def short(value):
         return f"a {type(value).__name__}"
 
 
-def brief(error):
+def brief(error: object) -> str:
     """What an error says, without what it quotes of a stranger's file at length."""
     text = str(error)
     return text if len(text) <= 300 else text[:300] + "..."

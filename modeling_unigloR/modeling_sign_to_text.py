@@ -33,7 +33,7 @@ class SignToTextOutput(ModelOutput):
     """What `SignToText.forward` returns.
 
     Attributes:
-        loss: (), mean cross-entropy of the label tokens, with the weighted losses of the baselines.
+        loss: (), mean cross-entropy of the label tokens.
         logits: (B, L, V).
         encoder_last_hidden_state: (B, S, D).
         encoder_hidden_states, decoder_hidden_states: (B, S, D) and (B, L, D) before the first layer and after each, if asked for.
@@ -66,13 +66,12 @@ class SignToText(ClipReadingModel, GenerationMixin):
     config: SignToTextConfig
     config_class = SignToTextConfig
     base_model_prefix = "sign_to_text"
+    _keys_to_ignore_on_load_unexpected = ["gloss_head"]  # of a baseline that was trained with glosses: translation does without
 
     def __init__(self, config: SignToTextConfig) -> None:
         text_size = config.text_config.hidden_size
         super().__init__(config, text_size)
         self.text_model = AutoModelForSeq2SeqLM.from_config(config.text_config)
-        if config.gloss_loss_weight:
-            self.gloss_head = nn.Linear(text_size, 1 + len(config.glosses))  # the blank, then the glosses
         self.generation_config.update(num_beams=NUM_BEAMS, max_new_tokens=DEFAULT_NEW_TOKENS, max_length=None)
         self.post_init()
         if config.lora_rank:
@@ -153,8 +152,6 @@ class SignToText(ClipReadingModel, GenerationMixin):
         latent_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         decoder_input_ids: torch.Tensor | None = None,
-        gloss_labels: torch.Tensor | None = None,
-        negatives: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
@@ -166,8 +163,6 @@ class SignToText(ClipReadingModel, GenerationMixin):
             latents: (B, S, D) as `SignMAE.encode_sequence` gives them, and latent_mask (B, S).
             labels: (B, L) token ids, -100 where there is none.
             decoder_input_ids: (B, L); by default the labels, shifted right.
-            gloss_labels: (B, G) indices into `config.glosses`, -100 where there is none.
-            negatives: (N,) token ids of the contrastive loss; by default drawn at random.
             num_items_in_batch: where these clips are a part of a batch, what `count_items` counts in all of it; the loss is then their
                 share in the batch's.
             output_hidden_states, output_attentions: whether to return what the text model's layers compute; the latter needs the
@@ -176,76 +171,64 @@ class SignToText(ClipReadingModel, GenerationMixin):
         Returns:
             `SignToTextOutput`.
         """
-        output_attentions = self.config.output_attentions if output_attentions is None else output_attentions
-        output_hidden_states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        if output_attentions and self.text_model.config._attn_implementation != "eager":
-            raise ValueError(
-                f"Found output_attentions=True with a text model whose attn_implementation={self.text_model.config._attn_implementation!r} "
-                "computes no attention weights. Call model.attentions, or load the model with attn_implementation='eager'."
-            )
+        options = self._recorded(output_hidden_states, output_attentions)
         embeddings, input_mask = self.embed(keypoints, attention_mask, latents, latent_mask)  # (B, S, D), (B, S)
-        if decoder_input_ids is None:
-            if labels is None:
-                raise ValueError("Found neither labels nor decoder_input_ids. Give one of them, or call generate.")
-            self._check_tokens(embeddings, labels=labels)
-            decoder_input_ids = self.text_model.prepare_decoder_input_ids_from_labels(labels)
-        self._check_tokens(embeddings, decoder_input_ids, labels, gloss_labels)
-        read = dict(inputs_embeds=embeddings, attention_mask=input_mask, decoder_input_ids=decoder_input_ids, use_cache=False)
-        contrastive = bool(self.config.contrastive_loss_weight) and labels is not None
-        outputs = self.text_model(**read, output_attentions=output_attentions, output_hidden_states=contrastive or output_hidden_states)
+        decoder_input_ids = self.decoder_inputs(len(embeddings), labels, decoder_input_ids)  # (B, L)
+        outputs = self.text_model(
+            inputs_embeds=embeddings, attention_mask=input_mask, decoder_input_ids=decoder_input_ids, use_cache=False, **options
+        )
         loss = sums = None
         if labels is not None:
-            smoothing = self.config.label_smoothing
-            tokens = F.cross_entropy(exact(outputs.logits).transpose(1, 2), labels, label_smoothing=smoothing, reduction="none")  # (B, L)
-            sums = [tokens.sum(1)]
-            if contrastive:
-                again = self.text_model(**read, output_hidden_states=True)  # other units are dropped out
-                pair = outputs.decoder_hidden_states[-1], again.decoder_hidden_states[-1]
-                sums[0] = sums[0] + self.config.contrastive_loss_weight * self._contrastive_losses(*pair, labels, negatives)
-            if self._has_gloss_loss(gloss_labels):
-                losses = self._gloss_losses(outputs.encoder_last_hidden_state, input_mask, gloss_labels)
-                sums.append(self.config.gloss_loss_weight * losses)
-            sums = torch.stack(sums, dim=1)  # (B, terms)
-            loss = mean_loss(sums, self.count_items(labels, gloss_labels), num_items_in_batch)
+            sums = self.token_losses(outputs.logits, labels)[:, None]  # (B, 1)
+            loss = mean_loss(sums, self.count_items(labels), num_items_in_batch)
         return SignToTextOutput(
             loss=loss,
             logits=outputs.logits,
             encoder_last_hidden_state=outputs.encoder_last_hidden_state,
-            encoder_hidden_states=outputs.encoder_hidden_states if output_hidden_states else None,
-            decoder_hidden_states=outputs.decoder_hidden_states if output_hidden_states else None,
-            encoder_attentions=outputs.encoder_attentions if output_attentions else None,
-            decoder_attentions=outputs.decoder_attentions if output_attentions else None,
-            cross_attentions=outputs.cross_attentions if output_attentions else None,
+            encoder_hidden_states=outputs.encoder_hidden_states,
+            decoder_hidden_states=outputs.decoder_hidden_states,
+            encoder_attentions=outputs.encoder_attentions,
+            decoder_attentions=outputs.decoder_attentions,
+            cross_attentions=outputs.cross_attentions,
             input_mask=input_mask,
             loss_sums=None if sums is None else sums.detach(),
         )
 
-    def count_items(self, labels: torch.Tensor, gloss_labels: torch.Tensor | None = None, **inputs: Any) -> torch.Tensor:
-        """What the loss's terms are means over: (B, terms) int64, the tokens of each clip and, with glosses, 1. Others are not read."""
-        counts = [(labels != -100).sum(1)]
-        if self._has_gloss_loss(gloss_labels):
-            counts.append(torch.ones_like(counts[0]))
-        return torch.stack(counts, dim=1)
-
-    def _check_tokens(
-        self,
-        embeddings: torch.Tensor,
-        decoder_input_ids: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        gloss_labels: torch.Tensor | None = None,
-    ) -> None:
-        num_clips, vocab_size = len(embeddings), self.config.text_config.vocab_size
+    def decoder_inputs(
+        self, num_clips: int, labels: torch.Tensor | None = None, decoder_input_ids: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """What the text model's decoder reads, checked: `decoder_input_ids` (B, L), or else the labels (B, L), shifted right."""
+        vocab_size = self.config.text_config.vocab_size
         if labels is not None:
             check_ids("labels", labels, (num_clips, "tokens"), vocab_size, padding=-100)
-        if decoder_input_ids is not None:
-            num_tokens = "tokens" if labels is None else labels.shape[1]
-            check_ids("decoder_input_ids", decoder_input_ids, (num_clips, num_tokens), vocab_size)
-        if self._has_gloss_loss(gloss_labels):
-            width = gloss_labels.shape[-1] if isinstance(gloss_labels, torch.Tensor) and gloss_labels.ndim == 2 else "glosses"
-            check_ids("gloss_labels", gloss_labels, (num_clips, width), len(self.config.glosses), padding=-100)
+        if decoder_input_ids is None:
+            if labels is None:
+                raise ValueError("Found neither labels nor decoder_input_ids. Give one of them, or call generate.")
+            decoder_input_ids = self.text_model.prepare_decoder_input_ids_from_labels(labels)
+        num_tokens = "tokens" if labels is None else labels.shape[1]
+        check_ids("decoder_input_ids", decoder_input_ids, (num_clips, num_tokens), vocab_size)
+        return decoder_input_ids
 
-    def _has_gloss_loss(self, gloss_labels: torch.Tensor | None) -> bool:
-        return bool(self.config.gloss_loss_weight) and gloss_labels is not None
+    def token_losses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy of the label tokens, summed over each clip's: (B, L, V), (B, L) -> (B,)."""
+        smoothing = self.config.label_smoothing
+        return F.cross_entropy(exact(logits).transpose(1, 2), labels, label_smoothing=smoothing, reduction="none").sum(1)
+
+    def count_items(self, labels: torch.Tensor, **inputs: Any) -> torch.Tensor:
+        """What the loss is a mean over: (B, 1) int64, the tokens of each clip. Other inputs are not read."""
+        return (labels != -100).sum(1, keepdim=True)
+
+    def _recorded(self, output_hidden_states: bool | None, output_attentions: bool | None) -> dict[str, bool]:
+        """What the text model is to return of its layers: as the caller says, or else the configuration."""
+        output_hidden_states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        output_attentions = self.config.output_attentions if output_attentions is None else output_attentions
+        implementation = self.text_model.config._attn_implementation
+        if output_attentions and implementation != "eager":
+            raise ValueError(
+                f"Found output_attentions=True with a text model whose attn_implementation={implementation!r} computes no attention "
+                "weights. Call model.attentions, or load the model with attn_implementation='eager'."
+            )
+        return {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
 
     def embed(
         self,
@@ -264,36 +247,6 @@ class SignToText(ClipReadingModel, GenerationMixin):
             )
         return embeddings, input_mask
 
-    # --- Losses of the baselines --------------------------------------------------------------------------------------------------
-
-    def _gloss_losses(self, hidden: torch.Tensor, input_mask: torch.Tensor, gloss_labels: torch.Tensor) -> torch.Tensor:
-        """CTC over the encoder's outputs (Camgoz et al. 2020, equation 8), by the number of glosses: (B,)."""
-        log_probs = exact(self.gloss_head(hidden)).log_softmax(-1).transpose(0, 1)  # (S, B, 1 + glosses)
-        present = gloss_labels >= 0
-        targets = torch.where(present, gloss_labels + 1, 0)
-        num_glosses = present.sum(1)
-        losses = F.ctc_loss(log_probs, targets, input_mask.sum(1), num_glosses, blank=0, reduction="none", zero_infinity=True)
-        return losses / num_glosses.clamp_min(1)
-
-    def _contrastive_losses(
-        self, hidden: torch.Tensor, hidden_again: torch.Tensor, labels: torch.Tensor, negatives: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Pulls a token's two states, made by two dropout masks, together, away from tokens that are not in its sentence.
-
-        Token-level contrastive learning of ConSLT (Fu et al. 2023). Ours: a negative is represented by its embedding in the
-        output layer, similarity is the cosine, and one draw of negatives serves a batch. Summed over each clip's tokens: (B,).
-        """
-        embeddings = self.text_model.get_output_embeddings().weight  # (V, D)
-        if negatives is None:
-            negatives = torch.randint(len(embeddings), (self.config.contrastive_negatives,), device=labels.device)
-        inside = (labels[:, :, None] == negatives).any(1)  # (B, N): not a negative of this sentence
-        states, again = F.normalize(hidden, dim=-1), F.normalize(hidden_again, dim=-1)
-        positive = (states * again).sum(-1, keepdim=True)  # (B, L, 1)
-        negative = (states @ F.normalize(embeddings[negatives], dim=-1).T).masked_fill(inside[:, None], float("-inf"))  # (B, L, N)
-        similarity = exact(torch.cat([positive, negative], dim=-1)) / self.config.contrastive_temperature
-        target = torch.where(labels >= 0, 0, -100)  # the positive stands first
-        return F.cross_entropy(similarity.transpose(1, 2), target, reduction="none").sum(1)
-
     # --- Use ----------------------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -305,7 +258,6 @@ class SignToText(ClipReadingModel, GenerationMixin):
         latent_mask: torch.Tensor | None = None,
         generation_config: GenerationConfig | None = None,
         labels: torch.Tensor | None = None,
-        gloss_labels: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> torch.Tensor | ModelOutput:
         """Token ids of the translations, as `GenerationMixin.generate` gives them: (B, L).
@@ -313,7 +265,7 @@ class SignToText(ClipReadingModel, GenerationMixin):
         Args:
             keypoints, attention_mask, latents, latent_mask: as in `forward`.
             generation_config: by default the model's own: 5 beams.
-            labels, gloss_labels: not read; `Seq2SeqTrainer` passes the whole batch of an evaluation.
+            labels: not read; `Seq2SeqTrainer` passes the whole batch of an evaluation.
             **kwargs: of `GenerationMixin.generate`, such as num_beams or max_new_tokens.
         """
         embeddings, input_mask = self.embed(keypoints, attention_mask, latents, latent_mask)

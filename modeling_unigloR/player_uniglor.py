@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .figure_uniglor import CLOSE_UPS, COLORS, DARK_COLORS, LEGEND
-from .scene_uniglor import check_fps, drawable, escape, make_scene, name_of, one_for_each
+from .figure_uniglor import CLOSE_UPS, COLORS, DARK_COLORS, LEGEND, CloseUp, Shape
+from .scene_uniglor import drawable, escape, make_scene, name_of, one_for_each
 
 MISSING = -32768  # int16 for a shape that is not drawn
 SPEEDS = (0.25, 0.5, 0.75, 1, 1.5, 2)
@@ -225,7 +225,6 @@ def to_html(
         str, a whole HTML document.
     """
     clips, fps, layout = drawable(clips, fps, layout)
-    check_fps(fps)
     scene = make_scene(clips, layout, titles, with_close_ups=True)
     below = text if isinstance(text, str) else ""
     texts = one_for_each("text", None if below else text, len(scene.figures))
@@ -311,7 +310,7 @@ def player_html(
     )
 
 
-def _views(number, title, followed):
+def _views(number: int, title: str, followed: dict[str, CloseUp]) -> str:
     """The canvases of one clip."""
     name = escape(title or f"Clip {number + 1}")
     views = [f'<div class="whole"><canvas role="img" data-clip="{number}" aria-label="{name}: moving figure of a signer"></canvas></div>']
@@ -325,14 +324,14 @@ def _views(number, title, followed):
     return "".join(views)
 
 
-def _packed(shapes, followed, unit):
+def _packed(shapes: list[Shape], followed: dict[str, CloseUp], unit: float) -> dict[str, Any]:
     """A clip as the player reads it: its shapes, the int16 coordinates of all of them frame by frame, and its close-ups' centres."""
 
-    def packed(values):
+    def packed(values: np.ndarray) -> str:
         return b64encode(np.ascontiguousarray(values, "<i2").tobytes()).decode()
 
-    steps = [np.where(shape.drawn[:, None, None], np.rint(shape.points / unit), MISSING) for shape in shapes]
-    steps = np.concatenate(steps, 1) if steps else np.zeros((0, 0, 2))  # (T, P of all shapes, 2)
+    rounded = [np.where(shape.drawn[:, None, None], np.rint(shape.points / unit), MISSING) for shape in shapes]
+    steps = np.concatenate(rounded, 1) if rounded else np.zeros((0, 0, 2))  # (T, P of all shapes, 2)
     return {
         "shapes": [[shape.color, round(shape.width, 5), int(shape.closed), round(shape.rim, 5), shape.points.shape[1]] for shape in shapes],
         "size": 2 * steps.shape[1],

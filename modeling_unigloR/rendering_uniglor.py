@@ -13,22 +13,30 @@ Shapes: N clips, T frames, K keypoints, C channels, P points of a shape of the f
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from transformers.utils import logging
 
-from .figure_uniglor import COLORS, LEGEND
+from .figure_uniglor import COLORS, LEGEND, CloseUp, Shape
 from .keypoints_uniglor import edge_indices, get_layout, point_index
 from .player_uniglor import player_html, to_html
-from .scene_uniglor import check_clip, check_fps, drawable, escape, legible, make_scene, name_of
+from .scene_uniglor import Scene, check_clip, drawable, escape, legible, make_scene, name_of
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageDraw import ImageDraw
 
 __all__ = ["from_pose", "player_html", "render", "to_animated_svg", "to_gif", "to_html", "to_mp4", "to_png", "to_pose", "to_svg"]
 
 logger = logging.get_logger(__name__)
+
+View = tuple[float, float, float]  # x, y and side of a square, in shoulder lengths
+Panel = tuple[int, int, str | None, str]  # x, y in pixels, a part or None for the whole signer, title
 
 PAGE = "#ffffff"
 GRID = 1000  # coordinates in an SVG are integers on so many lines: half a pixel on a picture of 500
@@ -79,7 +87,7 @@ def to_svg(clips: Any, layout: str | None = None, num_frames: int = 8, size: int
 
 def to_animated_svg(
     clips: Any,
-    fps: Any = "auto",
+    fps: float | str = "auto",
     layout: str | None = None,
     size: int = 256,
     titles: Sequence[str] | str | None = None,
@@ -99,7 +107,6 @@ def to_animated_svg(
         str, a whole SVG document. Programs that do not animate show the middle frame.
     """
     clips, fps, layout = drawable(clips, fps, layout)
-    check_fps(fps)
     scene = make_scene(clips, layout, titles, with_close_ups=close_ups)
     timing = f'dur="{scene.num_frames / fps:.6g}s" calcMode="discrete" repeatCount="indefinite"'
     definitions, pictures = [], []
@@ -136,17 +143,17 @@ def to_animated_svg(
     return _svg(width, height, [f"<defs>{''.join(definitions)}</defs>", *pictures], scene.titles)
 
 
-def _panels(scene, size):
+def _panels(scene: Scene, size: int) -> tuple[list[list[Panel]], int, int]:
     """For each clip its panels (x, y, part or None for the whole signer, title), and the picture's width and height."""
     parts = [part for part in ("right_hand", "left_hand", "face") if any(part in followed for followed in scene.close_ups)]
     header = HEADER if parts or any(scene.titles) else 0
-    panels = []
+    panels: list[list[Panel]] = []
     for number, (title, followed) in enumerate(zip(scene.titles, scene.close_ups)):
         if not parts:
             panels.append([(number * size, header, None, title)])
             continue
         y = header + number * (size + header)
-        row = [(0, y, None, title)]
+        row: list[Panel] = [(0, y, None, title)]
         row += [(size * (1 + place), y, part, followed[part].title) for place, part in enumerate(parts) if part in followed]
         panels.append(row)
     if not parts:
@@ -154,7 +161,7 @@ def _panels(scene, size):
     return panels, size * (1 + len(parts)), len(panels) * (size + header)
 
 
-def _svg(width, height, pictures, titles):
+def _svg(width: int, height: int, pictures: Sequence[str], titles: Sequence[str]) -> str:
     style = "<style>text{font:12px sans-serif;fill:#222222}path{stroke-linecap:round;stroke-linejoin:round}</style>"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{escape(name_of(titles))}" '
@@ -163,11 +170,11 @@ def _svg(width, height, pictures, titles):
     )
 
 
-def _panel(x, y, size, drawn, box=f"0 0 {GRID} {GRID}"):
+def _panel(x: int, y: int, size: int, drawn: str, box: str = f"0 0 {GRID} {GRID}") -> str:
     return f'<svg x="{x}" y="{y}" width="{size}" height="{size}" viewBox="{box}">{drawn}</svg>'
 
 
-def _boxes(close_up, view):
+def _boxes(close_up: CloseUp, view: View) -> list[str]:
     """T viewBoxes of what a close-up shows, on the grid of the view."""
     scale = GRID / view[2]
     side = close_up.side * scale
@@ -175,21 +182,21 @@ def _boxes(close_up, view):
     return [f"{x:.0f} {y:.0f} {side:.0f} {side:.0f}" for x, y in corners.tolist()]
 
 
-def _style(shape, view):
+def _style(shape: Shape, view: View) -> str:
     color, width = COLORS[shape.color], _digits(shape.width * GRID / view[2])
     return f' fill="{color if shape.closed else "none"}" stroke="{color}" stroke-width="{width}"'
 
 
-def _rim(shape, view):
+def _rim(shape: Shape, view: View) -> str:
     width = _digits((shape.width + 2 * shape.rim) * GRID / view[2])
     return f' fill="{PAGE if shape.closed else "none"}" stroke="{PAGE}" stroke-width="{width}"'
 
 
-def _digits(value):
+def _digits(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _paths(shape, view):
+def _paths(shape: Shape, view: View) -> list[str]:
     """T path strings of a shape; "M0 0" in frames in which it is not drawn: browsers drop an animation of which a value is empty."""
     places = np.rint((shape.points - view[:2]) * (GRID / view[2])).astype(int)
     places[:, 1:] -= places[:, :-1].copy()  # steps from point to point have fewer digits
@@ -237,7 +244,7 @@ def to_png(
 def to_gif(
     clips: Any,
     path: str | os.PathLike,
-    fps: Any = "auto",
+    fps: float | str = "auto",
     layout: str | None = None,
     size: int = 192,
     titles: Sequence[str] | str | None = None,
@@ -255,7 +262,6 @@ def to_gif(
     """
     _check_suffix(path, ".gif")
     clips, fps, layout = drawable(clips, fps, layout)
-    check_fps(fps)
     if every < 1 or fps / every > GIF_MAX_FPS:
         raise ValueError(
             f"fps={fps} with every={every}: expected every >= 1 and fps / every <= {GIF_MAX_FPS}, the most that browsers play of a GIF."
@@ -263,7 +269,10 @@ def to_gif(
     scene = make_scene(clips, layout, titles, with_close_ups=close_ups)
     palette = _blank(1, 1).convert("P")
     palette.putpalette(_shades())
-    frames = [frame.quantize(palette=palette, dither=0) for frame in _draw_frames(scene, size, range(0, scene.num_frames, every))]
+    frames = [
+        frame.quantize(palette=palette, dither=_pillow()[0].Dither.NONE)
+        for frame in _draw_frames(scene, size, range(0, scene.num_frames, every))
+    ]
     # Times are whole hundredths of a second: the sums are rounded, not the steps, so that the clip keeps its length.
     ends = np.rint(np.arange(len(frames) + 1) * 100 * every / fps) * 10
     durations = np.diff(ends).astype(int).tolist()
@@ -273,7 +282,7 @@ def to_gif(
 def to_mp4(
     clips: Any,
     path: str | os.PathLike,
-    fps: Any = "auto",
+    fps: float | str = "auto",
     layout: str | None = None,
     size: int = 384,
     titles: Sequence[str] | str | None = None,
@@ -289,7 +298,6 @@ def to_mp4(
     """
     _check_suffix(path, ".mp4")
     clips, fps, layout = drawable(clips, fps, layout)
-    check_fps(fps)
     scene = make_scene(clips, layout, titles, with_close_ups=close_ups)
     size += size % 2
     _pillow()  # asked for before a file is begun
@@ -305,7 +313,7 @@ def to_mp4(
         container.mux(stream.encode())
 
 
-def _draw_frames(scene, size, frames):
+def _draw_frames(scene: Scene, size: int, frames: Sequence[int]) -> "Iterator[Image]":
     """Pillow images of these frames: panels with their titles."""
     panels, width, height = _panels(scene, size)
     page = _blank(width, height)
@@ -328,11 +336,11 @@ def _draw_frames(scene, size, frames):
 class _Pen:
     """Draws one frame of a figure on a square of `size` pixels, larger first and then averaged."""
 
-    def __init__(self, size):
+    def __init__(self, size: int) -> None:
         self.times = int(np.clip(1024 // size, *SUPERSAMPLING))
         self.size, self.side = size, size * self.times
 
-    def draw(self, shapes, frame, view):
+    def draw(self, shapes: Sequence[Shape], frame: int, view: View) -> "Image":
         _, ImageDraw, _ = _pillow()
         picture = _blank(self.side, self.side)
         draw, scale = ImageDraw.Draw(picture), self.side / view[2]
@@ -350,7 +358,7 @@ class _Pen:
         return picture.reduce(self.times)
 
     @staticmethod
-    def _stroke(draw, places, width, closed, color):
+    def _stroke(draw: "ImageDraw", places: list[tuple[float, ...]], width: float, closed: bool, color: str) -> None:
         if closed:
             draw.polygon(places, color)
             places = [*places, places[0]]
@@ -361,11 +369,11 @@ class _Pen:
                 draw.ellipse((x - radius, y - radius, x + radius, y + radius), color)
 
 
-def _blank(width, height):
+def _blank(width: int, height: int) -> "Image":
     return _pillow()[0].new("RGB", (width, height), PAGE)
 
 
-def write_text(image, text, place, size=12, color="#222222"):
+def write_text(image: "Image", text: str, place: tuple[int, int], size: int = 12, color: str = "#222222") -> None:
     """Writes one line on a Pillow image, in a font of this machine that has all of its letters; without one, in those that it has."""
     if text:
         _, ImageDraw, _ = _pillow()
@@ -373,10 +381,11 @@ def write_text(image, text, place, size=12, color="#222222"):
         ImageDraw.Draw(image).text(place, text, color, font)
 
 
-def _font_for(text, size):
+def _font_for(text: str, size: int) -> tuple[Any, str]:
     """-> a font, and the text without the letters that no font of this machine has."""
     _, _, ImageFont = _pillow()
-    best, most = ImageFont.load_default(size), None
+    best: Any = ImageFont.load_default(size)
+    most: set[str] | None = None
     for name in (None, *FONTS):
         try:
             font = best if name is None else ImageFont.truetype(name, size)
@@ -392,10 +401,10 @@ def _font_for(text, size):
         logger.warning_once(
             f"No font of this machine has {''.join(sorted(most))!r}: left out of pictures. Install one, such as Noto Sans CJK."
         )
-    return best, "".join(letter for letter in text if letter not in most)
+    return best, "".join(letter for letter in text if letter not in (most or ()))
 
 
-def _shades():
+def _shades() -> list[int]:
     """White and the figure's colours in shades on white: what anti-aliased shapes consist of, as a flat palette of 256 colours."""
     colors = np.array([_rgb(color) for color in COLORS.values()])
     share = np.linspace(1, 0, 255 // len(colors), endpoint=False)[:, None]
@@ -403,11 +412,11 @@ def _shades():
     return [255, 255, 255, *shades.ravel().tolist()]
 
 
-def _rgb(color):
+def _rgb(color: str) -> tuple[int, ...]:
     return tuple(bytes.fromhex(color[1:]))
 
 
-def _pillow():
+def _pillow() -> tuple[ModuleType, ModuleType, ModuleType]:
     try:
         from PIL import Image, ImageDraw, ImageFont
     except ImportError as error:
@@ -415,7 +424,7 @@ def _pillow():
     return Image, ImageDraw, ImageFont
 
 
-def _av():
+def _av() -> ModuleType:
     try:
         import av
     except ImportError as error:
@@ -426,7 +435,7 @@ def _av():
 # --- .pose ------------------------------------------------------------------------------------------------------------------------
 
 
-def to_pose(clip: Any, path: str | os.PathLike, fps: Any = "auto", layout: str | None = None) -> None:
+def to_pose(clip: Any, path: str | os.PathLike, fps: float | str = "auto", layout: str | None = None) -> None:
     """One clip as a .pose file for pose-format and its viewers. Needs pose-format: pip install pose-format.
 
     Parts become the components POSE, FACE, LEFT_HAND and RIGHT_HAND in their colours. Coordinates are pixels, `POSE_SCALE` to a
@@ -440,7 +449,6 @@ def to_pose(clip: Any, path: str | os.PathLike, fps: Any = "auto", layout: str |
     """
     _check_suffix(path, ".pose")
     clips, fps, layout = drawable(clip, fps, layout)
-    check_fps(fps)
     Pose, NumPyPoseBody, PoseHeader, PoseHeaderComponent, PoseHeaderDimensions = _pose_format()
     if len(clips) != 1:
         raise ValueError(f"Found {len(clips)} clips, expected one: a .pose file holds one signer. Write a file for each.")
@@ -491,12 +499,12 @@ def from_pose(path: str | os.PathLike, layout: str = "uniglor73") -> tuple[np.nd
     return np.where(seen[..., None], keypoints / POSE_SCALE, 0).astype(np.float32), seen, float(pose.body.fps)
 
 
-def _pose_neck(canvas):
+def _pose_neck(canvas: int) -> np.ndarray:
     """(2,) pixels of the neck on a canvas of that side: where it is in POSE_VIEW."""
     return -np.array(POSE_VIEW[:2]) / POSE_VIEW[2] * canvas
 
 
-def _pose_components(layout_name):
+def _pose_components(layout_name: str) -> dict[str, tuple[str, list[str], list[tuple[int, int]]]]:
     """{part: (component name, its point names, its strokes as indices among them)}."""
     layout, index = get_layout(layout_name), point_index(layout_name)
     copies = {index[original]: index[copy] for copy, original in layout.copies.items()}
@@ -510,7 +518,7 @@ def _pose_components(layout_name):
     return components
 
 
-def _pose_format():
+def _pose_format() -> tuple[Any, ...]:
     try:
         from pose_format import Pose
         from pose_format.numpy import NumPyPoseBody
@@ -526,7 +534,7 @@ def _pose_format():
 def render(
     clips: Any,
     path: str | os.PathLike,
-    fps: Any = "auto",
+    fps: float | str = "auto",
     layout: str | None = None,
     titles: Sequence[str] | str | None = None,
 ) -> None:
@@ -558,12 +566,12 @@ def render(
 # --- What all of them share -------------------------------------------------------------------------------------------------------
 
 
-def _check_suffix(path, suffix):
+def _check_suffix(path: str | os.PathLike, suffix: str) -> None:
     if Path(path).suffix.lower() != suffix:
         raise ValueError(f"Found the path {str(path)!r}, expected one that ends in {suffix}; render() goes by the extension.")
 
 
-def _strip_frames(num_frames, num_shown):
+def _strip_frames(num_frames: int, num_shown: int) -> np.ndarray:
     if num_shown < 1:
         raise ValueError(f"num_frames={num_shown} must be at least 1.")
     if num_shown == 1:
@@ -571,7 +579,7 @@ def _strip_frames(num_frames, num_shown):
     return np.linspace(0, num_frames - 1, min(num_shown, num_frames)).round().astype(int)
 
 
-def _part_edges(layout_name):
+def _part_edges(layout_name: str) -> dict[str, np.ndarray]:
     """{part: (E, 2) indices of the points that a stroke joins}; a stroke between two parts belongs to its first point's."""
     edges = edge_indices(layout_name, drawn=True)
     spans = get_layout(layout_name).parts.items()

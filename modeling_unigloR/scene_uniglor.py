@@ -4,13 +4,13 @@ Shapes: N clips, T frames, K keypoints, C channels.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from html import escape as escape_markup
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .figure_uniglor import close_ups, figure
+from .figure_uniglor import CloseUp, Shape, close_ups, figure
 from .keypoint_clip_uniglor import KeypointClip, as_own
 from .keypoint_processing_uniglor import KeypointProcessor, ProcessedClip
 from .keypoints_uniglor import LAYOUTS, get_layout
@@ -32,14 +32,14 @@ class Scene(NamedTuple):
         num_frames: T.
     """
 
-    figures: list
-    view: tuple
-    close_ups: list
-    titles: list
+    figures: list[list[Shape]]
+    view: tuple[float, float, float]
+    close_ups: list[dict[str, CloseUp]]
+    titles: list[str]
     num_frames: int
 
 
-def drawable(clips: Any, fps: Any = "auto", layout: str | None = None) -> tuple[list, Any, str]:
+def drawable(clips: Any, fps: float | str = "auto", layout: str | None = None) -> tuple[list[Any], float, str]:
     """Clips in the form that `make_scene` draws, their frame rate, and the name of their layout.
 
     Args:
@@ -49,10 +49,10 @@ def drawable(clips: Any, fps: Any = "auto", layout: str | None = None) -> tuple[
         layout: None is what the clips say, or uniglor73.
 
     Raises:
-        ValueError: clips of several layouts or frame rates.
+        ValueError: clips of several layouts or frame rates, or a frame rate that is not above 0.
     """
     forms = [_drawable(clip, layout) for clip in (clips if isinstance(clips, list) else [clips])]
-    rates = {form[1] for form in forms} - {None}
+    rates = {form[1] for form in forms if form[1] is not None}
     names: set[str] = {name for name in (layout, *(form[2] for form in forms)) if name is not None}
     if fps == "auto" and len(rates) > 1:
         raise ValueError(
@@ -60,11 +60,13 @@ def drawable(clips: Any, fps: Any = "auto", layout: str | None = None) -> tuple[
         )
     if len(names) > 1:
         raise ValueError(f"Found clips of the layouts {', '.join(sorted(names))}, expected one layout in a picture.")
-    fps = next(iter(rates), DEFAULT_FPS) if isinstance(fps, str) and fps == "auto" else fps
-    return [form[0] for form in forms], fps, layout or next(iter(names), DEFAULT_LAYOUT)
+    rate = next(iter(rates), DEFAULT_FPS) if fps == "auto" else fps
+    if rate is None or isinstance(rate, str) or not 0 < rate < float("inf"):
+        raise ValueError(f"fps={rate} must be above 0, in frames a second.")
+    return [form[0] for form in forms], rate, layout or next(iter(names), DEFAULT_LAYOUT)
 
 
-def _drawable(clip, layout):
+def _drawable(clip: Any, layout: str | None) -> tuple[Any, float | None, str | None]:
     """-> keypoints or a pair with their mask, frames a second or None, layout or None."""
     if isinstance(clip, Mapping) and clip.get("keypoint_mask") is not None and not clip.get("width"):  # in shoulder lengths already
         return (clip["keypoints"], clip["keypoint_mask"]), clip.get("fps"), clip.get("layout")
@@ -80,7 +82,13 @@ def _drawable(clip, layout):
     return clip, None, None
 
 
-def make_scene(clips, layout_name, titles=None, with_close_ups=False, frames=None):
+def make_scene(
+    clips: Any,
+    layout_name: str,
+    titles: Sequence[str] | str | None = None,
+    with_close_ups: bool = False,
+    frames: Callable[[int], np.ndarray] | None = None,
+) -> Scene:
     """Clips of any accepted form -> `Scene`.
 
     Args:
@@ -113,7 +121,7 @@ def make_scene(clips, layout_name, titles=None, with_close_ups=False, frames=Non
     return Scene(figures, view, followed, one_for_each("titles", titles, len(clips)), num_frames)
 
 
-def _view(points, seen, figures):
+def _view(points: list[np.ndarray], seen: list[np.ndarray], figures: list[list[Shape]]) -> tuple[float, float, float]:
     """(x, y, side) of the square that holds the points of all frames and the heads; the torso may be cut off below."""
     heads = [shape.points[shape.drawn].reshape(-1, 2) for shapes in figures for shape in shapes if shape.color == "head"]
     everything = np.concatenate([*(clip[there] for clip, there in zip(points, seen)), *heads])
@@ -123,7 +131,7 @@ def _view(points, seen, figures):
     return float(x), float(y), side
 
 
-def check_clip(clip, layout_name, name):
+def check_clip(clip: Any, layout_name: str, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Keypoints, or a pair with their mask -> keypoints (T, K, C) float64, 0 where not seen; seen (T, K) bool."""
     keypoints, mask = clip if isinstance(clip, tuple) and len(clip) == 2 else (clip, None)
     keypoints = _array(keypoints)
@@ -150,17 +158,12 @@ def check_clip(clip, layout_name, name):
     return np.where(seen[..., None], keypoints, 0.0), seen
 
 
-def _array(values):
+def _array(values: Any) -> np.ndarray:
     """float64, of an array, a list or a tensor on any device."""
     return np.asarray(values.detach().float().cpu() if hasattr(values, "detach") else values, float)
 
 
-def check_fps(fps):
-    if fps is None or not 0 < fps < float("inf"):
-        raise ValueError(f"fps={fps} must be above 0, in frames a second.")
-
-
-def one_for_each(name, values, num_clips):
+def one_for_each(name: str, values: Sequence[str] | str | None, num_clips: int) -> list[str]:
     """One str for each clip; a str alone is that of a single clip."""
     values = [""] * num_clips if values is None else [values] if isinstance(values, str) else list(values)
     if len(values) != num_clips:
@@ -168,16 +171,16 @@ def one_for_each(name, values, num_clips):
     return [str(value) for value in values]
 
 
-def name_of(titles):
+def name_of(titles: Sequence[str]) -> str:
     """What a reader's software calls the picture."""
     return ", ".join(filter(None, titles)) or "Figure of a signer"
 
 
-def legible(text):
+def legible(text: str) -> str:
     """A text whose control characters and halves of surrogate pairs, which XML and HTML may not hold, are shown as U+FFFD."""
     return NO_XML.sub("\ufffd", text)
 
 
-def escape(text):
+def escape(text: str) -> str:
     """Text for XML and HTML."""
     return escape_markup(legible(text))

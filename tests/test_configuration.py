@@ -138,7 +138,7 @@ WRONG = [
     (SignMAEConfig, "fixed_hand_weight", 10**400, "must be at least 0"),
     (SignToTextConfig, "freeze_sign_mae", "yes", "freeze_sign_mae='yes' must be of type bool"),
     (SignToTextConfig, "lora_targets", "q", "must be of type list"),
-    (SignToTextConfig, "contrastive_temperature", 0, "must be above 0"),
+    (SignToTextConfig, "label_smoothing", 1, "must be at least 0 and below 1"),
     (SignToTextConfig, "text_config", [1], "must be of type dict"),
     (TextToSignConfig, "head", "cls", "head='cls' must be one of 'token', 'mean'"),
     (TextToSignConfig, "max_segments", 10**9, "at most 10000"),

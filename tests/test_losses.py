@@ -27,6 +27,7 @@ from modeling_unigloR import (
 )
 from tests.conftest import TEXTS, TINY, TINY_DECODER, TINY_ENCODER, TINY_TEXT, TINY_TEXT_ENCODER
 from train.data.text_tokenizers import train_tokenizer
+from train.engine.baselines import LOSS_FIELDS, BaselineSignToText
 from train.engine.trainers import RecognitionTrainer, SegmentTrainer, TextToSignTrainer, TranslationTrainer
 
 SIZE = 12  # items of a batch: 1, 2, 3, 4 and 6 divide it
@@ -65,14 +66,15 @@ def make(kind, **fields):
     latents, latent_mask = random(SIZE, 8, 16), (torch.arange(8) < counts[:, None]).long()
     if kind == "sign_to_text":
         text = TINY_TEXT | dict(dropout=0.0, attention_dropout=0.0, vocab_size=40)
-        model = SignToText(SignToTextConfig(sign_mae_config=TINY_MAE, text_config=text, label_smoothing=0.1, **fields))
+        model_class = BaselineSignToText if LOSS_FIELDS & fields.keys() else SignToText
+        model = model_class(SignToTextConfig(sign_mae_config=TINY_MAE, text_config=text, label_smoothing=0.1, **fields))
         labels = torch.randint(3, 40, (SIZE, 8), generator=generator).masked_fill(latent_mask.flip(0) == 0, -100)
         batch = {"latents": latents, "latent_mask": latent_mask, "labels": labels}
         if model.config.sign_encoder == "frames":
             batch = {"keypoints": random(SIZE, 16, 73, 2), "labels": labels, "gloss_labels": torch.full((SIZE, 3), -100)}
             for index, count in enumerate(counts.tolist()):
                 batch["gloss_labels"][index, : count % 4] = torch.arange(count % 4) % 2
-        if model.config.contrastive_loss_weight:
+        if "contrastive_loss_weight" in fields:
             batch["negatives"] = torch.arange(3, 9)
     elif kind == "text_to_sign":
         text = TINY_TEXT_ENCODER | DROPOUT | {"vocab_size": 40}

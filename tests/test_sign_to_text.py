@@ -179,34 +179,6 @@ def test_frame_stride_reads_every_nth_frame(tiny_sign_to_text):
     torch.testing.assert_close(third(**inputs, labels=labels).logits, every(**skipped, labels=labels).logits)
 
 
-def test_the_gloss_loss_is_ctc_over_the_encoder(tiny_sign_to_text):
-    model = tiny_sign_to_text(sign_encoder="frames", gloss_loss_weight=2.0, glosses=["REGEN", "SONNE", "MORGEN"]).model
-    inputs, labels = batch()
-    gloss_labels = torch.tensor([[0, 2], [1, -100]])
-    output = model(**inputs, labels=labels, gloss_labels=gloss_labels)
-    plain = model(**inputs, labels=labels)
-    log_probs = model.gloss_head(output.encoder_last_hidden_state).log_softmax(-1)
-    expected = [
-        torch.nn.functional.ctc_loss(log_probs[b, :length, None], torch.tensor([glosses]), [length], [len(glosses)])
-        for b, length, glosses in ((0, 40, [1, 3]), (1, 25, [2]))
-    ]
-    torch.testing.assert_close(output.loss - plain.loss, 2.0 * torch.stack(expected).mean())
-
-
-def test_the_contrastive_loss_pulls_two_dropout_states_together(tiny_sign_to_text):
-    model = tiny_sign_to_text(contrastive_loss_weight=1.0).model
-    embeddings = model.text_model.get_output_embeddings().weight
-    hidden = torch.randn(1, 2, 16)
-    labels, negatives = torch.tensor([[5, -100]]), torch.tensor([5, 6, 7])
-    cosine = torch.nn.functional.cosine_similarity
-    near = cosine(hidden[0, 0], hidden[0, 0], dim=0) / 0.1
-    far = torch.stack([cosine(hidden[0, 0], embeddings[token], dim=0) / 0.1 for token in (6, 7)])  # 5 is in the sentence
-    expected = -(near - torch.cat([near[None], far]).logsumexp(0))
-    torch.testing.assert_close(model._contrastive_losses(hidden, hidden, labels, negatives), expected[None])
-    inputs, labels = batch()
-    assert model.train()(**inputs, labels=labels).loss > tiny_sign_to_text().model(**inputs, labels=labels).loss
-
-
 # --- Pipeline ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -327,8 +299,6 @@ def test_without_peft_the_error_says_what_to_install(tiny_sign_to_text, monkeypa
     "fields, message",
     [
         ({"sign_encoder": "words"}, "sign_encoder='words' must be one of 'segments', 'frames'"),
-        ({"gloss_loss_weight": 1.0, "glosses": ["A"]}, "needs sign_encoder='frames'"),
-        ({"gloss_loss_weight": 1.0, "sign_encoder": "frames"}, "glosses is empty"),
         ({"freeze_text_model": True, "lora_rank": 2}, "exclude each other"),
         ({"text_config": {"model_type": "gpt2"}}, "expected an encoder-decoder"),
     ],

@@ -20,13 +20,14 @@ import numpy as np
 import torch
 from transformers.utils import logging
 
-from modeling_unigloR import KeypointProcessor, SignMAEConfig, SignMAEEncoderModel, SignToText, SignToTextConfig
+from modeling_unigloR import KeypointProcessor, SignMAEConfig, SignMAEEncoderModel, SignToTextConfig
 from modeling_unigloR.pipelines_uniglor import SignToTextPipeline
 from train.data.augmentation import KeypointAugmentation
 from train.data.clips import Clips, LatentStore, TranslationCollator, TranslationDataset
 from train.data.data_arguments import SigningArguments, TextArguments
 from train.data.text_tokenizers import KINDS, share_unknown, train_tokenizer
 from train.engine.arguments import TranslationTrainingArguments, parse_training, read_fields
+from train.engine.baselines import BaselineArguments
 from train.engine.loading import check_path, load_model, load_tokenizer, make_processor, with_ids_of
 from train.engine.runs import prepare, run, run_script
 from train.engine.trainers import TranslationTrainer, check_amount
@@ -35,7 +36,7 @@ logger = logging.get_logger(__name__)
 
 
 @dataclass
-class SignToTextArguments(TextArguments, SigningArguments):
+class SignToTextArguments(TextArguments, SigningArguments, BaselineArguments):
     """What to translate, and with what.
 
     Attributes:
@@ -66,6 +67,7 @@ def parse(argv, default_config="paper_sign_to_text.yaml"):
     """-> SignToTextArguments, fields of SignToTextConfig, fields of KeypointProcessor, TranslationTrainingArguments."""
     data, shares = parse_training(read_fields(argv, default_config), OWNERS)
     data.check_encoder(shares["model"])
+    data.check_baseline(shares["model"])
     return data, shares["model"], shares["processor"], TranslationTrainingArguments(**shares["training"])
 
 
@@ -116,14 +118,13 @@ def make_model(data, fields, processor, tokenizer, clips):
     text_model = data.text_model and check_path(data.text_model, "--text_model", single_names=True)
     if data.text_model is None:
         fields = with_ids_of(tokenizer, fields)
-    if fields.get("gloss_loss_weight"):
-        fields = fields | {"glosses": sorted({gloss for line in clips.glosses for gloss in (line or "").split()})}
+    model_class, fields = data.model_of(fields, lambda: {gloss for line in clips.glosses for gloss in (line or "").split()})
     if data.sign_mae is not None:
         sign_mae = load_model(data.sign_mae, SignMAEEncoderModel, "--sign_mae")
-        model = SignToText.from_parts(sign_mae, text_model, **fields)
+        model = model_class.from_parts(sign_mae, text_model, **fields)
     else:
         config = SignMAEConfig(layout=processor.layout, num_channels=processor.num_channels)
-        model = SignToText.from_parts(SignMAEEncoderModel(config), text_model, **fields)
+        model = model_class.from_parts(SignMAEEncoderModel(config), text_model, **fields)
     model.check_tokenizer(tokenizer)
     model.generation_config.max_new_tokens = data.max_new_tokens
     if data.target_language is not None:
@@ -143,7 +144,7 @@ def make_dataset(clips, data, model, tokenizer, latent_store):
     latents = None
     if data.cache_latents and model.config.sign_encoder == "segments":
         latents = latent_store.build(clips, model.sign_mae, model.config.stride, data.frames_dir)
-    return TranslationDataset(clips, tokenizer, latents, model.config.glosses, data.max_target_length)
+    return TranslationDataset(clips, tokenizer, latents, getattr(model.config, "glosses", None), data.max_target_length)
 
 
 if __name__ == "__main__":
