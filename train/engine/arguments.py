@@ -5,20 +5,27 @@
 A field belongs to whoever declares it: the model's config, the keypoint processor, the script's own arguments, or
 `transformers.TrainingArguments`. Its default and its type stand there and nowhere else; a value of another type is refused. `--help`
 lists the fields of our own, `--help_all` those of transformers too.
+
+Neither `transformers.HfArgumentParser` nor `jsonargparse` does this: the first takes no type such as `list | str | dict`, no config of a
+model and no field that two classes declare, and both need the classes for `--help`, whose import takes five seconds. So the reader is our
+own; the types are checked by `huggingface_hub.dataclasses`, as those of transformers' configs.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import enum
 import inspect
-import math
 import re
 import types
 import typing
 from pathlib import Path
 
 import yaml
+from huggingface_hub.dataclasses import type_validator
 from transformers import Seq2SeqTrainingArguments, TrainingArguments
+
+from train.engine.help import NOT_SET
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")  # YAML 1.1 takes 1e-4 for a string
@@ -219,13 +226,12 @@ def declared_fields(kind):
     """{field: default} that a class takes."""
     if "transformers" not in kind.__module__ and hasattr(kind, "model_type"):  # a model's config: what it adds to the base
         own = [cls for cls in kind.__mro__ if cls.__module__ == kind.__module__]
-        names = {name for cls in own for name in cls.__annotations__} - {"model_type", "layout_hash"}
+        names = {name for cls in own for name in cls.__annotations__} - NOT_SET
         return {name: getattr(kind, name, None) for name in names}
     if dataclasses.is_dataclass(kind):
         return {field.name: field.default for field in dataclasses.fields(kind) if field.init}
     parameters = inspect.signature(kind.__init__).parameters.values()
-    skipped = {"self", "layout_hash", "padding_value"}
-    return {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD and p.name not in skipped}
+    return {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD and p.name not in {"self", *NOT_SET}}
 
 
 def declared_types(kind):
@@ -275,24 +281,12 @@ def _checked(name, value, kind, words):
 
 
 def _fits(value, kind):
-    origin, parts = typing.get_origin(kind), typing.get_args(kind)
-    if kind is typing.Any:
-        return True
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, part) for part in parts)
-    if origin is typing.Literal:
-        return value in parts
-    if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if origin in (list, tuple):
-        return isinstance(value, list) and (not parts or all(any(_fits(item, part) for part in parts if part is not ...) for item in value))
-    if origin is dict:
-        return isinstance(value, dict)
-    if isinstance(kind, type) and issubclass(kind, (enum.Enum, Path)):  # given by their names
-        return isinstance(value, str)
-    return isinstance(value, tuple(KINDS)) if not isinstance(kind, type) else isinstance(value, kind)
+    """Whether a value is of a declared type; a whole number is a number too, and NaN is none."""
+    for each in (value, float(value)) if type(value) is int else (value,):
+        with contextlib.suppress(TypeError):
+            type_validator("", each, kind)
+            return each == each
+    return False
 
 
 def _described(kind):
