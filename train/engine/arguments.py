@@ -21,11 +21,15 @@ import types
 import typing
 from pathlib import Path
 
+import torch
 import yaml
 from huggingface_hub.dataclasses import type_validator
 from transformers import Seq2SeqTrainingArguments, TrainingArguments
+from transformers.utils import is_torch_bf16_gpu_available, logging
 
 from train.engine.help import NOT_SET
+
+logger = logging.get_logger(__name__)
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")  # YAML 1.1 takes 1e-4 for a string
@@ -81,6 +85,7 @@ class UniGloRTrainingArguments(TrainingArguments):
     save_total_limit: int | None = 2
     ddp_find_unused_parameters: bool | None = False  # there are none
     remove_unused_columns: bool = False  # our data sets hold exactly what the models take
+    dataloader_pin_memory: bool | None = None  # batches in memory that a GPU reads faster; by default where there is a GPU
     resume_from_checkpoint: str | bool | None = None  # a checkpoint folder, or true: the newest whole one in output_dir
     overwrite_output_dir: bool = False  # delete the run that output_dir holds, and start again
     restore_callback_states_from_checkpoint: bool = True  # a resumed run stops early where it would have stopped
@@ -91,6 +96,10 @@ class UniGloRTrainingArguments(TrainingArguments):
         for name in ("eval_strategy", "save_strategy", "logging_strategy"):
             if getattr(self, name) is False:
                 setattr(self, name, "no")  # as YAML reads the word
+        if self.bf16 or self.bf16_full_eval:
+            self._take_what_knows_bf16()
+        if self.dataloader_pin_memory is None:
+            self.dataloader_pin_memory = torch.accelerator.is_available() and not self.use_cpu
         if self.greater_is_better is None and self.metric_for_best_model is not None:
             self.greater_is_better = not (self.metric_for_best_model.endswith(LOWER_IS_BETTER) or "mpjpe" in self.metric_for_best_model)
         super().__post_init__()
@@ -100,8 +109,25 @@ class UniGloRTrainingArguments(TrainingArguments):
                 "pickles."
             )
 
+    def _take_what_knows_bf16(self):
+        """bfloat16 is for a GPU, or a CPU without one, that computes in it; elsewhere it is float32, and this is said."""
+        on_cpu = self.use_cpu or not torch.accelerator.is_available()
+        if not on_cpu and is_torch_bf16_gpu_available():
+            return
+        if on_cpu and cpu_knows_bf16():
+            self.use_cpu = True  # transformers asks for it in words
+        else:
+            self.bf16 = self.bf16_full_eval = False
+            logger.warning(f"This {'CPU' if on_cpu else 'GPU'} does not compute in bfloat16: training in float32, as without --bf16.")
+
     def get_warmup_steps(self, num_training_steps):
         return min(super().get_warmup_steps(num_training_steps), self.max_warmup_steps)
+
+
+def cpu_knows_bf16():
+    """Whether this CPU has instructions for bfloat16; others imitate them, slower than float32."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not tell
+    return any(known for name, known in capabilities.items() if "bf16" in name)
 
 
 @dataclasses.dataclass

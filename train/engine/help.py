@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from train.engine.commands import wait_passively
+
 ROOT = Path(__file__).parents[2]
 WIDTH = 120
 NOT_SET = {"model_type", "layout_hash", "padding_value", "is_encoder_decoder"}  # parameters that no command line sets
@@ -28,12 +30,13 @@ class Field(NamedTuple):
 
 
 def answer_help(script, argv=None):
-    """Prints the help of a training script and ends the process, if the command line asks for it.
+    """Prints the help of a training script and ends the process, if the command line asks for it; else readies the process for torch.
 
     Args:
         script: path of the file; its `OWNERS` names the classes whose fields it takes.
         argv: words of the command line; by default the process's.
     """
+    wait_passively()
     argv = sys.argv[1:] if argv is None else argv
     if {"-h", "--help", "--help_all"} & set(argv):
         print(help_of(script, "--help_all" in argv))
