@@ -31,7 +31,7 @@ def parse(argv=None):
     parser.add_argument("--datasets", nargs=1, required=True, help="canonical rows: a folder or a Hub id")
     parser.add_argument("--annotations", required=True)
     parser.add_argument("--sign_mae", nargs="+", required=True, metavar="NAME=DIR", help="the first one's processor reads the clips")
-    parser.add_argument("--frames_dir")
+    parser.add_argument("--cache_dir")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     return parser.parse_args(argv)
@@ -43,7 +43,7 @@ def main(argv=None):
     models = {name: SignMAEEncoderModel.from_pretrained(folder) for name, folder in folders.items()}
     config = next(iter(models.values())).config
     processor = AutoFeatureExtractor.from_pretrained(next(iter(folders.values())))
-    clips = {split: Clips(arguments.datasets, split, processor, arguments.frames_dir) for split in ("train", "validation")}
+    clips = {split: Clips(arguments.datasets, split, processor, arguments.cache_dir) for split in ("train", "validation")}
     columns = pq.read_table(arguments.annotations, columns=["id", "sign_state"])
     states = dict(zip(columns["id"].to_pylist(), columns["sign_state"].to_pylist()))
     glosses = {split: window_glosses(some, states, config.window_size, config.stride) for split, some in clips.items()}
@@ -52,7 +52,7 @@ def main(argv=None):
     rows = {"keypoints of the window": probe(windows, glosses, arguments.seed)}
     rows[f"{config.hidden_size} principal components of them"] = probe(components(windows, config.hidden_size), glosses, arguments.seed)
     for name, model in models.items():
-        stores = {split: LatentStore.build(some, model, config.stride, arguments.frames_dir) for split, some in clips.items()}
+        stores = {split: LatentStore.build(some, model, config.stride, arguments.cache_dir) for split, some in clips.items()}
         rows[name] = probe({split: np.array(store.latents) for split, store in stores.items()}, glosses, arguments.seed)
     result = {
         "what": "rendered PHOENIX14T: share of held-out windows whose gloss a linear discriminant names, in per cent",

@@ -191,7 +191,7 @@ def transductive_sign_mae(arguments, data):
 def pretrain_on(arguments, data, folder, steps, learning_rate, **fields):
     fields |= fields_of(AutoFeatureExtractor.from_pretrained(arguments.sign_mae))
     fields |= {"output_dir": folder, "max_steps": steps, "learning_rate": learning_rate, "seed": arguments.seed}
-    fields |= {"save_strategy": "no", "overwrite_output_dir": True, "validation": "[]", "frames_dir": arguments.output_dir / "frames"}
+    fields |= {"save_strategy": "no", "overwrite_output_dir": True, "validation": "[]", "cache_dir": arguments.output_dir / "frames"}
     num_clips = sum(pyarrow.parquet.read_metadata(path).num_rows for path in parts(data))
     fields |= {"per_device_train_batch_size": min(64, num_clips)}  # paper.yaml's, of a small try all of its clips
     pretrain.main(["paper.yaml", *words(fields), "--datasets", *parts(data)])
@@ -204,7 +204,7 @@ def fields_of(made):
 
 def cross_validate(arguments, data, more, options):
     """{id: logits} of a recogniser for every clip that is tested, each by the model that was trained without its fold."""
-    fields = SMALL | {"max_steps": arguments.steps, "seed": arguments.seed, "frames_dir": arguments.output_dir / "frames"}
+    fields = SMALL | {"max_steps": arguments.steps, "seed": arguments.seed, "cache_dir": arguments.output_dir / "frames"}
     told = [*words(fields), "--validation", "[]", "--save_strategy", "no", *options, *more]
     run = folder_of(arguments, "run", data.name, told)
     found = {}
@@ -213,7 +213,7 @@ def cross_validate(arguments, data, more, options):
         if not (folder / "logits.npz").exists():
             train_recognition.main([*told, "--output_dir", str(folder), "--overwrite_output_dir", "--datasets", *parts(data, fold)])
             clips = clips_of(arguments, [data / f"fold-{fold}.parquet"])
-            logits = recognise(AutoModel.from_pretrained(folder), clips, frames_dir=arguments.output_dir / "frames")
+            logits = recognise(AutoModel.from_pretrained(folder), clips, cache_dir=arguments.output_dir / "frames")
             np.savez(folder / "unfinished.npz", ids=clips.ids, logits=logits)
             (folder / "unfinished.npz").rename(folder / "logits.npz")
         stored = np.load(folder / "logits.npz")

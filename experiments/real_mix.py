@@ -59,7 +59,7 @@ def main(argv=None):
     if not (sign_mae / "report.json").exists():
         fields = SMALL | {"max_steps": arguments.steps, "seed": arguments.seed, "output_dir": sign_mae, "datasets": data}
         fields["overwrite_output_dir"] = True  # what a killed run left
-        pretrain.main(["paper.yaml", *words(fields), "--validation", str(data), "--frames_dir", str(arguments.output_dir / "frames")])
+        pretrain.main(["paper.yaml", *words(fields), "--validation", str(data), "--cache_dir", str(arguments.output_dir / "frames")])
     result = {
         "what": "one SignMAE on real keypoints of several kinds; error on held-out clips of each, unmasked, in shoulder lengths",
         "date": time.strftime("%Y-%m-%d"),
@@ -158,18 +158,18 @@ def write_rows(data_dir, names, folder):
 # --- Table -----------------------------------------------------------------------------------------------------------------------------
 
 
-def score(sign_mae, data, names, frames_dir):
+def score(sign_mae, data, names, cache_dir):
     """{set: errors, motion, floors} on held-out clips."""
     model, processor = SignMAE.from_pretrained(sign_mae).eval(), AutoFeatureExtractor.from_pretrained(sign_mae)
     window_size = model.config.window_size
-    train = FrameStore.build(load_rows(str(data), "train"), processor, frames_dir, "training clips")
+    train = FrameStore.build(load_rows(str(data), "train"), processor, cache_dir, "training clips")
     bank = pretrain.segment_bank([train], window_size, BANK_CLIPS)
     found = {}
     for name in names:
         path = data.with_name(data.name + "-by-set") / f"{name}.parquet"
         if not path.exists():
             continue
-        store = FrameStore.build(load_rows(str(path), "train"), processor, frames_dir, name)
+        store = FrameStore.build(load_rows(str(path), "train"), processor, cache_dir, name)
         validation = consecutive_segments(store, window_size)
         found[name] = {
             "clips": len(store.lengths),

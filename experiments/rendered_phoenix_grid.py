@@ -169,7 +169,7 @@ def train(arguments, name, rate, seed):
     told = [
         arguments.config, *systems(arguments)[name], "--datasets", *arguments.datasets, "--validation", *arguments.datasets,
         "--output_dir", str(folder), "--learning_rate", rate, "--seed", str(seed),
-        "--frames_dir", str(Path(arguments.output_dir) / "frames"), "--resume_from_checkpoint", "true",
+        "--cache_dir", str(Path(arguments.output_dir) / "frames"), "--resume_from_checkpoint", "true",
     ]  # fmt: skip
     if (vectors := ceiling(arguments, name)) is not None:
         train_sign_to_text.main(told, latent_store=vectors)
@@ -184,7 +184,7 @@ def collect(arguments, runs):
     """The table of the runs that are done: every system with the learning rate that was best on `validation`."""
     done = {run: json.loads(path.read_text()) for run in runs if (path := folder_of(arguments, *run) / "run.json").exists()}
     sign_mae = load_model(arguments.sign_mae, SignMAEEncoderModel, "--sign_mae")
-    frames_dir, rows, clips, predictions = Path(arguments.output_dir) / "frames", {}, {}, {}
+    cache_dir, rows, clips, predictions = Path(arguments.output_dir) / "frames", {}, {}, {}
     systems_done = {name: {} for name, _, _ in done}
     for (name, rate, _), report in done.items():
         systems_done[name].setdefault(rate, []).append(report["validation"]["eval_bleu4"])
@@ -199,12 +199,12 @@ def collect(arguments, runs):
             path = folder_of(arguments, *run) / "test.json"
             pipe = pipeline("sign-to-text", model=str(path.parent), device="cpu")
             if not clips:
-                clips = {split: Clips(arguments.datasets, split, pipe.feature_extractor, frames_dir) for split in ("train", "test")}
+                clips = {split: Clips(arguments.datasets, split, pipe.feature_extractor, cache_dir) for split in ("train", "test")}
             if not path.exists():
                 vectors = ceiling(arguments, name)
                 inputs = vectors.build(clips["test"], sign_mae) if vectors else None
                 report, texts = evaluate_sign_to_text(
-                    pipe.model, pipe.tokenizer, clips["test"], clips["train"], sign_mae, frames_dir=frames_dir, inputs=inputs
+                    pipe.model, pipe.tokenizer, clips["test"], clips["train"], sign_mae, cache_dir=cache_dir, inputs=inputs
                 )
                 path.write_text(json.dumps({"report": report, "predictions": texts}, ensure_ascii=False) + "\n")
             found = json.loads(path.read_text())

@@ -193,65 +193,69 @@ class UniGloRConfig(PreTrainedConfig):
             kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
 
-    def _check_heads(self) -> None:
+    def _check_sign_mae(self) -> None:
+        if self.sign_mae_config.model_type != "sign_mae":
+            raise ValueError(f"sign_mae_config is a {self.sign_mae_config.model_type!r}, expected a 'sign_mae'.")
+
+
+class TransformerConfig(UniGloRConfig):
+    """Base class of the configurations with a Transformer of their own: the sizes of Joint-SLT's (appendix B.2)."""
+
+    hidden_size: int = number(512, 2, MAX_HIDDEN_SIZE)  # of each token; an even multiple of num_attention_heads
+    num_hidden_layers: int = number(3, 1, MAX_LAYERS)  # layers of the Transformer; of a SignMAE, those of its encoder
+    num_attention_heads: int = number(8, 1, MAX_HIDDEN_SIZE)  # attention heads of each layer
+    intermediate_size: int = number(2048, 1, MAX_HIDDEN_SIZE)  # hidden units of each layer's feed-forward network
+    hidden_act: str = activation("relu")  # activation of the feed-forward networks, by its name in transformers
+    hidden_dropout_prob: float | int = number(0.1, below=1)  # dropout of what the layers compute
+    attention_probs_dropout_prob: float | int = number(0.1, below=1)  # dropout of the attention weights
+    layer_norm_eps: float | int = number(1e-6)  # added to the variance in each layer norm
+    initializer_range: float | int = number(0.02)  # standard deviation of the initial weights
+
+    def validate_architecture(self) -> None:
+        super().validate_architecture()
         if self.hidden_size % (2 * self.num_attention_heads):
             raise ValueError(
                 f"hidden_size={self.hidden_size} must be an even multiple of num_attention_heads={self.num_attention_heads} "
                 "(sinusoidal positions come in pairs)."
             )
 
-    def _check_sign_mae(self) -> None:
-        if self.sign_mae_config.model_type != "sign_mae":
-            raise ValueError(f"sign_mae_config is a {self.sign_mae_config.model_type!r}, expected a 'sign_mae'.")
-
 
 # --- SignMAE ----------------------------------------------------------------------------------------------------------------------
 
 
 @checked
-class SignMAEConfig(UniGloRConfig):
+class SignMAEConfig(TransformerConfig):
     """Configuration of `SignMAE` (paper sections 3.2, 3.3, appendix B.2)."""
 
     model_type = "sign_mae"
 
     # Keypoints
-    layout: str = "uniglor73"
+    layout: str = "uniglor73"  # the keypoints that the model reads, a key of keypoints_uniglor.LAYOUTS
     layout_hash: str | None = None  # filled in; a checkpoint whose layout's points changed since is refused
-    num_channels: int = choice(2, 3)
+    num_channels: int = choice(2, 3)  # coordinates of a keypoint: x and y, or x, y and z
 
     # Segments
     window_size: int = number(15, 1, MAX_WINDOW_SIZE)  # frames in a segment: about one sign (section 4.2)
     stride: int = number(7, 1, MAX_CLIP_FRAMES)  # frames between segment starts in sign-to-text (Fig 3)
 
     # Features: CTR-GC block, then multi-scale temporal block
-    graph_channels: int = number(64, 1, MAX_HIDDEN_SIZE)
+    graph_channels: int = number(64, 1, MAX_HIDDEN_SIZE)  # channels of the graph convolution, for each keypoint
     relation_channels: int = number(8, 1, MAX_HIDDEN_SIZE)  # ours, as CTR-GCN for a first layer
     temporal_branch_channels: int = number(16, 1, MAX_HIDDEN_SIZE)  # ours: six branches, 96 channels
-    temporal_kernel_size: int = number(3, 1, MAX_WINDOW_SIZE)
-    temporal_dilations: list[int] | tuple[int, ...] | None = number(None, 1, MAX_WINDOW_SIZE)  # [1, 2, 3, 4]
+    temporal_kernel_size: int = number(3, 1, MAX_WINDOW_SIZE)  # frames that a temporal convolution spans
+    temporal_dilations: list[int] | tuple[int, ...] | None = number(None, 1, MAX_WINDOW_SIZE)  # of its branches; [1, 2, 3, 4]
     # Ours: statistics are set before training; "batch" is as cited; or "layer"
     block_norm: str = choice("calibrated", "batch", "layer")
-
-    # Transformers, as Joint-SLT (appendix B.2)
-    hidden_size: int = number(512, 2, MAX_HIDDEN_SIZE)
-    num_hidden_layers: int = number(3, 1, MAX_LAYERS)
-    decoder_num_hidden_layers: int = number(3, 1, MAX_LAYERS)
-    num_attention_heads: int = number(8, 1, MAX_HIDDEN_SIZE)
-    intermediate_size: int = number(2048, 1, MAX_HIDDEN_SIZE)
-    hidden_act: str = activation("relu")
-    hidden_dropout_prob: float | int = number(0.1, below=1)
-    attention_probs_dropout_prob: float | int = number(0.1, below=1)
-    layer_norm_eps: float | int = number(1e-6)
-    initializer_range: float | int = number(0.02)
 
     # Masking (appendix B.2)
     mask_ratio: float | int = number(0.25, at_most=1)  # share of a window's frames that the encoder does not see
     mask_stage: str = choice("tokens", "keypoints")  # "keypoints" hides a frame before the graph block too
-    mask_strategy: str = choice("replace", "drop")  # by a learned token; or "drop" the tokens, as MAE
+    mask_strategy: str = choice("replace", "drop")  # masked tokens are replaced by a learned one; or dropped, as MAE does
 
     # Decoder
-    decoding: str = choice("parallel", "autoregressive")  # or "autoregressive" (Tab 4a)
-    query_type: str = choice("learned", "sinusoidal")  # or "sinusoidal" (Tab 4b)
+    decoder_num_hidden_layers: int = number(3, 1, MAX_LAYERS)  # layers of the decoder; its other sizes are the encoder's
+    decoding: str = choice("parallel", "autoregressive")  # how frames are decoded, all at once or one after the other (Tab 4a)
+    query_type: str = choice("learned", "sinusoidal")  # the decoder's queries (Tab 4b)
     # Ours: window_size views of z, one for each frame; 1 is the reading of the paper's text
     latent_views: int | None = number(None, 1, MAX_WINDOW_SIZE)
 
@@ -260,9 +264,9 @@ class SignMAEConfig(UniGloRConfig):
     keypoint_weighting: str = choice("adaptive", "adaptive_as_printed", "fixed", "none")
     # Over frames and points; or "temporal": of each point over frames, then the mean
     weight_variance: str = choice("pooled", "temporal")
-    fixed_body_weight: float | int = number(1.0)
-    fixed_face_weight: float | int = number(1.17)  # section 6
-    fixed_hand_weight: float | int = number(1.18)
+    fixed_body_weight: float | int = number(1.0)  # of the body's points with keypoint_weighting "fixed" (section 6)
+    fixed_face_weight: float | int = number(1.17)  # of the face's points, the same
+    fixed_hand_weight: float | int = number(1.18)  # of the hands' points, the same
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.temporal_dilations = [1, 2, 3, 4] if self.temporal_dilations is None else list(self.temporal_dilations)
@@ -288,7 +292,6 @@ class SignMAEConfig(UniGloRConfig):
     def validate_architecture(self) -> None:
         super().validate_architecture()
         get_layout(self.layout)
-        self._check_heads()
         if not 0 <= self.mask_ratio < 1 or self.num_masked_frames >= self.window_size:
             raise ValueError(f"mask_ratio={self.mask_ratio} must leave at least one of window_size={self.window_size} frames visible.")
         if self.latent_views not in (1, self.window_size):
@@ -356,19 +359,19 @@ class SignToTextConfig(UniGloRConfig):
     is_encoder_decoder: bool = True
 
     # Signing
-    sign_encoder: str = choice("segments", "frames")  # or "frames": Joint-SLT's way, each frame's keypoints (Tab 1)
+    sign_encoder: str = choice("segments", "frames")  # what is encoded; "frames" is Joint-SLT's way, each frame's keypoints (Tab 1)
     stride: int | None = number(None, 1, MAX_CLIP_FRAMES)  # frames between segment starts; sign_mae_config's by default
     frame_stride: int = number(1, 1, MAX_CLIP_FRAMES)  # of "frames": use every n-th frame
-    freeze_sign_mae: bool = True
+    freeze_sign_mae: bool = True  # the SignMAE stays as it was pretrained
 
     # Text model
     freeze_text_model: bool = False  # only what leads the signing into it is trained
     # Above 0: low-rank adapters in the text model are trained, in place of its weights (needs peft)
     lora_rank: int = number(0, 0, MAX_HIDDEN_SIZE)
-    lora_alpha: int | float = number(32)
-    lora_dropout: float | int = number(0.1, below=1)
+    lora_alpha: int | float = number(32)  # scale of the adapters, divided by lora_rank
+    lora_dropout: float | int = number(0.1, below=1)  # dropout of what the adapters read
     lora_targets: list[str] | tuple[str, ...] | None = None  # names of linear layers; queries and values by default
-    label_smoothing: float | int = number(0.0, below=1)
+    label_smoothing: float | int = number(0.0, below=1)  # share of the target's probability that is spread over all classes
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.text_config = _with_defaults(self.text_config, TEXT_DEFAULTS)
@@ -412,7 +415,7 @@ TEXT_ENCODERS_WITHOUT_HEAD_TOKEN = ("t5", "mt5", "umt5", "longt5", "mbart", "m2m
 
 
 @checked
-class TextToSignConfig(UniGloRConfig):
+class TextToSignConfig(TransformerConfig):
     """Configuration of `TextToSign` (paper section 3.4): any text encoder of `AutoModel`, and a SignMAE that moves."""
 
     model_type = "text_to_sign"
@@ -421,33 +424,22 @@ class TextToSignConfig(UniGloRConfig):
         "text_config": SubConfigSpec(AutoConfig, model_type="bert"),
     }
 
-    sign_mae_config: SignMAEFields = inner()
+    sign_mae_config: SignMAEFields = inner()  # of the SignMAE whose decoder makes the keypoints
     text_config: TextFields = inner()  # a bert's missing fields are TEXT_ENCODER_DEFAULTS
 
     # Text encoder
     # What leads the length: "token", the first; "mean" of all; None chooses by the text model's type
     head: str | None = choice(None, "token", "mean")
-    freeze_text_model: bool = False
+    freeze_text_model: bool = False  # the text encoder stays as it was pretrained
 
     # Latents
     max_segments: int = number(128, 1, MAX_SEGMENTS)  # learned queries, the longest clip in segments (appendix B.2)
     # Ours: the frames that do not fill a last segment are held at the last; or "drop" them
     last_segment: str = choice("hold", "drop")
 
-    # Transformer decoder, as Joint-SLT (appendix B.2)
-    hidden_size: int = number(512, 2, MAX_HIDDEN_SIZE)
-    num_hidden_layers: int = number(3, 1, MAX_LAYERS)
-    num_attention_heads: int = number(8, 1, MAX_HIDDEN_SIZE)
-    intermediate_size: int = number(2048, 1, MAX_HIDDEN_SIZE)
-    hidden_act: str = activation("relu")
-    hidden_dropout_prob: float | int = number(0.1, below=1)
-    attention_probs_dropout_prob: float | int = number(0.1, below=1)
-    layer_norm_eps: float | int = number(1e-6)
-    initializer_range: float | int = number(0.02)
-
     # Loss (Eq 4 to 6)
-    latent_loss_weight: float | int = number(1.0)
-    length_loss_weight: float | int = number(1.0)
+    latent_loss_weight: float | int = number(1.0)  # of the squared error of the latents (Eq 4)
+    length_loss_weight: float | int = number(1.0)  # of the length regulator's cross-entropy (Eq 5)
     keypoint_loss_weight: float | int = number(0.0)  # ours: squared error of what the frozen decoder makes of the latents
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -463,11 +455,10 @@ class TextToSignConfig(UniGloRConfig):
     def validate_architecture(self) -> None:
         super().validate_architecture()
         self._check_sign_mae()
-        self._check_heads()
 
 
 @checked
-class SignRecognitionConfig(UniGloRConfig):
+class SignRecognitionConfig(TransformerConfig):
     """Configuration of `SignRecognition` (paper section 5, Tab 3): a SignMAE that reads, a Transformer encoder, one linear layer.
 
     The classes are `id2label`, as everywhere in transformers.
@@ -479,24 +470,13 @@ class SignRecognitionConfig(UniGloRConfig):
     sign_mae_config: SignMAEFields = inner()  # with sign_encoder="frames", only its layout and channels are read
 
     # Signing
-    sign_encoder: str = choice("segments", "frames")  # or "frames": each frame's keypoints, the baseline
+    sign_encoder: str = choice("segments", "frames")  # what is encoded; "frames" is the baseline, each frame's keypoints
     stride: int | None = number(None, 1, MAX_CLIP_FRAMES)  # frames between segment starts; sign_mae_config's by default
     frame_stride: int = number(1, 1, MAX_CLIP_FRAMES)  # of "frames": use every n-th frame
-    freeze_sign_mae: bool = True
-
-    # Transformer encoder, SignMAE's sizes (section 5)
-    hidden_size: int = number(512, 2, MAX_HIDDEN_SIZE)
-    num_hidden_layers: int = number(3, 1, MAX_LAYERS)
-    num_attention_heads: int = number(8, 1, MAX_HIDDEN_SIZE)
-    intermediate_size: int = number(2048, 1, MAX_HIDDEN_SIZE)
-    hidden_act: str = activation("relu")
-    hidden_dropout_prob: float | int = number(0.1, below=1)
-    attention_probs_dropout_prob: float | int = number(0.1, below=1)
-    layer_norm_eps: float | int = number(1e-6)
-    initializer_range: float | int = number(0.02)
+    freeze_sign_mae: bool = True  # the SignMAE stays as it was pretrained
 
     # Loss
-    label_smoothing: float | int = number(0.0, below=1)
+    label_smoothing: float | int = number(0.0, below=1)  # share of the target's probability that is spread over all classes
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
@@ -510,7 +490,6 @@ class SignRecognitionConfig(UniGloRConfig):
     def validate_architecture(self) -> None:
         super().validate_architecture()
         self._check_sign_mae()
-        self._check_heads()
         keys, num_labels = sorted(map(int, self.id2label or ())), self.num_labels or 0
         if keys != list(range(num_labels)):
             raise ValueError(

@@ -124,8 +124,8 @@ class KeypointProcessor(FeatureExtractionMixin):
         num_channels: 2 (x, y) or 3.
         fps: frame rate of what comes out; a clip of another known rate is resampled, one of unknown rate is left.
             None resamples nothing (the paper).
-        noisy_frame_threshold: mean displacement from the last kept frame above which a frame is dropped (Eq 7-9), in
-            `noisy_frame_unit`: "shoulder" lengths, or "pixels" (the paper: 400). None drops nothing.
+        noisy_frame_threshold: mean displacement from the last kept frame above which a frame is dropped (Eq 7-9). None drops nothing.
+        noisy_frame_unit: unit of that threshold: "shoulder" lengths, or "pixels" (the paper: 400).
         max_dropped_frames: after so many drops in a row the next frame is accepted.
         max_gap: longest gap, in frames, over which a missing point is interpolated or held.
         normalize: "clip" (one centre and scale for the clip, body sway stays) or "frame".

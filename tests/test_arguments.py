@@ -1,11 +1,18 @@
 """What a command line and a config file may hold: types as declared, with one clear error for all others."""
 
+import math
+
 import pytest
+import torch
 import yaml
 
+from modeling_unigloR import SignMAE
 from train import pretrain, train_recognition, train_sign_to_text, train_text_to_sign
 from train.data.data_arguments import data_entries
 from train.engine.arguments import CONFIGS, declared_fields, declared_types, distribute, read_fields
+from train.engine.loading import load_model
+
+from . import test_pretrain
 
 SCRIPTS = [pretrain, train_sign_to_text, train_text_to_sign, train_recognition]
 
@@ -164,3 +171,51 @@ def test_the_processor_of_the_checkpoint_is_kept(corpus, sign_mae_dir):
     assert pretrain.parse(argv)[2].min_confidence == 0.0
     with pytest.raises(ValueError, match="differ from the processor of .*, which its latents were learnt with"):
         pretrain.parse([*argv, "--min_confidence", "0.3"])
+
+
+# --- What the device can do ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cpu_alone(monkeypatch):
+    """A machine without a GPU, whose CPU has bfloat16 or not: `cpu_alone({"avx512_bf16": True})`."""
+
+    def make(capabilities):
+        monkeypatch.setattr("torch.accelerator.is_available", lambda *args: False)
+        monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx2": True, **capabilities}, raising=False)
+
+    return make
+
+
+@pytest.mark.parametrize("capabilities", [{"avx512_bf16": True}, {"amx_bf16": True, "avx512_bf16": False}, {"bf16": True}])
+def test_bfloat16_is_taken_on_a_cpu_that_has_it(capabilities, cpu_alone, tmp_path, caplog):
+    """It ended in "Your setup doesn't support bf16/gpu. You need to assign use_cpu if you want to train the model on CPU"."""
+    cpu_alone(capabilities)
+    args = pretrain.UniGloRTrainingArguments(output_dir=str(tmp_path), bf16=True)
+    assert args.bf16 and args.device.type == "cpu" and not caplog.records
+
+
+@pytest.mark.parametrize("capabilities", [{}, {"avx512_bf16": False}])
+@pytest.mark.parametrize("name", ["bf16", "bf16_full_eval"])
+def test_elsewhere_it_is_float32_and_one_line_says_so(name, capabilities, cpu_alone, tmp_path, caplog):
+    cpu_alone(capabilities)
+    args = pretrain.UniGloRTrainingArguments(output_dir=str(tmp_path), **{name: True})
+    assert not args.bf16 and not args.bf16_full_eval and len(caplog.records) == 1
+    assert caplog.records[0].message.startswith("This CPU does not compute in bfloat16: training in float32")
+
+
+def test_a_training_in_bfloat16_on_a_cpu_gives_a_finite_model(corpus, cpu_alone, tmp_path):
+    cpu_alone({"avx512_bf16": True})
+    report = pretrain.main(test_pretrain.arguments((corpus, corpus), tmp_path, bf16="true", max_steps=2))
+    model = load_model(tmp_path, SignMAE)
+    assert report["steps"] == 2 and model.dtype == torch.float32 and math.isfinite(report["validation"]["eval_mpjpe"])
+
+
+def test_batches_are_pinned_where_there_is_a_gpu_or_where_the_user_asks(cpu_alone, tmp_path, monkeypatch):
+    """torch warned of it in every training on a CPU."""
+    cpu_alone({})
+    assert not pretrain.UniGloRTrainingArguments(output_dir=str(tmp_path)).dataloader_pin_memory
+    assert pretrain.UniGloRTrainingArguments(output_dir=str(tmp_path), dataloader_pin_memory=True).dataloader_pin_memory
+    monkeypatch.setattr("torch.accelerator.is_available", lambda *args: True)
+    assert pretrain.UniGloRTrainingArguments(output_dir=str(tmp_path)).dataloader_pin_memory
+    assert not pretrain.UniGloRTrainingArguments(output_dir=str(tmp_path), use_cpu=True).dataloader_pin_memory

@@ -320,7 +320,7 @@ def stores(corpus, tiny_sign_mae, tmp_path):
 
 def test_a_list_says_what_is_kept_of_what_and_since_when(stores, corpus, capsys):
     clips, folder = stores
-    found = cache.main(["list", "--frames_dir", str(folder)])
+    found = cache.main(["list", "--cache_dir", str(folder)])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"{folder}: 3 folders of frames and latents, ") and len(found) == 3 == len(lines) - 1
     assert clips.stores[0].key in lines[1] and "uniglor73 at 25 frames/s, (in use)" in lines[1] and corpus in lines[1]
@@ -331,7 +331,7 @@ def test_a_list_says_what_is_kept_of_what_and_since_when(stores, corpus, capsys)
 def test_without_yes_nothing_is_removed(stores, capsys):
     _, folder = stores
     before = sorted(folder.rglob("*"))
-    assert len(cache.main(["clean", "--frames_dir", str(folder)])) == 2
+    assert len(cache.main(["clean", "--cache_dir", str(folder)])) == 2
     said = capsys.readouterr().out
     assert "would remove 2 folders" in said and "Nothing was removed. Give --yes" in said and sorted(folder.rglob("*")) == before
 
@@ -339,13 +339,13 @@ def test_without_yes_nothing_is_removed(stores, capsys):
 def test_clean_removes_by_age_and_kind_and_never_what_is_used(stores, capsys):
     clips, folder = stores
     kept = clips.stores[0].key
-    assert len(cache.main(["clean", "--frames_dir", str(folder), "--older_than", "45", "--yes"])) == 1
+    assert len(cache.main(["clean", "--cache_dir", str(folder), "--older_than", "45", "--yes"])) == 1
     assert list((folder / "uniglor_latents").iterdir()) == [] and len(list((folder / "uniglor_frames").iterdir())) == 2
-    assert cache.main(["clean", "--frames_dir", str(folder), "--kind", "latents", "--older_than", "0", "--yes"]) == []
-    assert len(cache.main(["clean", "--frames_dir", str(folder), "--older_than", "0", "--yes"])) == 1
+    assert cache.main(["clean", "--cache_dir", str(folder), "--kind", "latents", "--older_than", "0", "--yes"]) == []
+    assert len(cache.main(["clean", "--cache_dir", str(folder), "--older_than", "0", "--yes"])) == 1
     assert [path.name for path in (folder / "uniglor_frames").iterdir()] == [kept]
     del clips.stores[:]
-    assert len(cache.main(["clean", "--frames_dir", str(folder), "--older_than", "0", "--yes"])) == 1
+    assert len(cache.main(["clean", "--cache_dir", str(folder), "--older_than", "0", "--yes"])) == 1
     assert list((folder / "uniglor_frames").iterdir()) == []
     with pytest.raises(SystemExit):
         cache.main(["clean", "--older_than", "-1"])
@@ -359,11 +359,11 @@ def test_folders_of_earlier_versions_and_of_other_code_are_named_and_cleaned(tmp
         (tmp_path / "uniglor_frames" / name).mkdir()
         (tmp_path / "uniglor_frames" / name / "keypoints.f4").write_bytes(bytes(2000))
     change_openpose_nose(monkeypatch)
-    cache.main(["list", "--frames_dir", str(tmp_path)])
+    cache.main(["list", "--cache_dir", str(tmp_path)])
     lines = {line.split()[1]: line for line in capsys.readouterr().out.splitlines()[1:]}
     assert "(by another version of the code)" in lines[key] and "(by an earlier version, or damaged)" in lines["0123456789abcdef"]
     assert "(left by a process that was stopped)" in lines["0123456789abcdef-u"]
-    assert len(cache.main(["clean", "--frames_dir", str(tmp_path), "--older_than", "0", "--yes"])) == 3
+    assert len(cache.main(["clean", "--cache_dir", str(tmp_path), "--older_than", "0", "--yes"])) == 3
     assert list((tmp_path / "uniglor_frames").iterdir()) == []
 
 

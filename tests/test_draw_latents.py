@@ -106,6 +106,6 @@ def test_real_signs_are_nearer_to_their_own_even_for_an_encoder_that_never_train
         (tmp_path / "clips").mkdir(exist_ok=True)
         (tmp_path / "clips" / word).symlink_to(folder / word)
     build("include", tmp_path / "clips", tmp_path / "rows", width=1920, height=1080, fps=25.0)
-    argv = ["--checkpoint", sign_mae_dir, "--datasets", str(tmp_path / "rows"), "--split", "train", "--frames_dir", str(tmp_path)]
+    argv = ["--checkpoint", sign_mae_dir, "--datasets", str(tmp_path / "rows"), "--split", "train", "--cache_dir", str(tmp_path)]
     report = draw_latents.main([*argv, "--output", str(tmp_path / "a.svg")])
     assert report["glosses"] == ["Book", "Gun", "Hour"] and report["clips"] > 20 and report["share"] > report["chance"] + 0.2

@@ -1,6 +1,7 @@
 """What `--help` prints, and that it is at once."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from transformers import Seq2SeqTrainingArguments
 
 from train import pretrain, train_recognition, train_sign_to_text, train_text_to_sign
 from train.engine.arguments import declared_fields
-from train.engine.commands import CommandParser
+from train.engine.commands import PASSIVE_WAIT, CommandParser, wait_passively
 from train.engine.help import help_of, own_fields, owners_of
 
 TRAIN = Path(pretrain.__file__).parent
@@ -39,9 +40,9 @@ def test_the_source_names_the_fields_that_the_command_line_takes(script):
 
 
 def test_every_field_of_the_scripts_has_a_sentence(script):
-    for owner in ("data", "training"):
-        fields = own_fields(Path(script.__file__), script.OWNERS[owner].__name__)
-        assert [field.name for field in fields if not field.help] == []
+    for kind in script.OWNERS.values():
+        fields = own_fields(Path(script.__file__), kind.__name__)
+        assert fields and [field.name for field in fields if not field.help] == []
 
 
 def test_help_groups_fields_with_type_default_and_sentence(script, capsys):
@@ -58,14 +59,36 @@ def test_help_all_lists_what_transformers_takes_too(script):
 
 
 @pytest.mark.parametrize("script", [*TRAININGS, *COMMANDS])
-def test_help_comes_before_anything_heavy_is_imported(script):
+def test_help_comes_before_anything_heavy_is_imported_and_threads_are_told_to_sleep_before_it(script):
     code = (
-        "import runpy, sys; sys.argv = [sys.argv[1], '--help']\n"
+        "import os, runpy, sys; sys.argv = [sys.argv[1], '--help']\n"
         "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
-        "except SystemExit: print({'torch', 'transformers', 'numpy', 'datasets'} & set(sys.modules))"
+        "except SystemExit: print({'torch', 'transformers', 'numpy', 'datasets'} & set(sys.modules), os.environ['OMP_WAIT_POLICY'])"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(TRAIN / script)], capture_output=True, text=True)
-    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "set()", done.stderr
+    done = subprocess.run([sys.executable, "-c", code, str(TRAIN / script)], capture_output=True, text=True, env=unchosen())
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "set() PASSIVE", done.stderr
+
+
+def unchosen(**chosen):
+    """This process's environment without a choice of how threads wait."""
+    return {name: value for name, value in os.environ.items() if name not in (*PASSIVE_WAIT, "KMP_BLOCKTIME")} | chosen
+
+
+@pytest.mark.parametrize("name, value", [("OMP_WAIT_POLICY", "ACTIVE"), ("GOMP_SPINCOUNT", "1000"), ("KMP_BLOCKTIME", "200")])
+def test_how_threads_wait_is_the_users_choice(name, value):
+    environment = {name: value}
+    wait_passively(environment)
+    assert environment == {name: value}
+
+
+def test_how_threads_wait_reaches_openmp():
+    """Where torch brings GNU's: it reads its variables once, when torch loads it, and prints what it read."""
+    code = "from train.engine.commands import CommandParser; CommandParser(); import torch"
+    environment = unchosen(OMP_DISPLAY_ENV="VERBOSE")
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=TRAIN.parent).stderr
+    if "GOMP_SPINCOUNT" not in told:
+        pytest.skip("torch has another OpenMP than GNU's")
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in told and "GOMP_SPINCOUNT = '0'" in told
 
 
 def test_every_command_of_train_is_listed_here():

@@ -187,7 +187,7 @@ def folder(tmp_path_factory, pipes, corpus):
     fields = TINY | dict(
         output_dir=folder / "pretrained", datasets=corpus, validation=corpus, max_steps=2, save_steps=1, save_strategy="steps",
         per_device_train_batch_size=4, eval_strategy="no", use_cpu=True, disable_tqdm=True, bank_clips=4, push_to_hub=True,
-        hub_model_id="me/pretrained", frames_dir=folder / "frames",
+        hub_model_id="me/pretrained", cache_dir=folder / "frames",
     )  # fmt: skip
     words = ["paper.yaml"] + [word for name, value in fields.items() for word in (f"--{name}", str(value))]
     (folder / "pretrain.json").write_text(json.dumps(words))

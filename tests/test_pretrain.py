@@ -284,7 +284,7 @@ def test_a_missing_data_set_is_named(tmp_path, corpus):
 
 
 def test_keypoints_on_disk_are_not_pickles(corpus, tmp_path):
-    pretrain.main(arguments(corpus, tmp_path, frames_dir=tmp_path / "frames", max_steps=2))
+    pretrain.main(arguments(corpus, tmp_path, cache_dir=tmp_path / "frames", max_steps=2))
     index = next((tmp_path / "frames").rglob("index.npz"))
     assert {np.load(index, allow_pickle=False)[key].dtype.kind for key in ("offsets", "ids", "point_shape")} == {"i", "U"}
 

@@ -183,7 +183,7 @@ def test_validation_with_labels_numbered_otherwise_is_refused(corpus, sign_mae, 
 def test_an_evaluation_scores_what_the_pipeline_answers(corpus, tiny_sign_recognition, tmp_path, sign_encoder):
     pipe = tiny_sign_recognition(sign_encoder=sign_encoder)
     clips, train = (LabelledClips([corpus], split, pipe.feature_extractor, tmp_path) for split in ("validation", "train"))
-    report, predictions, confusion = evaluate_recognition(pipe.model, clips, train, batch_size=2, frames_dir=tmp_path)
+    report, predictions, confusion = evaluate_recognition(pipe.model, clips, train, batch_size=2, cache_dir=tmp_path)
     answers = [pipe(row) for row in rows("validation", 5, 100)]
     assert predictions == [[answer["label"] for answer in some] for some in answers]
     right = np.mean([some[0] == name for some, name in zip(predictions, clips.names)])
@@ -196,7 +196,7 @@ def test_an_evaluation_scores_what_the_pipeline_answers(corpus, tiny_sign_recogn
 def test_a_frame_model_has_the_floor_of_latents_where_a_sign_mae_is_given(corpus, tiny_sign_recognition, tiny_sign_mae, tmp_path):
     pipe = tiny_sign_recognition(sign_encoder="frames")
     clips = LabelledClips([corpus], "train", pipe.feature_extractor, tmp_path)
-    report, *_ = evaluate_recognition(pipe.model, clips, clips, tiny_sign_mae(), frames_dir=tmp_path)
+    report, *_ = evaluate_recognition(pipe.model, clips, clips, tiny_sign_mae(), cache_dir=tmp_path)
     assert report["rows"]["floor: nearest class mean of mean latents"]["top1"] > 100 / 3  # on its own training set
     assert len(LatentStore.build(clips, tiny_sign_mae(), 7, tmp_path)) == 12
 

@@ -15,7 +15,7 @@ def parse(argv=None):
     listing = commands.add_parser("list", help="what is kept, of what data, how large, and when it was used last")
     cleaning = commands.add_parser("clean", help="remove what was not used for some days; without --yes only say what would be removed")
     for command in (listing, cleaning):
-        command.add_argument("--frames_dir", type=Path, help="where frames and latents are kept; by default in the cache of datasets")
+        command.add_argument("--cache_dir", type=Path, help="where frames and latents are kept; by default in the cache of datasets")
     cleaning.add_argument("--older_than", type=float, default=30.0, metavar="DAYS", help="since the last use; by default 30, 0 for all")
     cleaning.add_argument("--kind", nargs="+", choices=("frames", "latents"), default=("frames", "latents"), help="by default both")
     cleaning.add_argument("--yes", action="store_true", help="remove it")
@@ -36,19 +36,19 @@ from train.engine.runs import run_script
 
 def main(argv=None):
     arguments = parse(argv)
-    place = Path(arguments.frames_dir or datasets.config.HF_DATASETS_CACHE)
+    place = Path(arguments.cache_dir or datasets.config.HF_DATASETS_CACHE)
     if arguments.command == "list":
-        found = entries(arguments.frames_dir)
+        found = entries(arguments.cache_dir)
         print(f"{place}: {len(found)} folders of frames and latents, {size_of(sum(entry.size for entry in found))}")
     else:
-        found = clean(arguments.frames_dir, arguments.kind, arguments.older_than, arguments.yes)
+        found = clean(arguments.cache_dir, arguments.kind, arguments.older_than, arguments.yes)
         what = f"{len(found)} folders, {size_of(sum(entry.size for entry in found))}, not used for {arguments.older_than:g} days"
         print(f"{place}: {'removed' if arguments.yes else 'would remove'} {what}")
     for entry in found:
         print(describe(entry))
     if arguments.command == "clean" and found and not arguments.yes:
         print("Nothing was removed. Give --yes to remove them: they are built again when they are needed.")
-    if arguments.command == "list" and arguments.frames_dir is None:
+    if arguments.command == "list" and arguments.cache_dir is None:
         print(f"Data sets as Arrow files, which `datasets` keeps for all projects, are in {place} too; they are left alone.")
     return found
 

@@ -91,7 +91,7 @@ def adapt(output_dir, options):
 def draw_reconstruction(folder, data, path):
     """Draws the held-out clip that moves most; returns its id."""
     model, processor = AutoModel.from_pretrained(folder), AutoFeatureExtractor.from_pretrained(folder)
-    store = FrameStore.build(load_rows(data.validation[0], "validation"), processor, data.frames_dir, "validation")
+    store = FrameStore.build(load_rows(data.validation[0], "validation"), processor, data.cache_dir, "validation")
     window = model.config.window_size
     clips = [clip for clip, length in enumerate(store.lengths) if length >= window]
 
@@ -127,7 +127,7 @@ def show_sign_to_text(output_dir, options):
         data, *_ = train_sign_to_text.parse(argv)
         train_sign_to_text.main(argv)
         pipe = pipeline("sign-to-text", model=str(folder), device="cpu")
-        test, train = (Clips(data.datasets, split, pipe.feature_extractor, data.frames_dir) for split in ("test", "train"))
+        test, train = (Clips(data.datasets, split, pipe.feature_extractor, data.cache_dir) for split in ("test", "train"))
         report, predictions = evaluate_sign_to_text(pipe.model, pipe.tokenizer, test, train if name == "cer" else None)
         found[name] = round(report["rows"]["system"]["cer"], 2)
         if name == "cer":
@@ -147,7 +147,7 @@ def show_text_to_sign(output_dir, options):
     data, *_ = train_text_to_sign.parse(argv)
     train_text_to_sign.main(argv)
     pipe = pipeline("text-to-sign", model=str(folder), device="cpu")
-    test, train = (Clips(data.datasets, split, pipe.feature_extractor, data.frames_dir) for split in ("test", "train"))
+    test, train = (Clips(data.datasets, split, pipe.feature_extractor, data.cache_dir) for split in ("test", "train"))
     judge, shared = load_readers([output_dir / "controls" / "frames", output_dir / "sign-to-text"], "cpu")
     encoder = load_sign_mae(sign_mae, pipe.model)
     report, generated = evaluate_text_to_sign(

@@ -30,7 +30,7 @@ def parse(argv=None):
     parser.add_argument("--max_new_tokens", type=int, help="by default the checkpoint's")
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--device", default=None)
-    parser.add_argument("--frames_dir", help="where processed frames and latents are kept; by default in the cache of datasets")
+    parser.add_argument("--cache_dir", help="where processed frames and latents are kept; by default in the cache of datasets")
     parser.add_argument("--bleurt_checkpoint", help="a folder; BLEURT is scored only with it")
     parser.add_argument("--compare", nargs=2, metavar="PREDICTIONS", help="two predictions.jsonl on the same clips: a paired test")
     arguments = parser.parse_args(argv)
@@ -82,10 +82,10 @@ def main(argv=None):
         read_model_type(arguments.sign_mae, "--sign_mae", ["sign_mae"])  # before clips are processed
     pipe = load_pipeline(arguments.task, arguments.checkpoint, arguments.device)
     read_clips = LabelledClips if arguments.task == "sign-recognition" else Clips
-    clips = read_clips(specs(arguments.datasets), arguments.split, pipe.feature_extractor, arguments.frames_dir)
+    clips = read_clips(specs(arguments.datasets), arguments.split, pipe.feature_extractor, arguments.cache_dir)
     train = None
     if arguments.train_datasets:
-        train = read_clips(specs(arguments.train_datasets), arguments.train_split, pipe.feature_extractor, arguments.frames_dir)
+        train = read_clips(specs(arguments.train_datasets), arguments.train_split, pipe.feature_extractor, arguments.cache_dir)
     folder = Path(arguments.output_dir or Path(arguments.checkpoint) / f"evaluation-{arguments.split}")
     folder.mkdir(parents=True, exist_ok=True)
     score = {"sign-to-text": score_sign_to_text, "text-to-sign": score_text_to_sign, "sign-recognition": score_recognition}
@@ -141,7 +141,7 @@ def score_sign_to_text(arguments, pipe, clips, train, folder):
         num_beams=arguments.num_beams,
         max_new_tokens=arguments.max_new_tokens,
         batch_size=arguments.batch_size,
-        frames_dir=arguments.frames_dir,
+        cache_dir=arguments.cache_dir,
         bleurt_checkpoint=arguments.bleurt_checkpoint,
     )
     lines = [{"id": name, "prediction": text, "reference": truth} for name, text, truth in zip(clips.ids, predictions, clips.texts)]
@@ -173,7 +173,7 @@ def score_text_to_sign(arguments, pipe, clips, train, folder):
         final_dot=arguments.final_dot,
         seam_frames=arguments.seam_frames,
         shared_encoder=shared,
-        frames_dir=arguments.frames_dir,
+        cache_dir=arguments.cache_dir,
     )
     report["judge_scores"] = {
         judge["seed"]: {name: judge[name]["bleu4"] for name in ("ground_truth", "training_clips")} for judge in judges["judges"]
@@ -193,7 +193,7 @@ def score_recognition(arguments, pipe, clips, train, folder):
         train,
         load_model(arguments.sign_mae, SignMAEEncoderModel, "--sign_mae").to(pipe.device) if arguments.sign_mae else None,
         batch_size=arguments.batch_size,
-        frames_dir=arguments.frames_dir,
+        cache_dir=arguments.cache_dir,
     )
     names = report["labels"]
     lines = [

@@ -16,7 +16,7 @@ def parse(argv=None):
     parser.add_argument("--processor", metavar="DIR", help="a saved KeypointProcessor, such as a checkpoint's; by default a new one")
     parser.add_argument("--window_size", type=int, help="frames in a segment; by default as a SignMAE has them")
     parser.add_argument("--weight_variance", choices=("pooled", "temporal"), help="by default as a SignMAE has it")
-    parser.add_argument("--frames_dir", help="where processed frames are kept; by default in the cache of datasets")
+    parser.add_argument("--cache_dir", help="where processed frames are kept; by default in the cache of datasets")
     return parser.parse_args(argv)
 
 
@@ -39,7 +39,7 @@ def main(argv=None):
     arguments = parse(argv)
     processor = load_processor(arguments.processor, "--processor") if arguments.processor else KeypointProcessor()
     (dataset,) = specs(arguments.datasets)
-    store = FrameStore.build(load_rows(dataset, arguments.split), processor, arguments.frames_dir, describe(dataset))
+    store = FrameStore.build(load_rows(dataset, arguments.split), processor, arguments.cache_dir, describe(dataset))
     chosen = {name: value for name in ("window_size", "weight_variance") if (value := getattr(arguments, name)) is not None}
     config = SignMAEConfig(layout=processor.layout, num_channels=processor.num_channels, **chosen)
     found = mean_weights(*consecutive_segments(store, config.window_size)[:2], config)

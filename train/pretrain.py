@@ -49,14 +49,14 @@ class PretrainArguments(DataArguments):
         segments_per_clip: random segments of a clip and epoch.
         max_eval_segments: how many validation segments are scored.
         bank_clips: training clips whose every window the nearest-segment floor may give back.
-        frames_dir: where processed frames are kept; by default in the cache of `datasets`.
+        cache_dir: where processed frames are kept; by default in the cache of `datasets`.
         init_from: a SignMAE checkpoint to go on from with new data (its config is kept).
     """
 
     segments_per_clip: float = 1
     max_eval_segments: int = 2048
     bank_clips: int = 500
-    frames_dir: str | None = None
+    cache_dir: str | None = None
     init_from: str | None = None
 
 
@@ -145,7 +145,7 @@ def training_segments(data, processor, window_size, seed):
         shares = [weight / sum(weights) for weight in weights]
         mixed = rows[0] if len(rows) == 1 else interleave_datasets(rows, shares, seed=seed, stopping_strategy="all_exhausted")
         return SegmentStream(mixed, processor, window_size, seed), []
-    stores = [FrameStore.build(some, processor, data.frames_dir, describe(spec)) for some, spec in zip(rows, data.datasets)]
+    stores = [FrameStore.build(some, processor, data.cache_dir, describe(spec)) for some, spec in zip(rows, data.datasets)]
     return SegmentDataset(stores, window_size, weights, data.segments_per_clip, seed), stores
 
 
@@ -153,7 +153,7 @@ def validation_segments(data, processor, window_size):
     """(keypoints, keypoint_mask, follows) of all validation sets together, or None."""
     parts = []
     for spec in data.validation:
-        store = FrameStore.build(load_rows(spec, "validation"), processor, data.frames_dir, describe(spec))
+        store = FrameStore.build(load_rows(spec, "validation"), processor, data.cache_dir, describe(spec))
         parts.append(consecutive_segments(store, window_size, data.max_eval_segments))
     return tuple(torch.cat(tensors) for tensors in zip(*parts)) if parts else None
 

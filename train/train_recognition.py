@@ -78,8 +78,8 @@ def main(argv=None):
     sign_mae = load_model(data.sign_mae, SignMAEEncoderModel, "--sign_mae") if data.sign_mae is not None else None
     processor = make_processor(data.sign_mae, processor_fields)
     with args.main_process_first(desc="processing clips"):
-        clips = LabelledClips(data.datasets, "train", processor, data.frames_dir)
-        validation = LabelledClips(data.validation, "validation", processor, data.frames_dir) if data.validation else None
+        clips = LabelledClips(data.datasets, "train", processor, data.cache_dir)
+        validation = LabelledClips(data.validation, "validation", processor, data.cache_dir) if data.validation else None
         model = make_model(sign_mae, model_fields, processor, clips.label_names())
         for some in (clips, validation):
             if some is not None:
@@ -110,7 +110,7 @@ def make_dataset(clips, data, model):
         return None
     latents = None
     if data.cache_latents and model.config.sign_encoder == "segments":
-        latents = LatentStore.build(clips, model.sign_mae, model.config.stride, data.frames_dir)
+        latents = LatentStore.build(clips, model.sign_mae, model.config.stride, data.cache_dir)
     return RecognitionDataset(clips, latents)
 
 

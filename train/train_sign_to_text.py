@@ -79,12 +79,12 @@ def main(argv=None, latent_store=LatentStore):
     prepare(args, data)
     processor = make_processor(data.sign_mae, processor_fields)
     with args.main_process_first(desc="processing clips"):
-        clips = Clips(data.datasets, "train", processor, data.frames_dir)
-        validation = Clips(data.validation, "validation", processor, data.frames_dir) if data.validation else None
+        clips = Clips(data.datasets, "train", processor, data.cache_dir)
+        validation = Clips(data.validation, "validation", processor, data.cache_dir) if data.validation else None
         tokenizer = make_tokenizer(data, clips.texts)
         model = make_model(data, model_fields, processor, tokenizer, clips)
         if data.whiten_latents and data.cache_latents and model.config.sign_encoder == "segments":
-            whiten(model, latent_store.build(clips, model.sign_mae, model.config.stride, data.frames_dir))
+            whiten(model, latent_store.build(clips, model.sign_mae, model.config.stride, data.cache_dir))
         train_set, validation_set = (make_dataset(some, data, model, tokenizer, latent_store) for some in (clips, validation))
     if validation is not None:
         unknown = share_unknown(tokenizer, validation.texts)
@@ -143,7 +143,7 @@ def make_dataset(clips, data, model, tokenizer, latent_store):
         return None
     latents = None
     if data.cache_latents and model.config.sign_encoder == "segments":
-        latents = latent_store.build(clips, model.sign_mae, model.config.stride, data.frames_dir)
+        latents = latent_store.build(clips, model.sign_mae, model.config.stride, data.cache_dir)
     return TranslationDataset(clips, tokenizer, latents, getattr(model.config, "glosses", None), data.max_target_length)
 
 

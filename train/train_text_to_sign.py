@@ -44,12 +44,12 @@ class TextToSignArguments(TextArguments):
         sign_mae: checkpoint of a SignMAE, which gives the latents and stays as it is.
         judge: folder of a frame-level SignToText, trained on real keypoints: it reads what is signed, and BLEU-4 chooses the model
             (metric_for_best_model: cer, another score). It selects, so it must not report. Without a judge, R2 of the latents chooses.
-        frames_dir: where processed frames and latents are kept; by default in the cache of `datasets`.
+        cache_dir: where processed frames and latents are kept; by default in the cache of `datasets`.
     """
 
     sign_mae: str | None = None
     judge: str | None = None
-    frames_dir: str | None = None
+    cache_dir: str | None = None
 
 
 OWNERS = {"data": TextToSignArguments, "model": TextToSignConfig, "training": TextToSignTrainingArguments}
@@ -74,8 +74,8 @@ def main(argv=None):
     processor = load_processor(data.sign_mae, "--sign_mae")  # the SignMAE's own, so that latents mean what they meant there
     judge, judge_tokenizer = load_judge(data.judge, processor) if data.judge is not None else (None, None)
     with args.main_process_first(desc="processing clips"):
-        clips = Clips(data.datasets, "train", processor, data.frames_dir)
-        validation = Clips(data.validation, "validation", processor, data.frames_dir) if data.validation else None
+        clips = Clips(data.datasets, "train", processor, data.cache_dir)
+        validation = Clips(data.validation, "validation", processor, data.cache_dir) if data.validation else None
         tokenizer = make_tokenizer(data, clips.texts)
         model = make_model(data, model_fields, tokenizer)
         sign_mae = load_model(data.sign_mae, SignMAEEncoderModel, "--sign_mae").to(args.device)
@@ -138,7 +138,7 @@ def make_dataset(clips, data, model, sign_mae, tokenizer):
     if clips is None:
         return None
     hold = model.config.last_segment == "hold"
-    latents = LatentStore.build(clips, sign_mae, sign_mae.config.window_size, data.frames_dir, hold_last=hold)
+    latents = LatentStore.build(clips, sign_mae, sign_mae.config.window_size, data.cache_dir, hold_last=hold)
     return TextToSignDataset(clips, tokenizer, latents, model)
 
 

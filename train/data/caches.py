@@ -1,7 +1,7 @@
 """Folders of processed frames and latents, which any run may build anew: kept whole, shared by all runs,
 listed and cleaned (`python -m train.cache`).
 
-They are called uniglor_frames/KEY and uniglor_latents/KEY, in the cache of `datasets` or where `--frames_dir` says. A key is a hash
+They are called uniglor_frames/KEY and uniglor_latents/KEY, in the cache of `datasets` or where `--cache_dir` says. A key is a hash
 of everything that decides the content; `docs/caches.md` names it. Nothing that a running process uses is removed.
 """
 
@@ -82,7 +82,7 @@ def open_or_build(store, folder, write, description, **facts):
             raise OSError(
                 error.errno,
                 f"{description}: no room for {folder.parent}: {error.strerror}; {size_of(shutil.disk_usage(folder.parent).free)} are free. "
-                "Make room (python -m train.cache clean), or give another place (--frames_dir). Nothing was left behind",
+                "Make room (python -m train.cache clean), or give another place (--cache_dir). Nothing was left behind",
             ) from error
         return store(folder)
 

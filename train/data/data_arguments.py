@@ -61,13 +61,13 @@ class SigningArguments(DataArguments):
         sign_mae: checkpoint of a SignMAE; with sign_encoder="frames", only its processor and layout are used, and it may be left out.
         cache_latents: latents are computed once; false encodes anew in every step, for an augmentation or a SignMAE that is trained.
         augmentation: fields of `KeypointAugmentation`; needs cache_latents false, or sign_encoder="frames".
-        frames_dir: where processed frames and latents are kept; by default in the cache of `datasets`.
+        cache_dir: where processed frames and latents are kept; by default in the cache of `datasets`.
     """
 
     sign_mae: str | None = None
     cache_latents: bool = True
     augmentation: dict | None = None
-    frames_dir: str | None = None
+    cache_dir: str | None = None
 
     def check_encoder(self, fields):
         """Raises `ValueError` where the fields of a model's config ask for an encoder that these arguments do not give."""

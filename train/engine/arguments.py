@@ -5,20 +5,31 @@
 A field belongs to whoever declares it: the model's config, the keypoint processor, the script's own arguments, or
 `transformers.TrainingArguments`. Its default and its type stand there and nowhere else; a value of another type is refused. `--help`
 lists the fields of our own, `--help_all` those of transformers too.
+
+Neither `transformers.HfArgumentParser` nor `jsonargparse` does this: the first takes no type such as `list | str | dict`, no config of a
+model and no field that two classes declare, and both need the classes for `--help`, whose import takes five seconds. So the reader is our
+own; the types are checked by `huggingface_hub.dataclasses`, as those of transformers' configs.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import enum
 import inspect
-import math
 import re
 import types
 import typing
 from pathlib import Path
 
+import torch
 import yaml
+from huggingface_hub.dataclasses import type_validator
 from transformers import Seq2SeqTrainingArguments, TrainingArguments
+from transformers.utils import is_torch_bf16_gpu_available, logging
+
+from train.engine.help import NOT_SET
+
+logger = logging.get_logger(__name__)
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")  # YAML 1.1 takes 1e-4 for a string
@@ -74,6 +85,7 @@ class UniGloRTrainingArguments(TrainingArguments):
     save_total_limit: int | None = 2
     ddp_find_unused_parameters: bool | None = False  # there are none
     remove_unused_columns: bool = False  # our data sets hold exactly what the models take
+    dataloader_pin_memory: bool | None = None  # batches in memory that a GPU reads faster; by default where there is a GPU
     resume_from_checkpoint: str | bool | None = None  # a checkpoint folder, or true: the newest whole one in output_dir
     overwrite_output_dir: bool = False  # delete the run that output_dir holds, and start again
     restore_callback_states_from_checkpoint: bool = True  # a resumed run stops early where it would have stopped
@@ -84,6 +96,10 @@ class UniGloRTrainingArguments(TrainingArguments):
         for name in ("eval_strategy", "save_strategy", "logging_strategy"):
             if getattr(self, name) is False:
                 setattr(self, name, "no")  # as YAML reads the word
+        if self.bf16 or self.bf16_full_eval:
+            self._take_what_knows_bf16()
+        if self.dataloader_pin_memory is None:
+            self.dataloader_pin_memory = torch.accelerator.is_available() and not self.use_cpu
         if self.greater_is_better is None and self.metric_for_best_model is not None:
             self.greater_is_better = not (self.metric_for_best_model.endswith(LOWER_IS_BETTER) or "mpjpe" in self.metric_for_best_model)
         super().__post_init__()
@@ -93,8 +109,25 @@ class UniGloRTrainingArguments(TrainingArguments):
                 "pickles."
             )
 
+    def _take_what_knows_bf16(self):
+        """bfloat16 is for a GPU, or a CPU without one, that computes in it; elsewhere it is float32, and this is said."""
+        on_cpu = self.use_cpu or not torch.accelerator.is_available()
+        if not on_cpu and is_torch_bf16_gpu_available():
+            return
+        if on_cpu and cpu_knows_bf16():
+            self.use_cpu = True  # transformers asks for it in words
+        else:
+            self.bf16 = self.bf16_full_eval = False
+            logger.warning(f"This {'CPU' if on_cpu else 'GPU'} does not compute in bfloat16: training in float32, as without --bf16.")
+
     def get_warmup_steps(self, num_training_steps):
         return min(super().get_warmup_steps(num_training_steps), self.max_warmup_steps)
+
+
+def cpu_knows_bf16():
+    """Whether this CPU has instructions for bfloat16; others imitate them, slower than float32."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not tell
+    return any(known for name, known in capabilities.items() if "bf16" in name)
 
 
 @dataclasses.dataclass
@@ -219,13 +252,12 @@ def declared_fields(kind):
     """{field: default} that a class takes."""
     if "transformers" not in kind.__module__ and hasattr(kind, "model_type"):  # a model's config: what it adds to the base
         own = [cls for cls in kind.__mro__ if cls.__module__ == kind.__module__]
-        names = {name for cls in own for name in cls.__annotations__} - {"model_type", "layout_hash"}
+        names = {name for cls in own for name in cls.__annotations__} - NOT_SET
         return {name: getattr(kind, name, None) for name in names}
     if dataclasses.is_dataclass(kind):
         return {field.name: field.default for field in dataclasses.fields(kind) if field.init}
     parameters = inspect.signature(kind.__init__).parameters.values()
-    skipped = {"self", "layout_hash", "padding_value"}
-    return {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD and p.name not in skipped}
+    return {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD and p.name not in {"self", *NOT_SET}}
 
 
 def declared_types(kind):
@@ -275,24 +307,12 @@ def _checked(name, value, kind, words):
 
 
 def _fits(value, kind):
-    origin, parts = typing.get_origin(kind), typing.get_args(kind)
-    if kind is typing.Any:
-        return True
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, part) for part in parts)
-    if origin is typing.Literal:
-        return value in parts
-    if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if origin in (list, tuple):
-        return isinstance(value, list) and (not parts or all(any(_fits(item, part) for part in parts if part is not ...) for item in value))
-    if origin is dict:
-        return isinstance(value, dict)
-    if isinstance(kind, type) and issubclass(kind, (enum.Enum, Path)):  # given by their names
-        return isinstance(value, str)
-    return isinstance(value, tuple(KINDS)) if not isinstance(kind, type) else isinstance(value, kind)
+    """Whether a value is of a declared type; a whole number is a number too, and NaN is none."""
+    for each in (value, float(value)) if type(value) is int else (value,):
+        with contextlib.suppress(TypeError):
+            type_validator("", each, kind)
+            return each == each
+    return False
 
 
 def _described(kind):

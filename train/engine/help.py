@@ -12,9 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from train.engine.commands import wait_passively
+
 ROOT = Path(__file__).parents[2]
 WIDTH = 120
-UNSET = {"layout_hash", "padding_value"}  # parameters that no command line sets
+NOT_SET = {"model_type", "layout_hash", "padding_value", "is_encoder_decoder"}  # parameters that no command line sets
 CHECKED = ("number", "choice", "activation")  # of configuration_uniglor: fields whose first argument is the default
 
 
@@ -28,12 +30,13 @@ class Field(NamedTuple):
 
 
 def answer_help(script, argv=None):
-    """Prints the help of a training script and ends the process, if the command line asks for it.
+    """Prints the help of a training script and ends the process, if the command line asks for it; else readies the process for torch.
 
     Args:
         script: path of the file; its `OWNERS` names the classes whose fields it takes.
         argv: words of the command line; by default the process's.
     """
+    wait_passively()
     argv = sys.argv[1:] if argv is None else argv
     if {"-h", "--help", "--help_all"} & set(argv):
         print(help_of(script, "--help_all" in argv))
@@ -112,7 +115,7 @@ def _declared(path, node):
     annotated = [line for line in node.body if isinstance(line, ast.AnnAssign)]
     fields = []
     for line in annotated:
-        if line.target.id not in UNSET and not _is_computed(line.value):
+        if line.target.id not in NOT_SET and not _is_computed(line.value):
             sentence = _described(text, line.target.id) or _comment(lines, line)
             choices = _choices(line.value)
             sentence = "; ".join(filter(None, [sentence, choices and f"one of {choices}"]))
@@ -124,7 +127,7 @@ def _declared(path, node):
         return []
     parameters, defaults = init.args.args[1:], init.args.defaults
     for parameter, default in zip(parameters[len(parameters) - len(defaults) :], defaults):
-        if parameter.arg not in UNSET:
+        if parameter.arg not in NOT_SET:
             kind = parameter.annotation and ast.unparse(parameter.annotation)
             fields.append(Field(parameter.arg, kind, ast.unparse(default), _described(text, parameter.arg)))
     return fields

@@ -298,7 +298,7 @@ def describe_run(trainer, data=None, processor=None):
         "training": {name: _named(value) for name, value in args.to_dict().items() if not _may_differ(name)},
         "model": _without(NOT_OF_THE_MODEL, model.config.to_dict()),
         "processor": None if processor is None else _without(NOT_OF_THE_MODEL, processor.to_dict()),
-        "data": {} if data is None else {name: _named(value) for name, value in asdict(data).items() if name != "frames_dir"},
+        "data": {} if data is None else {name: _named(value) for name, value in asdict(data).items() if name != "cache_dir"},
         "training_clips": _clips_of(trainer.train_dataset),
         "validation_clips": _clips_of(trainer.eval_dataset),
         "batch of all processes": args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size,

@@ -13,7 +13,7 @@ from train.metrics.recognition import TOPS, confusion_matrix, nearest_class_mean
 NUM_PREDICTED = max(TOPS)  # labels of each clip that an evaluation gives
 
 
-def evaluate_recognition(model, clips, train=None, sign_mae=None, batch_size=32, frames_dir=None):
+def evaluate_recognition(model, clips, train=None, sign_mae=None, batch_size=32, cache_dir=None):
     """Recognises clips and scores it beside the floors.
 
     Args:
@@ -22,7 +22,7 @@ def evaluate_recognition(model, clips, train=None, sign_mae=None, batch_size=32,
         train: `LabelledClips` of its training set; without them there are no floors.
         sign_mae: whose mean latents the floor of class means compares; by default the model's own, where it has one.
         batch_size: clips that are recognised together.
-        frames_dir: where latents are kept; by default in the cache of `datasets`.
+        cache_dir: where latents are kept; by default in the cache of `datasets`.
 
     Returns:
         report: a dict with `rows` (name of a row -> `recognition_scores`), `interval` of top-1, and `labels`, their names.
@@ -36,7 +36,7 @@ def evaluate_recognition(model, clips, train=None, sign_mae=None, batch_size=32,
     for some in (clips, train):
         if some is not None:
             some.check_labels(id2label)
-    logits = recognise(model, clips, batch_size, frames_dir)
+    logits = recognise(model, clips, batch_size, cache_dir)
     rows = {"system": recognition_scores(logits, clips.labels)}
     if train is not None:
         counts = np.bincount(train.labels, minlength=model.config.num_labels)
@@ -45,7 +45,7 @@ def evaluate_recognition(model, clips, train=None, sign_mae=None, batch_size=32,
         if sign_mae is None and model.config.sign_encoder == "segments":
             sign_mae = model.sign_mae
         if sign_mae is not None:
-            means = [mean_latents(some, sign_mae, frames_dir) for some in (train, clips)]
+            means = [mean_latents(some, sign_mae, cache_dir) for some in (train, clips)]
             floor = nearest_class_mean(means[0], train.labels, means[1], model.config.num_labels)
             rows["floor: nearest class mean of mean latents"] = recognition_scores(floor, clips.labels)
     report = {
@@ -60,11 +60,11 @@ def evaluate_recognition(model, clips, train=None, sign_mae=None, batch_size=32,
 
 
 @torch.no_grad()
-def recognise(model, clips, batch_size=32, frames_dir=None):
+def recognise(model, clips, batch_size=32, cache_dir=None):
     """Logits of `Clips`, in their order: (clips, labels) float32. Clips of like length are recognised together."""
     model.eval()
     segments = model.config.sign_encoder == "segments"
-    latents = LatentStore.build(clips, model.sign_mae, model.config.stride, frames_dir) if segments else None
+    latents = LatentStore.build(clips, model.sign_mae, model.config.stride, cache_dir) if segments else None
     logits = np.empty((len(clips), model.config.num_labels), np.float32)
     order = np.argsort(clips.num_frames, kind="stable")
     for start in tqdm(range(0, len(order), batch_size), desc="Recognising", unit=f" x {batch_size} clips"):
@@ -76,7 +76,7 @@ def recognise(model, clips, batch_size=32, frames_dir=None):
     return logits
 
 
-def mean_latents(clips, sign_mae, frames_dir=None):
+def mean_latents(clips, sign_mae, cache_dir=None):
     """(clips, D): the mean of each clip's latents, at the SignMAE's own stride."""
-    store = LatentStore.build(clips, sign_mae, sign_mae.config.stride, frames_dir)
+    store = LatentStore.build(clips, sign_mae, sign_mae.config.stride, cache_dir)
     return np.stack([store[index].mean(0) for index in range(len(store))])

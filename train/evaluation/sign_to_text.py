@@ -23,7 +23,7 @@ def evaluate_sign_to_text(
     num_beams=None,
     max_new_tokens=None,
     batch_size=32,
-    frames_dir=None,
+    cache_dir=None,
     bleurt_checkpoint=None,
     inputs=None,
 ):
@@ -46,7 +46,7 @@ def evaluate_sign_to_text(
     decoding = {name: value for name, value in decoding.items() if value is not None}
     cap = decoding.get("max_new_tokens", model.generation_config.max_new_tokens)
     if inputs is None:
-        predictions = translate(model, tokenizer, clips, batch_size, frames_dir, **decoding)
+        predictions = translate(model, tokenizer, clips, batch_size, cache_dir, **decoding)
     else:
         predictions = translate_inputs(model, tokenizer, inputs, batch_size, **decoding)
     options = dict(final_dot=final_dot, max_new_tokens=cap)
@@ -66,7 +66,7 @@ def evaluate_sign_to_text(
         if sign_mae is None and model.config.sign_encoder == "segments":
             sign_mae = model.sign_mae
         if sign_mae is not None:
-            stores = [LatentStore.build(some, sign_mae, sign_mae.config.stride, frames_dir) for some in (train, clips)]
+            stores = [LatentStore.build(some, sign_mae, sign_mae.config.stride, cache_dir) for some in (train, clips)]
             means = [np.stack([store[index].mean(0) for index in range(len(store))]) for store in stores]
             rows["floor: sentence of the nearest training clip"] = retrieval_floor(means[0], train.texts, means[1], clips.texts, **options)
     return {"rows": rows, **report}, predictions

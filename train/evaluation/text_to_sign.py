@@ -22,7 +22,7 @@ FAMILIES = ("slt", "rouge_l", "chrf", "error_rates")
 
 
 def evaluate_text_to_sign(
-    model, tokenizer, processor, sign_mae, clips, train, judges, final_dot="keep", seam_frames=0, shared_encoder=None, frames_dir=None
+    model, tokenizer, processor, sign_mae, clips, train, judges, final_dot="keep", seam_frames=0, shared_encoder=None, cache_dir=None
 ):
     """Signs the texts of clips, lets judges read the result, and compares it with the real clips.
 
@@ -48,7 +48,7 @@ def evaluate_text_to_sign(
         clip[: len(truth)] for clip, truth in zip(sign(model, tokenizer, clips.texts, lengths, seam_frames), real)
     ]  # the last segment may be held past the end
     hold = model.config.last_segment == "hold"
-    targets = LatentStore.build(clips, sign_mae, sign_mae.config.window_size, frames_dir, hold_last=hold)
+    targets = LatentStore.build(clips, sign_mae, sign_mae.config.window_size, cache_dir, hold_last=hold)
     oracle = [clip[: len(truth)] for clip, truth in zip(decode_all(model, targets, seam_frames), real)]
     read = {
         "system, length=predicted": generated,

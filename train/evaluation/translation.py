@@ -10,10 +10,10 @@ from tqdm import tqdm
 from train.data.clips import LatentStore, pad
 
 
-def translate(model, tokenizer, clips, batch_size=32, frames_dir=None, **decoding):
+def translate(model, tokenizer, clips, batch_size=32, cache_dir=None, **decoding):
     """Texts of `Clips`, in their order."""
     if model.config.sign_encoder == "segments":
-        latents = LatentStore.build(clips, model.sign_mae, model.config.stride, frames_dir)
+        latents = LatentStore.build(clips, model.sign_mae, model.config.stride, cache_dir)
         return translate_inputs(model, tokenizer, [latents[index] for index in range(len(clips))], batch_size, **decoding)
     return translate_inputs(model, tokenizer, [clips.keypoints(index)[0] for index in range(len(clips))], batch_size, **decoding)
 

@@ -28,7 +28,7 @@ def parse(argv=None):
     parser.add_argument("--num_glosses", type=int, default=10, help=f"the most frequent ones, 2 to {len(COLORS) * len(MARKERS)}")
     parser.add_argument("--stride", type=int, help="frames between segment starts; by default the checkpoint's")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--frames_dir", help="where processed frames and latents are kept; by default in the cache of datasets")
+    parser.add_argument("--cache_dir", help="where processed frames and latents are kept; by default in the cache of datasets")
     parser.add_argument("--output", type=Path, required=True, help=".svg, .pdf or .png")
     arguments = parser.parse_args(argv)
     if arguments.output.suffix.lower() not in FORMATS:
@@ -58,9 +58,9 @@ PERPLEXITY = 30  # t-SNE's usual number of neighbours
 def main(argv=None):
     arguments = parse(argv)
     sign_mae, processor = load_model(arguments.checkpoint, SignMAEEncoderModel), load_processor(arguments.checkpoint)
-    clips = Clips(specs(arguments.datasets), arguments.split, processor, arguments.frames_dir, needs=None)
+    clips = Clips(specs(arguments.datasets), arguments.split, processor, arguments.cache_dir, needs=None)
     glosses, chosen = most_frequent(sign_names(clips), arguments.num_glosses)
-    store = LatentStore.build(clips, sign_mae, arguments.stride or sign_mae.config.stride, arguments.frames_dir)
+    store = LatentStore.build(clips, sign_mae, arguments.stride or sign_mae.config.stride, arguments.cache_dir)
     latents = np.concatenate([store[index] for index, _ in chosen])  # (N, D)
     clip, gloss = (np.repeat(values, [store.lengths[index] for index, _ in chosen]) for values in zip(*chosen))  # (N,), (N,)
     share, chance = neighbours_share(latents, gloss, clip)
