@@ -152,7 +152,7 @@ def test_a_streamed_sign_mae_has_no_floors():
 
 
 def test_numbers_say_which_way_is_better():
-    said = directions(["bleu4", "cer", "gloss_wer", "mpjpe_hands", "speed_ratio", "length_error", "border_jump"])
+    said = directions(["bleu4", "cer", "gloss_wer", "mpjpe_hands", "speed_ratio", "length_error", "border_jump", "seam_speed"])
     assert said == (
         "Higher is better: bleu4. Lower is better: cer, gloss_wer, mpjpe_hands, length_error. Best is 1: speed_ratio, border_jump."
     )

@@ -8,6 +8,7 @@ import math
 
 LOWER_IS_BETTER = {"loss", "wer", "cer", "error", "mpjpe", "dtw", "mse", "bias", "frechet"}  # words of names
 NEAR_1_IS_BETTER = ("_ratio", "border_jump")
+NEITHER = "_speed"  # ends the names of what is shown, and not judged
 SPREADS = 2  # standard deviations of a random floor that are taken for chance
 LITTLE_MOTION = 0.5
 
@@ -31,7 +32,7 @@ def directions(names: list[str]) -> str:
     """Says which way scores are better, as in: Higher is better: bleu4, chrf. Lower is better: wer, cer. Best is 1: speed_ratio."""
     near = [name for name in names if any(word in name for word in NEAR_1_IS_BETTER)]
     lower = [name for name in names if name not in near and lower_is_better(name)]
-    higher = [name for name in names if name not in near and name not in lower]
+    higher = [name for name in names if name not in near and name not in lower and not name.endswith(NEITHER)]
     groups = {"Higher is better": higher, "Lower is better": lower, "Best is 1": near}
     return " ".join(f"{how}: {', '.join(of)}." for how, of in groups.items() if of)
 
