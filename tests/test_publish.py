@@ -100,6 +100,8 @@ def test_what_is_published_is_what_a_stranger_needs_and_nothing_of_the_training(
     names = {path.relative_to(out).as_posix() for path in out.rglob("*")}
     code = {name for name in names if name.endswith(".py")}
     assert {"configuration_uniglor.py", "modeling_sign_to_text.py", "modeling_sign_mae.py", "pipelines_uniglor.py"} <= code
+    usual = (tmp_path / "out" / "README.md").stat().st_mode
+    assert (out / "model.safetensors").stat().st_mode == usual  # which safetensors 0.8 makes private
     assert names - code == {
         "README.md", "config.json", "generation_config.json", "model.safetensors", "preprocessor_config.json", "scores.json",
         "tokenizer.json", "tokenizer_config.json",

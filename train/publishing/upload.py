@@ -22,6 +22,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
+from datasets_scripts.whole import open_files
 from train.engine.loading import load_pipeline
 from train.publishing.model_cards import KINDS, model_card
 
@@ -114,6 +115,7 @@ def assemble(checkpoint, folder, repo_id, card, scores=None):
         _write_json(folder / "scores.json", measured)
     written = model_card(repo_id, pipe.model.config, card, measured, report, fps=pipe.feature_extractor.fps)
     (folder / "README.md").write_text(str(written), encoding="utf-8")
+    open_files(folder)
     check_folder(folder, checkpoint)
 
 
