@@ -234,6 +234,16 @@ def test_a_finished_run_is_left_as_it_is(finished, corpus, said, capsys):  # noq
     assert f"The model is in {finished}\n  kept:    {report['selection']['why']}" in capsys.readouterr().out
 
 
+def test_a_report_names_the_data_that_its_sign_mae_has_seen(finished, tmp_path):
+    (tmp_path / "reader").mkdir()
+    report = {"datasets": ["words"], "earlier_datasets": runs.data_behind(finished)}
+    (tmp_path / "reader" / "report.json").write_text(json.dumps(report))
+    assert (
+        runs.data_behind(tmp_path / "reader") == ["words", "train.parquet"]
+        and runs.data_behind(None) == runs.data_behind("elsewhere") == []
+    )
+
+
 def test_a_finished_run_goes_on_for_more_steps(finished, corpus):  # noqa: F811
     pretrain.main(arguments(corpus, finished, max_steps=5, **RESUME))
     assert (finished / "checkpoint-5").is_dir() and json.loads((finished / runs.RECORD).read_text())["finished"]["step"] == 5

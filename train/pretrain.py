@@ -32,7 +32,7 @@ from train.data.segments import FrameStore, SegmentDataset, SegmentSampler, Segm
 from train.engine.arguments import UniGloRTrainingArguments, config_names, parse_training, read_fields
 from train.engine.checkpoints import results
 from train.engine.loading import check_finite, load_model, make_processor
-from train.engine.runs import REPORT, finished_report, mark_finished, prepare, run_script, say_goodbye, train, training_used
+from train.engine.runs import REPORT, data_behind, finished_report, mark_finished, prepare, run_script, say_goodbye, train, training_used
 from train.engine.trainers import SegmentTrainer, check_amount
 from train.evaluation.closing import NOT_SCORED, config_for, training_command
 from train.evaluation.reconstruction import latents_of_training, scored_points, unstandardised_latents
@@ -111,6 +111,7 @@ def main(argv=None):
     trainer.check_loss()
     selection = trainer.selection_report()
     report = finish(trainer, model, train_set, train_stores, validation, data) | training_used(trainer, training)
+    report |= {"earlier_datasets": earlier} if (earlier := data_behind(data.init_from)) else {}
     report |= {"steps": trainer.state.global_step, "selection": selection, "validation_data": data.validation_source}
     if not trainer.is_fsdp_enabled:
         check_finite(model, "The trained SignMAE")

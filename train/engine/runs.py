@@ -83,6 +83,8 @@ def run(trainer, pipeline_class, parts, specs, clips, validation=None, data=None
         return say_goodbye(trainer, finished_report(args), next_command)
     report = {"datasets": names(specs), "num_train_clips": len(clips), "num_validation_clips": len(validation or ()), **facts}
     report |= {"steps": trainer.state.global_step, "selection": trainer.selection_report(), **training_used(trainer, training)}
+    if earlier := data_behind(getattr(data, "sign_mae", None)) if getattr(model.config, "sign_encoder", "") != "frames" else []:
+        report["earlier_datasets"] = earlier
     check_finite(model, "The trained model")
     if validation is not None:
         scores = trainer.evaluate()
@@ -151,6 +153,15 @@ def mark_finished(trainer):
 def finished_report(args):
     """The report of the finished run in output_dir, on every process."""
     return on_main(lambda: json.loads(Path(args.output_dir, REPORT).read_text(encoding="utf-8")))
+
+
+def data_behind(folder):
+    """Names of the data sets that a checkpoint's weights have seen, by its report.json; [] where it has none."""
+    path = Path(folder or "", REPORT)
+    if folder is None or not path.is_file():
+        return []
+    report = json.loads(path.read_text(encoding="utf-8"))
+    return list(dict.fromkeys([*report.get("datasets", ()), *report.get("earlier_datasets", ())]))
 
 
 def training_used(trainer, training):

@@ -85,18 +85,23 @@ def closing(report, output_dir, next_command=None):
     if latents := report.get("latents"):
         rank, size, dead = latents["effective_rank"], latents["hidden_size"], latents["dead_dimensions"]
         lines.append(f"  latents: effective rank {rank:.3g} of {size}, {dead} dead")
-    scores = {name.removeprefix("eval_"): value for name, value in (report.get("validation") or {}).items()}
-    columns = [name for name in COLUMNS if is_number(scores.get(name))]
+    rows, columns, form = validation_rows(report)
     if columns:
-        rows = {"this model": scores | {"num_scored": report.get("num_validation_clips", "")}}
-        for name, row in (report.get("floors") or {}).items():
-            if name != "bank_segments":
-                rows[f"floor: {name.replace('_', ' ')}"] = row if isinstance(row, dict) else {"mpjpe": row}
-        form = ".4f" if "mpjpe" in columns else ".2f"
         lines += ["", format_table(rows, columns, form), "", f"  On validation clips. {directions(columns)}"]
     lines += [f"  verdict: {' '.join(report['verdict'])}"] if report.get("verdict") else []
     lines += [f"  next:    {next_command}"] if next_command else []
     return "\n".join(lines)
+
+
+def validation_rows(report):
+    """Rows, columns and form of numbers of a report's validation scores and floors, for `format_table`; no columns without scores."""
+    scores = {name.removeprefix("eval_"): value for name, value in (report.get("validation") or {}).items()}
+    columns = [name for name in COLUMNS if is_number(scores.get(name))]
+    rows = {"this model": scores | {"num_scored": report.get("num_validation_clips", "")}}
+    for name, row in (report.get("floors") or {}).items():
+        if name != "bank_segments":
+            rows[f"floor: {name.replace('_', ' ')}"] = row if isinstance(row, dict) else {"mpjpe": row}
+    return rows, columns, ".4f" if "mpjpe" in columns else ".2f"
 
 
 # --- What comes next --------------------------------------------------------------------------------------------------------------
