@@ -44,6 +44,7 @@ def whole_folder(path):
     with scratch_folder(path) as unfinished:
         yield unfinished
         unfinished.chmod(0o777 & ~_UMASK)  # mkdtemp makes private folders
+        open_files(unfinished)
         sync(unfinished)
         try:
             os.rename(unfinished, path)
@@ -88,6 +89,13 @@ def write_whole(path, content):
     """Writes text (as UTF-8) or bytes to a file that is replaced at once."""
     with whole_file(path) as unfinished:
         unfinished.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def open_files(folder):
+    """Gives the files below `folder` the rights that the umask leaves: safetensors writes weights that their owner alone can read."""
+    for path in Path(folder).rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod((path.stat().st_mode | 0o666) & ~_UMASK)
 
 
 def sync(folder):

@@ -31,14 +31,20 @@ def systems(corpus, sign_mae_dir, tmp_path_factory):
     return folder
 
 
-def test_judges_are_frame_level_and_say_what_they_score_on_real_clips(systems, corpus, sign_mae_dir):
+def test_judges_are_frame_level_and_say_what_they_score_on_real_clips(systems, corpus, sign_mae_dir, capsys):
     pack = json.loads((systems / "judges" / "judges.json").read_text())
     assert [judge["role"] for judge in pack["judges"]] == ["selection", "report", "report"]
     assert all(judge["ground_truth"]["num_scored"] == 5 and judge["training_clips"]["num_scored"] == 12 for judge in pack["judges"])
+    assert all(set(judge["floors"]) == {"one constant sentence", "random training sentence"} for judge in pack["judges"])
+    assert all(judge["verdict"] for judge in pack["judges"])
     assert json.loads((systems / "judges" / "1" / "config.json").read_text())["sign_encoder"] == "frames"
     stamp = (systems / "judges" / "1" / "model.safetensors").stat().st_mtime
     given = ["--datasets", corpus, "--output_dir", str(systems / "judges"), "--sign_mae", sign_mae_dir, "--seeds", "0", "1", "2"]
+    capsys.readouterr()
     train_judges.main(given)  # nothing left to train
+    printed = capsys.readouterr().out
+    assert f"The judges are in {systems / 'judges'}" in printed and "| seed 0 (selection), real validation clips |" in printed
+    assert f"--sign_mae {sign_mae_dir} --judge {systems / 'judges' / '0'} --datasets {corpus}" in printed
     assert (systems / "judges" / "1" / "model.safetensors").stat().st_mtime == stamp
 
 
@@ -54,6 +60,7 @@ def test_the_table_has_system_ceiling_floors_pose_and_motion(systems, corpus, si
     assert list(report["rows"]) == rows and all(f"| {row} |" in printed for row in rows)
     assert all(row["num_judges"] == 2 and row["num_scored"] == 5 for row in report["rows"].values())  # not the one that selects
     assert {"mpjpe_resampled", "dtw_mje_hands"} <= set(report["pose"]["predicted"]) and "speed_ratio" in report["motion"]["reference"]
+    assert f"Verdict: {' '.join(report['verdict'])}" in printed and "Lower is better: wer, cer." in printed
     assert json.loads((tmp_path / "scores.json").read_text())["signature"].startswith("keypoints:uniglor73@")
     written = datasets.load_dataset("parquet", data_files=str(tmp_path / "generated.parquet"), split="train").with_format("numpy")
     assert list(written["id"])[:2] == ["test-0", "test-1"] and written[0]["keypoints"].shape[1:] == (73, 2)

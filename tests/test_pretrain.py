@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,8 +44,9 @@ def arguments(corpus, output_dir, **fields):
     return ["paper.yaml"] + [word for key, value in fields.items() for word in (f"--{key}", str(value))]
 
 
-def test_four_steps_leave_a_loadable_model_and_a_report(corpus, tmp_path):
+def test_four_steps_leave_a_loadable_model_and_a_report(corpus, tmp_path, capsys):
     report = pretrain.main(arguments(corpus, tmp_path))
+    printed = capsys.readouterr().out
     model, processor = AutoModel.from_pretrained(tmp_path), AutoFeatureExtractor.from_pretrained(tmp_path)
     assert model.latent_mean.abs().sum() > 0 and (model.latent_std != 1).any() and model.config.hidden_size == 16
     assert processor.layout_hash == model.config.layout_hash
@@ -61,6 +63,13 @@ def test_four_steps_leave_a_loadable_model_and_a_report(corpus, tmp_path):
         "from": "named", "datasets": [corpus[1].name], "why": f"Validation: {corpus[1].name}, as named.",
     }  # fmt: skip
     assert "sign-feature-extraction" in json.loads((tmp_path / "config.json").read_text())["custom_pipelines"]
+    assert f"The model is in {tmp_path}\n  kept:    {report['selection']['why']}\n  took:" in printed
+    assert f"| this model | {report['validation']['eval_mpjpe']:.4f} |" in printed and "| floor: static |" in printed
+    assert f"  verdict: {' '.join(report['verdict'])}\n" in printed and report["verdict"][0].startswith("mpjpe")
+    assert f"paper_sign_to_text.yaml --sign_mae {tmp_path} --datasets {corpus[0]}" in printed.splitlines()[-1]
+    assert not re.search(r"\d\.\d{7}", printed)  # numbers that nobody reads
+    usual = (tmp_path / "report.json").stat().st_mode
+    assert {path.stat().st_mode for path in tmp_path.rglob("*.safetensors")} == {usual}  # safetensors 0.8 makes them private
     assert not list(tmp_path.rglob("*.bin")) and (tmp_path / "checkpoint-4" / "model.safetensors").exists()
 
 

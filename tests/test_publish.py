@@ -100,6 +100,8 @@ def test_what_is_published_is_what_a_stranger_needs_and_nothing_of_the_training(
     names = {path.relative_to(out).as_posix() for path in out.rglob("*")}
     code = {name for name in names if name.endswith(".py")}
     assert {"configuration_uniglor.py", "modeling_sign_to_text.py", "modeling_sign_mae.py", "pipelines_uniglor.py"} <= code
+    usual = (tmp_path / "out" / "README.md").stat().st_mode
+    assert (out / "model.safetensors").stat().st_mode == usual  # which safetensors 0.8 makes private
     assert names - code == {
         "README.md", "config.json", "generation_config.json", "model.safetensors", "preprocessor_config.json", "scores.json",
         "tokenizer.json", "tokenizer_config.json",
@@ -257,7 +259,8 @@ def test_the_cards_metadata_is_what_the_hub_reads(checkpoints, tmp_path, model_t
     card = ModelCard.load(dry_run(checkpoints(model_type), tmp_path / "out") / "README.md")
     kind = KINDS[model_type]
     assert card.data.license == "cc-by-nc-sa-4.0" and card.data.library_name == "transformers"
-    assert card.data.pipeline_tag == kind.pipeline_tag and kind.task in card.data.tags
+    assert card.data.pipeline_tag is None and kind.task in card.data.tags  # none promises texts or videos as input
+    assert "no trained weights yet" in card.text
     assert card.data.language == (["gsg", "de"] if kind.has_text else ["gsg"])
     assert f'pipeline("{kind.task}", model="me/name", trust_remote_code=True)' in card.text and "{" + "task}" not in card.text
     for needed in ("no substitute for an interpreter", "can identify a signer", "| Corpus A | CC BY-NC-SA 3.0 | yes |", citation()):
@@ -310,7 +313,64 @@ def test_without_scores_the_card_says_what_the_report_says_or_untested(checkpoin
     report = {"validation": {"eval_bleu4": 3.25}, "compute": {"device": "Some GPU", "processes": 2, "hours": 1.5}}
     (checkpoint / "report.json").write_text(json.dumps(report))
     text = (dry_run(checkpoint, tmp_path / "b") / "README.md").read_text()
-    assert "- bleu4: 3.25" in text and "no test set was scored" in text and "1.5 hours on 2 x Some GPU." in text
+    assert "| this model | 3.25 |" in text and "no test set was scored" in text and "1.5 hours on 2 x Some GPU." in text
+
+
+def test_a_training_of_seconds_took_seconds_and_a_score_below_its_floor_says_so(checkpoint, tmp_path):
+    """The card said 0.00245 hours on 1 x 1 threads of a CPU, and listed a score below its floor without a word."""
+    report = {
+        "validation": {"eval_bleu4": 0.3}, "floors": {"one constant sentence": {"bleu4": 4.12}}, "verdict": ["bleu4 0.3 is not usable."],
+        "compute": {"device": "1 threads of a CPU", "processes": 1, "hours": 0.00245},
+    }  # fmt: skip
+    (checkpoint / "report.json").write_text(json.dumps(report))
+    text = (dry_run(checkpoint, tmp_path / "out") / "README.md").read_text()
+    assert "9 seconds on 1 CPU thread." in text and "| floor: one constant sentence | 4.12 |" in text
+    assert "**What they say:** bleu4 0.3 is not usable." in text
+
+
+def test_scores_below_a_floor_say_so_whatever_wrote_them(checkpoint, tmp_path):
+    path = write_scores(checkpoint / "evaluation-test")
+    scores = json.loads(path.read_text())
+    del scores["interval"]
+    scores["rows"]["system"]["bleu4"], scores["rows"]["floor: one constant sentence"]["bleu4"] = 0.3, 4.12
+    path.write_text(json.dumps(scores))
+    text = (dry_run(checkpoint, tmp_path / "out") / "README.md").read_text()
+    assert "**What they say:** bleu4 0.3 is worse than one constant sentence (4.12): not usable." in text
+    assert "Higher is better: bleu1, bleu4, rouge_l, chrf. Lower is better: wer, cer." in text
+
+
+def test_the_front_matter_has_few_scores_and_no_sentence_of_the_corpus_leaves(checkpoint, tmp_path):
+    scores = write_scores(checkpoint / "evaluation-test").read_text()
+    assert '"sentence": "' in scores
+    out = dry_run(checkpoint, tmp_path / "out")
+    assert {result.metric_name for result in ModelCard.load(out / "README.md").data.eval_results} == {"bleu4", "rouge_l", "cer"}
+    assert '"sentence"' not in (out / "scores.json").read_text()
+
+
+@pytest.mark.parametrize(
+    "seen, told",
+    [
+        (["phoenix14t"], ["PHOENIX14T:CC BY:yes"]),
+        (["data/phoenix14t"], ["PHOENIX-14T:CC BY:yes"]),
+        (["rows"], ["DGS Corpus (rows):CC BY:yes"]),
+        (["me/phoenix14t-keypoints"], ["PHOENIX14T:CC BY:yes"]),
+        ([], ["PHOENIX14T:CC BY:yes"]),
+    ],
+)
+def test_a_card_that_names_what_was_trained_on_is_taken(seen, told):
+    CardFields(**FIELDS | {"training_data": told}).check_data({"datasets": seen}, "report.json")
+
+
+@pytest.mark.parametrize("key", ["datasets", "earlier_datasets"])
+def test_a_card_of_other_data_than_the_checkpoints_is_refused_with_both_named(checkpoint, tmp_path, key):
+    """The guide's card was taken as it stands, for a model of other data: it named PHOENIX14T, and below, the folder of another corpus."""
+    (checkpoint / "report.json").write_text(json.dumps({key: ["dgs"]}))
+    with pytest.raises(
+        SystemExit, match=r"was trained on dgs, but training_data names Corpus A\. Name every set; .* 'NAME \(dgs\):LICENSE"
+    ):
+        dry_run(checkpoint, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    dry_run(checkpoint, tmp_path / "out", "--training_data", "Corpus A:CC BY-NC-SA 3.0:yes", "A (dgs):own:yes")
 
 
 @pytest.mark.parametrize("answer", ["no", "unknown"])

@@ -181,9 +181,10 @@ def test_what_a_killed_save_left_is_removed(stopped, corpus):  # noqa: F811
 # --- Resuming ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_that_was_killed_after_its_last_step_takes_no_other(stopped, corpus, whole, said):  # noqa: F811
+def test_a_run_that_was_killed_after_its_last_step_takes_no_other(stopped, corpus, whole, said, capsys):  # noqa: F811
     """Resumed at step 4 of 4, in the middle of an epoch, transformers' Trainer took a fifth step."""
-    pretrain.main(arguments(corpus, stopped, **RESUME))
+    report = pretrain.main(arguments(corpus, stopped, **RESUME))
+    assert report["resumed_from"] == 4 and ", resumed from step 4\n" in capsys.readouterr().out
     assert same_weights(stopped, whole) and f"Resuming {stopped} from step 4 of 4." in said
 
 
@@ -226,10 +227,21 @@ def test_going_back_deletes_the_later_checkpoints(stopped, corpus):  # noqa: F81
     assert [step for step, _ in checkpoints.checkpoints(stopped)] == [3]
 
 
-def test_a_finished_run_is_left_as_it_is(finished, corpus, said):  # noqa: F811
+def test_a_finished_run_is_left_as_it_is(finished, corpus, said, capsys):  # noqa: F811
     before, report = state_of(finished), json.loads((finished / "report.json").read_text())
     assert pretrain.main(arguments(corpus, finished, **RESUME)) == report
     assert state_of(finished) == before and "finished at step 4: nothing is left to do" in said[0]
+    assert f"The model is in {finished}\n  kept:    {report['selection']['why']}" in capsys.readouterr().out
+
+
+def test_a_report_names_the_data_that_its_sign_mae_has_seen(finished, tmp_path):
+    (tmp_path / "reader").mkdir()
+    report = {"datasets": ["words"], "earlier_datasets": runs.data_behind(finished)}
+    (tmp_path / "reader" / "report.json").write_text(json.dumps(report))
+    assert (
+        runs.data_behind(tmp_path / "reader") == ["words", "train.parquet"]
+        and runs.data_behind(None) == runs.data_behind("elsewhere") == []
+    )
 
 
 def test_a_finished_run_goes_on_for_more_steps(finished, corpus):  # noqa: F811

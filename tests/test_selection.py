@@ -133,16 +133,15 @@ def scores_of_steps(monkeypatch, trainer_class, **scores):
     monkeypatch.setattr(trainer_class, "scores", given)
 
 
-def test_a_model_that_was_hardly_trained_is_not_kept_because_all_scores_are_0(corpus, sign_mae_dir, tmp_path, monkeypatch, caplog):
+def test_a_model_that_was_hardly_trained_is_not_kept_because_all_scores_are_0(corpus, sign_mae_dir, tmp_path, monkeypatch, capsys):
     """Patience of one evaluation, and BLEU-4 of 0 throughout: training goes to its end, and the weights of the best chrF are kept."""
     scores_of_steps(monkeypatch, TranslationTrainer, bleu4=[0.0], chrf=[5.0, 8.0, 9.0, 7.0])
     more = ["--sign_mae", sign_mae_dir, "--early_stopping_patience", "1"]
-    with caplog.at_level("WARNING"):
-        report = train_sign_to_text.main(arguments(corpus, tmp_path / "out", *more, steps=8))
+    report = train_sign_to_text.main(arguments(corpus, tmp_path / "out", *more, steps=8))
     assert report["steps"] == 8 and report["selection"]["kept_step"] == 6 and not report["selection"]["stopped_early"]
     kept, best = (load_file(tmp_path / "out" / place / "model.safetensors") for place in (".", "checkpoint-6"))
     assert all(torch.equal(kept[name], value) for name, value in best.items())
-    assert report["selection"]["why"] in caplog.text
+    assert f"kept:    {report['selection']['why']}\n" in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "report.json").read_text())["selection"] == report["selection"]
 
 

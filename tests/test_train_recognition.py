@@ -73,6 +73,7 @@ def test_the_script_writes_a_folder_that_the_pipeline_loads(corpus, sign_mae, tm
     assert report["steps"] == 4 and report["num_labels"] == 3
     assert report["selection"]["metric"] == "top1" and report["selection"]["tie_breakers"] == ["loss"]
     assert {"eval_top1", "eval_top5_class", "eval_loss"} <= set(report["validation"])
+    assert set(report["floors"]) == {"most frequent labels"} and report["verdict"][0].startswith("top1 ")
     pipe = pipeline("sign-recognition", model=str(tmp_path / "out"), device="cpu")
     assert {answer["label"] for answer in pipe(random_signing(40), layout="uniglor73", fps=25.0)} == set(WORDS)
     written = {path.name for path in (tmp_path / "out").rglob("*")}

@@ -121,6 +121,8 @@ def test_augmentation_changes_speed_and_view_within_its_bounds():
 def test_the_script_writes_a_folder_that_the_pipeline_loads(corpus, sign_mae_dir, tmp_path, more):
     report = train_sign_to_text.main(arguments(corpus, tmp_path / "out", "--sign_mae", sign_mae_dir, *more))
     assert report["steps"] == 4 and "eval_bleu4" in report["validation"] and "eval_cer" in report["validation"]
+    assert set(report["floors"]) == {"one constant sentence", "random training sentence"} and report["interval"]["metric"] == "bleu4"
+    assert report["verdict"] and json.loads((tmp_path / "out" / "report.json").read_text())["verdict"] == report["verdict"]
     pipe = pipeline("sign-to-text", model=str(tmp_path / "out"), device="cpu")
     answer = pipe(random_signing(40), layout="uniglor73", fps=25.0)
     assert set(answer) == {"translation_text", "score"}

@@ -57,6 +57,7 @@ def test_four_steps_leave_a_folder_that_signs_and_a_report(corpus, sign_mae, tmp
     assert report["selection"]["metric"] == "latent_r2" and report["selection"]["tie_breakers"] == ["loss"]
     assert report["selection"]["kept_step"] in (2, 4) and report["validation_data"]["from"] == "named"
     assert {"eval_latent_r2", "eval_latent_mse", "eval_latent_variance_ratio", "eval_length_error"} <= set(report["validation"])
+    assert report["verdict"] == ["Nobody has read what it signs yet, so what it is worth is open."]
     answer = pipeline("text-to-sign", model=str(tmp_path / "out"), device="cpu")(TEXTS[0], num_segments=2)
     assert answer["keypoints"].shape == (30, 73, 2) and np.isfinite(answer["keypoints"]).all()
     assert not list((tmp_path / "out").rglob("*.bin"))
@@ -162,6 +163,7 @@ def test_a_judge_reads_the_generated_signing_and_selects(corpus, sign_mae, tiny_
     assert report["selection"]["metric"] == "bleu4" and report["selection"]["tie_breakers"] == ["chrf", "loss"]
     assert trainer.args.metric_for_best_model == "bleu4" and {"eval_bleu4", "eval_cer", "eval_latent_r2"} <= set(report["validation"])
     assert not any("judge" in name for name, _ in trainer.model.named_parameters())
+    assert "one constant sentence" in report["floors"] and report["verdict"]
 
 
 def test_the_judge_reads_as_far_as_its_positions_reach(tiny_sign_to_text, tiny_text_to_sign, tmp_path):

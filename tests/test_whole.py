@@ -51,6 +51,20 @@ def calls(monkeypatch):
 needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="descriptors have no paths here")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no groups there")
+def test_what_a_library_made_private_can_be_read_as_any_other_file(tmp_path):
+    """safetensors 0.8 writes weights of mode 0600: colleagues on a cluster could not read them."""
+    (tmp_path / "usual").touch()
+    with whole_folder(tmp_path / "key") as folder:
+        (folder / "part").mkdir()
+        for name, mode in (("model.safetensors", 0o600), ("part/script", 0o700)):
+            (folder / name).touch()
+            (folder / name).chmod(mode)
+    usual = stat.S_IMODE((tmp_path / "usual").stat().st_mode)
+    assert stat.S_IMODE((tmp_path / "key" / "model.safetensors").stat().st_mode) == usual
+    assert stat.S_IMODE((tmp_path / "key" / "part" / "script").stat().st_mode) == usual | 0o700
+
+
 @needs_proc
 def test_all_of_a_folder_is_on_the_disk_before_it_has_its_name_and_the_name_afterwards(tmp_path, calls):
     with whole_folder(tmp_path / "key") as folder:

@@ -61,8 +61,9 @@ from train.engine.loading import check_path, load_model, load_pipeline, read_mod
 from train.engine.runs import run_script
 from train.evaluation.recognition import evaluate_recognition
 from train.evaluation.sign_to_text import evaluate_sign_to_text
-from train.evaluation.tables import RECOGNITION_COLUMNS, format_table, without_nan
+from train.evaluation.tables import COLUMNS, RECOGNITION_COLUMNS, format_table, without_nan
 from train.evaluation.text_to_sign import evaluate_text_to_sign, load_readers, load_sign_mae
+from train.evaluation.verdicts import directions
 from train.figures.confusion import draw_confusion
 from train.figures.plots import save_figure
 from train.metrics.recognition import paired_top1_test
@@ -94,7 +95,7 @@ def main(argv=None):
     report["ids_sha256"] = hashlib.sha256("\n".join(sorted(clips.ids)).encode()).hexdigest()[:16]
     report["processor"] = {name: getattr(pipe.feature_extractor, name) for name in ("layout", "fps", "normalize", "min_confidence")}
     _write(folder / "scores.json", json.dumps(without_nan(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    print(f"Signatures and all variants: {folder}")
+    print(f"\nVerdict: {' '.join(report['verdict'])}\nSignatures and all variants: {folder}")
     return report
 
 
@@ -146,9 +147,9 @@ def score_sign_to_text(arguments, pipe, clips, train, folder):
     )
     lines = [{"id": name, "prediction": text, "reference": truth} for name, text, truth in zip(clips.ids, predictions, clips.texts)]
     _write(folder / "predictions.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    print(format_table(report["rows"]))
+    print_table(report["rows"], COLUMNS)
     low, high = report["interval"]["low"], report["interval"]["high"]
-    print(f"\nbleu4 {report['rows']['system']['bleu4']:.2f}, 95 % interval {low:.2f} to {high:.2f} over {len(clips)} clips.")
+    print(f"bleu4 {report['rows']['system']['bleu4']:.2f}, 95 % interval {low:.2f} to {high:.2f} over {len(clips)} clips.")
     if "share_verbatim" in report:
         print(f"{report['share_verbatim']:.1f} % of the predictions are training sentences word for word.")
     return report
@@ -180,9 +181,11 @@ def score_text_to_sign(arguments, pipe, clips, train, folder):
     }
     presence = pipe.model.sign_mae.keypoint_presence.cpu().numpy()
     write_generated(folder / "generated.parquet", generated, clips, presence, pipe.feature_extractor)
-    print(format_table(report["rows"], ("bleu1", "bleu4", "rouge_l", "chrf", "wer", "cer")))
-    for name, values in (report["latents"] | report["pose"]["predicted"] | report["motion"]["predicted"]).items():
-        print(f"{name}: {values:.4f}" if isinstance(values, float) else f"{name}: {values}")
+    print_table(report["rows"], ("bleu1", "bleu4", "rouge_l", "chrf", "wer", "cer"))
+    numbers = report["latents"] | report["pose"]["predicted"] | report["motion"]["predicted"]
+    width = max(map(len, numbers))
+    print("\n".join(f"  {name:{width}} {value:.4g}" for name, value in numbers.items() if isinstance(value, (int, float))))
+    print(directions([name for name, value in numbers.items() if isinstance(value, (int, float))]))
     return report
 
 
@@ -205,10 +208,14 @@ def score_recognition(arguments, pipe, clips, train, folder):
         save_figure(draw_confusion(confusion, names), folder / "confusion.svg")
     except ImportError as error:
         logger.warning(f"confusion.svg is left out. {error}")
-    print(format_table(report["rows"], RECOGNITION_COLUMNS))
+    print_table(report["rows"], RECOGNITION_COLUMNS)
     low, high, count = report["interval"]["low"], report["interval"]["high"], report["rows"]["system"]["num_labels"]
-    print(f"\ntop1 {report['interval']['score']:.2f}, 95 % interval {low:.2f} to {high:.2f} over {len(clips)} clips of {count} labels.")
+    print(f"top1 {report['interval']['score']:.2f}, 95 % interval {low:.2f} to {high:.2f} over {len(clips)} clips of {count} labels.")
     return report
+
+
+def print_table(rows, columns):
+    print(f"{format_table(rows, columns)}\n\n{directions(columns)}")
 
 
 def write_generated(path, generated, clips, presence, processor):

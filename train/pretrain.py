@@ -18,6 +18,7 @@ import json
 import sys
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,9 +32,11 @@ from train.data.segments import FrameStore, SegmentDataset, SegmentSampler, Segm
 from train.engine.arguments import UniGloRTrainingArguments, config_names, parse_training, read_fields
 from train.engine.checkpoints import results
 from train.engine.loading import check_finite, load_model, make_processor
-from train.engine.runs import REPORT, compute_used, finished_report, mark_finished, prepare, run_script, train
+from train.engine.runs import REPORT, data_behind, finished_report, mark_finished, prepare, run_script, say_goodbye, train, training_used
 from train.engine.trainers import SegmentTrainer, check_amount
+from train.evaluation.closing import NOT_SCORED, config_for, training_command
 from train.evaluation.reconstruction import latents_of_training, scored_points, unstandardised_latents
+from train.evaluation.verdicts import verdict_of_reconstruction
 from train.metrics import reconstruction
 
 logger = logging.get_logger(__name__)
@@ -102,12 +105,13 @@ def main(argv=None):
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     trainer = SegmentTrainer(model=model, args=args, train_dataset=train_set, eval_dataset=validation, processing_class=processor)
     training = train(trainer, data, processor)
+    next_command = what_is_next(args.output_dir, data.datasets, argv)
     if training is None:
-        return finished_report(args)
+        return say_goodbye(trainer, finished_report(args), next_command)
     trainer.check_loss()
     selection = trainer.selection_report()
-    logger.warning(selection["why"])
-    report = finish(trainer, model, train_set, train_stores, validation, data) | {"compute": compute_used(args, training)}
+    report = finish(trainer, model, train_set, train_stores, validation, data) | training_used(trainer, training)
+    report |= {"earlier_datasets": earlier} if (earlier := data_behind(data.init_from)) else {}
     report |= {"steps": trainer.state.global_step, "selection": selection, "validation_data": data.validation_source}
     if not trainer.is_fsdp_enabled:
         check_finite(model, "The trained SignMAE")
@@ -120,7 +124,7 @@ def main(argv=None):
     if args.push_to_hub:
         trainer.push_to_hub(commit_message="Model save", revision=args.hub_revision)  # all of output_dir, without its checkpoints
     mark_finished(trainer)
-    return report
+    return say_goodbye(trainer, report, next_command)
 
 
 def start_from(checkpoint, fields):
@@ -189,7 +193,7 @@ def set_keypoint_statistics(model, stores, chunk=100_000):
 
 def finish(trainer, model, train_set, train_stores, validation, data):
     """Stores the latents' statistics in the model and returns the report that stands beside it."""
-    report = {"datasets": names(data.datasets)}
+    report = {"datasets": names(data.datasets), "verdict": [NOT_SCORED]}
     if train_stores:
         latents = latents_of_training(model, train_set, trainer.args.eval_batch_size)
         mean, std = latents.mean(0), latents.std(0)
@@ -204,7 +208,6 @@ def finish(trainer, model, train_set, train_stores, validation, data):
             "dead_dimensions": int((std < 1e-3 * std.median()).sum()),
             "hidden_size": len(std),
         }
-        logger.warning(f"Latents: {report['latents']}")
     else:
         segments = first_segments(train_set)  # a stream may be long; without statistics, models that read the latents hardly learn
         latents = unstandardised_latents(model, segments.split(trainer.args.eval_batch_size))
@@ -220,9 +223,17 @@ def finish(trainer, model, train_set, train_stores, validation, data):
             keypoints, mask, _ = validation
             errors = reconstruction.linear_code_errors(keypoints, scored_points(mask, model), bank)
             report["linear_codes"] = {str(size): error for size, error in errors.items()}
-        logger.warning(f"Reconstruction, in shoulder widths: {report['validation']}; floors: {report['floors']}")
-        logger.warning(f"Principal components of the training set, by their number, come to {report['linear_codes']}")
+        scored = {name.removeprefix("eval_"): value for name, value in report["validation"].items()}
+        report["verdict"] = verdict_of_reconstruction(scored, report["floors"], report["linear_codes"])
     return report
+
+
+def what_is_next(output_dir, specs, argv):
+    """The command that trains a reader on what was pretrained; the demo's has data of its own."""
+    config = config_for("sign_to_text", argv, default_config="demo.yaml")
+    specs = () if config.startswith("demo") else specs
+    folder = Path(output_dir).parent / "sign-to-text"
+    return training_command("train_sign_to_text.py", config, folder, specs, sign_mae=output_dir)
 
 
 def floors(model, stores, validation, bank):

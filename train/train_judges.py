@@ -37,10 +37,14 @@ from train.data.clips import Clips
 from train.data.segments import specs
 from train.engine.loading import load_pipeline
 from train.engine.runs import run_script
+from train.evaluation.closing import config_for, text_floors, training_command
+from train.evaluation.tables import format_table
 from train.evaluation.translation import translate_inputs
-from train.metrics.text import text_scores
+from train.evaluation.verdicts import directions, headline, verdict_of_judge
+from train.metrics.text import bootstrap_interval, text_scores
 
 SCORED_TRAINING_CLIPS = 500
+COLUMNS = ("bleu1", "bleu4", "chrf", "wer", "cer")
 
 
 def main(argv=None):
@@ -58,26 +62,41 @@ def main(argv=None):
         judges[seed] = json.loads((folder / "judge.json").read_text())
     result = {"seeds": arguments.seeds, "selection": arguments.seeds[0], "dataset": arguments.datasets, "judges": list(judges.values())}
     (arguments.output_dir / "judges.json").write_text(json.dumps(result, indent=2) + "\n")
-    for judge in result["judges"]:
-        real, known = (judge[name] for name in ("ground_truth", "training_clips"))
-        print(
-            f"seed {judge['seed']} ({judge['role']}): BLEU-4 {real['bleu4']:.2f}, CER {real['cer']:.2f} on real validation clips; ", end=""
-        )
-        print(f"{known['bleu4']:.2f}, {known['cer']:.2f} on training clips")
+    print(closing(result, arguments))
     return result
 
 
+def closing(result, arguments):
+    """The last words: what each judge reads, beside floors, whether it can read at all, and what comes next."""
+    rows, said = {}, []
+    for judge in result["judges"]:
+        name = f"seed {judge['seed']} ({judge['role']})"
+        rows |= {f"{name}, real validation clips": judge["ground_truth"], f"{name}, training clips": judge["training_clips"]}
+        said.append(f"  seed {judge['seed']}: {' '.join(judge.get('verdict', ['not compared with floors, by an older version.']))}")
+    rows |= {f"floor: {name}": row for name, row in result["judges"][0].get("floors", {}).items()}
+    lines = [f"\nThe judges are in {arguments.output_dir}\n", format_table(rows, COLUMNS), "", directions(COLUMNS), *said]
+    if arguments.sign_mae:
+        config, folder = config_for("text_to_sign", [arguments.config]), arguments.output_dir.parent / "text-to-sign"
+        options = {"sign_mae": arguments.sign_mae, "judge": arguments.output_dir / str(result["selection"])}
+        lines.append(f"  next:   {training_command('train_text_to_sign.py', config, folder, specs(arguments.datasets), **options)}")
+    return "\n".join(lines)
+
+
 def score(folder, arguments):
-    """What a judge reads of real clips: of validation, and of at most `SCORED_TRAINING_CLIPS` of training."""
+    """What a judge reads of real clips, of validation and of at most `SCORED_TRAINING_CLIPS` of training, beside floors, and a verdict."""
     pipe = load_pipeline("sign-to-text", folder)
-    found = {}
+    found, read = {}, {}
     for name, split, most in (("ground_truth", "validation", None), ("training_clips", "train", SCORED_TRAINING_CLIPS)):
         clips = Clips(specs(arguments.datasets), split, pipe.feature_extractor)
         chosen = range(len(clips))[:most]
         texts = translate_inputs(pipe.model, pipe.tokenizer, [clips.keypoints(index)[0] for index in chosen])
-        scores = text_scores(texts, clips.texts[:most], arguments.final_dot, families=("slt", "rouge_l", "error_rates"))
-        found[name] = scores
-    return found
+        found[name] = text_scores(texts, clips.texts[:most], arguments.final_dot, families=("slt", "rouge_l", "chrf", "error_rates"))
+        read[name] = texts, clips.texts
+    texts, references = read["ground_truth"]
+    floors = text_floors(read["training_clips"][1], references, arguments.final_dot)
+    metric = headline({"judge": found["ground_truth"], **floors})
+    interval = bootstrap_interval(texts, references, metric, final_dot=arguments.final_dot) | {"metric": metric}
+    return found | {"floors": floors, "interval": interval, "verdict": verdict_of_judge(found["ground_truth"], floors, interval)}
 
 
 if __name__ == "__main__":

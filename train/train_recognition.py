@@ -26,6 +26,7 @@ from train.engine.arguments import UniGloRTrainingArguments, parse_training, rea
 from train.engine.loading import load_model, make_processor
 from train.engine.runs import prepare, run, run_script
 from train.engine.trainers import RecognitionTrainer, check_amount
+from train.evaluation.closing import assess_recognition, evaluation_command
 
 logger = logging.get_logger(__name__)
 
@@ -95,7 +96,9 @@ def main(argv=None):
         processing_class=processor,
     )
     parts = {"model": model, "feature_extractor": processor}
+    command = evaluation_command("sign-recognition", args.output_dir, data.datasets, data.validation)
     facts = {"num_labels": model.config.num_labels, "validation_data": data.validation_source}
+    facts |= {"assess": assess_recognition, "next_command": command}
     return run(trainer, SignRecognitionPipeline, parts, data.datasets, clips, validation, data, **facts)
 
 

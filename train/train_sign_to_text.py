@@ -31,6 +31,7 @@ from train.engine.baselines import BaselineArguments
 from train.engine.loading import check_path, load_model, load_tokenizer, make_processor, with_ids_of
 from train.engine.runs import prepare, run, run_script
 from train.engine.trainers import TranslationTrainer, check_amount
+from train.evaluation.closing import assess_texts, evaluation_command
 
 logger = logging.get_logger(__name__)
 
@@ -101,7 +102,9 @@ def main(argv=None, latent_store=LatentStore):
         final_dot=data.final_dot,
     )
     parts = {"model": model, "tokenizer": tokenizer, "feature_extractor": processor}
-    return run(trainer, SignToTextPipeline, parts, data.datasets, clips, validation, data, validation_data=data.validation_source)
+    command = evaluation_command("sign-to-text", args.output_dir, data.datasets, data.validation)
+    facts = {"assess": assess_texts, "next_command": command, "validation_data": data.validation_source}
+    return run(trainer, SignToTextPipeline, parts, data.datasets, clips, validation, data, **facts)
 
 
 def make_tokenizer(data, texts):

@@ -15,6 +15,7 @@ if __name__ == "__main__":
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
@@ -29,6 +30,7 @@ from train.engine.arguments import TextToSignTrainingArguments, parse_training, 
 from train.engine.loading import check_path, load_model, load_processor, load_tokenizer, read_model_type, with_ids_of
 from train.engine.runs import prepare, run, run_script
 from train.engine.trainers import TextToSignTrainer, check_amount
+from train.evaluation.closing import assess_texts, config_for, evaluation_command, judges_command
 
 logger = logging.get_logger(__name__)
 
@@ -98,7 +100,17 @@ def main(argv=None):
         final_dot=data.final_dot,
     )
     parts = {"model": model, "tokenizer": tokenizer, "feature_extractor": processor}
-    return run(trainer, TextToSignPipeline, parts, data.datasets, clips, validation, data, validation_data=data.validation_source)
+    facts = {"assess": assess_texts, "next_command": what_is_next(args.output_dir, data, argv), "validation_data": data.validation_source}
+    return run(trainer, TextToSignPipeline, parts, data.datasets, clips, validation, data, **facts)
+
+
+def what_is_next(output_dir, data, argv):
+    """The command that scores the model by judges; where there are none yet, the one that trains them."""
+    judges = Path(data.judge).parent if data.judge is not None else Path(output_dir).parent / "judges"
+    if not (judges / "judges.json").is_file():
+        return judges_command(config_for("sign_to_text", argv), judges, data.datasets, data.sign_mae)
+    options = {"judges": judges, "sign_mae": data.sign_mae}
+    return evaluation_command("text-to-sign", output_dir, data.datasets, data.validation, **options)
 
 
 def load_judge(folder, processor):

@@ -31,9 +31,10 @@ from train.engine.help import NOT_SET
 
 logger = logging.get_logger(__name__)
 
+from train.evaluation.verdicts import lower_is_better
+
 CONFIGS = Path(__file__).parents[1] / "configs"
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")  # YAML 1.1 takes 1e-4 for a string
-LOWER_IS_BETTER = ("loss", "wer", "cer", "mse", "bias", "error", "error_mean")  # endings of scores; and all with mpjpe in their name
 
 # What a message calls a type, and a value of it.
 KINDS = {
@@ -101,7 +102,7 @@ class UniGloRTrainingArguments(TrainingArguments):
         if self.dataloader_pin_memory is None:
             self.dataloader_pin_memory = torch.accelerator.is_available() and not self.use_cpu
         if self.greater_is_better is None and self.metric_for_best_model is not None:
-            self.greater_is_better = not (self.metric_for_best_model.endswith(LOWER_IS_BETTER) or "mpjpe" in self.metric_for_best_model)
+            self.greater_is_better = not lower_is_better(self.metric_for_best_model)
         super().__post_init__()
         if self.push_to_hub and self.hub_strategy != "end":
             raise ValueError(

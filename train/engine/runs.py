@@ -31,6 +31,7 @@ from train.engine.checkpoints import (
 )
 from train.engine.loading import check_finite
 from train.engine.trainers import BatchTooLargeError, LoaderMemoryError, NonFiniteLossError
+from train.evaluation.closing import NOT_SCORED, closing
 from train.publishing.upload import push
 
 logger = logging.get_logger(__name__)
@@ -60,7 +61,7 @@ _current = None  # the Trainer that this process is at, for what is said where i
 # --- A whole training -------------------------------------------------------------------------------------------------------------
 
 
-def run(trainer, pipeline_class, parts, specs, clips, validation=None, data=None, **facts):
+def run(trainer, pipeline_class, parts, specs, clips, validation=None, data=None, assess=None, next_command=None, **facts):
     """Trains a task's model and writes its pipeline, with `report.json`, into output_dir.
 
     Args:
@@ -69,6 +70,8 @@ def run(trainer, pipeline_class, parts, specs, clips, validation=None, data=None
         specs: entries of `segments.load_rows`, for the report.
         clips, validation: `Clips`; without validation nothing is scored.
         data: the script's own arguments, a dataclass.
+        assess: function of the trainer and of `clips`, after the last evaluation -> what the report says of it, see `closing`.
+        next_command: what the user may do then.
         **facts: that the report says too.
 
     Returns:
@@ -77,14 +80,17 @@ def run(trainer, pipeline_class, parts, specs, clips, validation=None, data=None
     args, model = trainer.args, parts["model"]
     training = train(trainer, data, parts["feature_extractor"])
     if training is None:
-        return finished_report(args)
+        return say_goodbye(trainer, finished_report(args), next_command)
     report = {"datasets": names(specs), "num_train_clips": len(clips), "num_validation_clips": len(validation or ()), **facts}
-    report |= {"steps": trainer.state.global_step, "compute": compute_used(args, training), "selection": trainer.selection_report()}
-    logger.warning(report["selection"]["why"])
+    report |= {"steps": trainer.state.global_step, "selection": trainer.selection_report(), **training_used(trainer, training)}
+    if earlier := data_behind(getattr(data, "sign_mae", None)) if getattr(model.config, "sign_encoder", "") != "frames" else []:
+        report["earlier_datasets"] = earlier
     check_finite(model, "The trained model")
     if validation is not None:
         scores = trainer.evaluate()
         report["validation"] = {name: value for name, value in scores.items() if not name.endswith(("runtime", "second"))}
+        report |= assess(trainer, clips) if assess is not None else {}
+    report.setdefault("verdict", [NOT_SCORED])
     if getattr(model.config, "lora_rank", 0):
         model.merge_adapters()
     with results(trainer) as folder:
@@ -96,6 +102,13 @@ def run(trainer, pipeline_class, parts, specs, clips, validation=None, data=None
         repo_id = args.hub_model_id or Path(args.output_dir).name
         push(pipeline, repo_id, args.output_dir, private=args.hub_private_repo, token=args.hub_token)
     mark_finished(trainer)
+    return say_goodbye(trainer, report, next_command)
+
+
+def say_goodbye(trainer, report, next_command=None):
+    """Prints the last words of a training, once, and returns its report."""
+    if trainer.is_world_process_zero():
+        print(closing(report, trainer.args.output_dir, next_command), flush=True)
     return report
 
 
@@ -115,12 +128,13 @@ def train(trainer, data=None, processor=None):
     """
     global _current
     _current = trainer
+    trainer.resumed_from = None
     trainer.run, checkpoint, finished = on_main(lambda: _start(trainer, describe_run(trainer, data, processor)))
     if finished:
         _current = None
         return None
     if checkpoint is not None:
-        trainer.add_callback(_SaysWhereItStarts)
+        trainer.add_callback(_SaysWhereItStarts(trainer))
     return trainer.train(resume_from_checkpoint=checkpoint)
 
 
@@ -141,19 +155,34 @@ def finished_report(args):
     return on_main(lambda: json.loads(Path(args.output_dir, REPORT).read_text(encoding="utf-8")))
 
 
-def compute_used(args, training):
-    """What a training took, for the model card; one that was resumed is counted from there.
+def data_behind(folder):
+    """Names of the data sets that a checkpoint's weights have seen, by its report.json; [] where it has none."""
+    path = Path(folder or "", REPORT)
+    if folder is None or not path.is_file():
+        return []
+    report = json.loads(path.read_text(encoding="utf-8"))
+    return list(dict.fromkeys([*report.get("datasets", ()), *report.get("earlier_datasets", ())]))
+
+
+def training_used(trainer, training):
+    """What a training took, for its report: `compute` and, of one that was resumed, `resumed_from`, the step that it is counted from.
 
     Args:
-        args: its training arguments.
         training: what `Trainer.train` returned.
     """
-    device = torch.cuda.get_device_name(args.device) if args.device.type == "cuda" else f"{torch.get_num_threads()} threads of a CPU"
-    return {"device": device, "processes": args.world_size, "hours": training.metrics["train_runtime"] / 3600}
+    args, threads = trainer.args, torch.get_num_threads()
+    on_gpu = args.device.type == "cuda"
+    device = torch.cuda.get_device_name(args.device) if on_gpu else f"{threads} CPU thread{'s' * (threads > 1)}"
+    compute = {"device": device, "processes": args.world_size, "hours": training.metrics["train_runtime"] / 3600}
+    return {"compute": compute} | ({} if trainer.resumed_from is None else {"resumed_from": trainer.resumed_from})
 
 
 class _SaysWhereItStarts(TrainerCallback):
+    def __init__(self, trainer):
+        self.trainer = trainer
+
     def on_train_begin(self, args, state, control, **kwargs):
+        self.trainer.resumed_from = state.global_step
         if state.is_world_process_zero:
             logger.warning(f"Resuming {args.output_dir} from step {state.global_step} of {state.max_steps}.")
 

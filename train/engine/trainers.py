@@ -293,7 +293,12 @@ class TranslationTrainer(SelectsTheBest, BatchesThatFit, LossOfTheWhole, WholeCh
     Args:
         references: texts of the evaluation clips, in their order. What is scored is the text, not what the vocabulary has of it.
         final_dot: see `metrics.text`.
+
+    Attributes:
+        scored: (texts, references) of the last evaluation, or None.
     """
+
+    scored = None
 
     def __init__(self, *args, references=(), final_dot="keep", **kwargs):
         super().__init__(*args, compute_metrics=self.scores, **kwargs)
@@ -314,6 +319,7 @@ class TranslationTrainer(SelectsTheBest, BatchesThatFit, LossOfTheWhole, WholeCh
         predictions = self.processing_class.batch_decode(ids, skip_special_tokens=True)
         if len(predictions) != len(self.references):
             raise RuntimeError(f"Evaluation gave {len(predictions)} translations for {len(self.references)} clips.")
+        self.scored = predictions, self.references
         found = text_scores(predictions, self.references, self.final_dot, families=SELECTING)
         return {name: found[name] for name in found["signatures"]}
 
@@ -374,13 +380,18 @@ class TextToSignTrainer(TranslationTrainer):
             texts = tokenizer.batch_decode(np.where(ids[0] < 0, tokenizer.pad_token_id, ids[0]), skip_special_tokens=True)
             if len(texts) != len(self.references):
                 raise RuntimeError(f"Evaluation gave {len(texts)} clips for {len(self.references)} texts.")
+            self.scored = texts, self.references
             read = text_scores(texts, self.references, self.final_dot, families=SELECTING)
             found |= {name: read[name] for name in read["signatures"]}
         return found
 
 
 class RecognitionTrainer(SelectsTheBest, BatchesThatFit, LossOfTheWhole, WholeCheckpoints, WithoutPickles, Trainer):
-    """Trains a `SignRecognition`; evaluation counts how often the true label is among the first k."""
+    """Trains a `SignRecognition`; evaluation counts how often the true label is among the first k.
+
+    Attributes:
+        scored: (logits, labels) of the last evaluation.
+    """
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, compute_metrics=self.scores, **kwargs)
@@ -392,5 +403,6 @@ class RecognitionTrainer(SelectsTheBest, BatchesThatFit, LossOfTheWhole, WholeCh
 
     def scores(self, evaluation):
         """Top-1, top-5 and top-10 over clips and over labels."""
+        self.scored = evaluation.predictions, evaluation.label_ids
         found = recognition_scores(evaluation.predictions, evaluation.label_ids)
         return {name: found[name] for name in found["signatures"]}

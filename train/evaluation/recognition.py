@@ -8,6 +8,7 @@ import torch
 from tqdm import tqdm
 
 from train.data.clips import LatentStore, pad
+from train.evaluation.verdicts import verdict_of_rows
 from train.metrics.recognition import TOPS, confusion_matrix, nearest_class_mean, recognition_scores, top1_interval
 
 NUM_PREDICTED = max(TOPS)  # labels of each clip that an evaluation gives
@@ -25,7 +26,8 @@ def evaluate_recognition(model, clips, train=None, sign_mae=None, batch_size=32,
         cache_dir: where latents are kept; by default in the cache of `datasets`.
 
     Returns:
-        report: a dict with `rows` (name of a row -> `recognition_scores`), `interval` of top-1, and `labels`, their names.
+        report: a dict with `rows` (name of a row -> `recognition_scores`), `interval` of top-1, `verdict` in words, and `labels`,
+            their names.
         predictions: for each clip the names of its most probable labels, at most ten, the best first.
         confusion: (L, L) ints, see `metrics.recognition.confusion_matrix`, in the order of `labels`.
 
@@ -39,24 +41,31 @@ def evaluate_recognition(model, clips, train=None, sign_mae=None, batch_size=32,
     logits = recognise(model, clips, batch_size, cache_dir)
     rows = {"system": recognition_scores(logits, clips.labels)}
     if train is not None:
-        counts = np.bincount(train.labels, minlength=model.config.num_labels)
-        first = -np.argsort(np.argsort(-counts, kind="stable"))  # a guesser decides: equally frequent labels are no ties
-        rows["floor: most frequent labels"] = recognition_scores(np.tile(first, (len(clips), 1)), clips.labels)
+        rows["floor: most frequent labels"] = most_frequent_floor(train.labels, clips.labels, model.config.num_labels)
         if sign_mae is None and model.config.sign_encoder == "segments":
             sign_mae = model.sign_mae
         if sign_mae is not None:
             means = [mean_latents(some, sign_mae, cache_dir) for some in (train, clips)]
             floor = nearest_class_mean(means[0], train.labels, means[1], model.config.num_labels)
             rows["floor: nearest class mean of mean latents"] = recognition_scores(floor, clips.labels)
+    interval = top1_interval(logits, clips.labels) | {"metric": "top1"}
     report = {
         "rows": rows,
         "num_scored": len(clips),
-        "interval": top1_interval(logits, clips.labels),
+        "interval": interval,
+        "verdict": verdict_of_rows(rows, interval),
         "labels": [id2label[label] for label in range(model.config.num_labels)],
     }
     best = np.argsort(-logits, axis=1, kind="stable")[:, :NUM_PREDICTED]
     predictions = [[id2label[label] for label in row] for row in best.tolist()]
     return report, predictions, confusion_matrix(logits, clips.labels)
+
+
+def most_frequent_floor(train_labels, labels, num_labels):
+    """`recognition_scores` of naming the most frequent labels of training, whatever is shown."""
+    counts = np.bincount(train_labels, minlength=num_labels)
+    first = -np.argsort(np.argsort(-counts, kind="stable"))  # a guesser decides: equally frequent labels are no ties
+    return recognition_scores(np.tile(first, (len(labels), 1)), labels)
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ import numpy as np
 
 from train.data.clips import LatentStore
 from train.evaluation.translation import translate, translate_inputs
+from train.evaluation.verdicts import headline, verdict_of_rows
 from train.metrics.text import bootstrap_interval, text_scores
 from train.metrics.text_floors import constant_sentence_floor, random_sentence_floor, retrieval_floor, scores_by_seen, share_verbatim
 
@@ -39,7 +40,8 @@ def evaluate_sign_to_text(
         inputs: what is read of each clip, (S, D) in place of the model's own latents; for controls.
 
     Returns:
-        report: a dict with `rows` (name of a row -> `text_scores`), `interval`, and what says how they were made.
+        report: a dict with `rows` (name of a row -> `text_scores`), `interval` of BLEU-4, `verdict` in words, and what says how they
+            were made.
         predictions: a list of texts.
     """
     decoding = {"num_beams": num_beams, "max_new_tokens": max_new_tokens}
@@ -54,7 +56,7 @@ def evaluate_sign_to_text(
     report = {
         "num_scored": len(clips),
         "num_beams": decoding.get("num_beams", model.generation_config.num_beams),
-        "interval": bootstrap_interval(predictions, clips.texts, final_dot=final_dot),
+        "interval": bootstrap_interval(predictions, clips.texts, final_dot=final_dot) | {"metric": "bleu4"},
     }
     if train is not None:
         for name, scores in scores_by_seen(predictions, clips.texts, train.texts, **options).items():
@@ -69,4 +71,7 @@ def evaluate_sign_to_text(
             stores = [LatentStore.build(some, sign_mae, sign_mae.config.stride, cache_dir) for some in (train, clips)]
             means = [np.stack([store[index].mean(0) for index in range(len(store))]) for store in stores]
             rows["floor: sentence of the nearest training clip"] = retrieval_floor(means[0], train.texts, means[1], clips.texts, **options)
-    return {"rows": rows, **report}, predictions
+    metric, interval = headline(rows), report["interval"]
+    if metric != interval["metric"]:
+        interval = bootstrap_interval(predictions, clips.texts, metric, final_dot=final_dot) | {"metric": metric}
+    return {"rows": rows, **report, "verdict": verdict_of_rows(rows, interval, metric)}, predictions

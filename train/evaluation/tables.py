@@ -1,18 +1,53 @@
 """Tables of scores, as they are printed, and written as JSON."""
 
+import re
+
 import numpy as np
 
 COLUMNS = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "bleu4_13a", "chrf", "wer", "cer")  # of the printed table; scores.json has all
 RECOGNITION_COLUMNS = ("top1", "top5", "top10", "top1_class", "top5_class", "top10_class")
 
 
-def format_table(rows, columns=COLUMNS):
-    """Rows {name: scores} as a Markdown table."""
+def format_table(rows, columns=COLUMNS, form=".2f"):
+    """Rows {name: scores} as a Markdown table; a score that is missing leaves its cell empty.
+
+    Args:
+        form: of a number, as `format` takes it.
+    """
     lines = ["| | " + " | ".join(columns) + " | clips |", "| --- |" + " ---: |" * (len(columns) + 1)]
     for name, scores in rows.items():
-        values = [f"{scores[column]:.2f}" if column in scores else "" for column in columns]
-        lines.append(f"| {name} | " + " | ".join(values) + f" | {scores['num_scored']} |")
+        values = [format(scores[column], form) if scores.get(column) is not None else "" for column in columns]
+        lines.append(f"| {name} | " + " | ".join(values) + f" | {scores.get('num_scored', '')} |")
     return "\n".join(lines)
+
+
+def rounded(values, digits=4):
+    """Numbers in dicts and lists, to so many significant digits."""
+    if isinstance(values, dict):
+        return {name: rounded(value, digits) for name, value in values.items()}
+    if isinstance(values, (list, tuple)):
+        return [rounded(value, digits) for value in values]
+    return float(f"{values:.{digits}g}") if isinstance(values, float) else values
+
+
+def compute_in_words(used):
+    """What `report.json` says that a training took, as a person says it: "9 seconds on 1 CPU thread"."""
+    device = re.sub(r"^(\d+) threads of a CPU$", lambda match: _count(int(match[1]), "CPU thread"), used["device"])  # of older reports
+    if used["processes"] > 1:
+        device = f"{used['processes']} x {device}"
+    return f"{duration(3600 * used['hours'])} on {device}"
+
+
+def duration(seconds):
+    """ "9 seconds", "4 minutes", "1.5 hours", "3 days": two significant digits, or all of a whole number."""
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= 2 * size or (size < 86400 and seconds >= size):
+            return _count(float(f"{seconds / size:.2g}"), unit)
+    return _count(round(seconds), "second") if seconds >= 1 else "less than 1 second"
+
+
+def _count(number, unit):
+    return f"{number:g} {unit}{'' if number == 1 else 's'}"
 
 
 def without_nan(values):

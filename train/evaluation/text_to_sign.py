@@ -12,6 +12,7 @@ from modeling_unigloR import SignMAEEncoderModel
 from train.data.clips import LatentStore
 from train.engine.loading import load_model, load_pipeline
 from train.evaluation.translation import translate_inputs
+from train.evaluation.verdicts import verdict_of_rows
 from train.metrics import production
 from train.metrics.production import latent_scores
 from train.metrics.text import text_scores
@@ -38,7 +39,7 @@ def evaluate_text_to_sign(
 
     Returns:
         report: `rows` (name -> means over the judges of `text_scores`, with `std`), `pose` and `motion` of the system, `latents` (see
-            `latent_scores`), `judges`.
+            `latent_scores`), `judges`, `verdict` in words.
         generated: list of (T, K, C), with the predicted lengths.
     """
     real, masks = zip(*(clips.keypoints(index) for index in range(len(clips))))
@@ -84,6 +85,7 @@ def evaluate_text_to_sign(
     segments = np.array([len(clip) // model.config.sign_mae_config.window_size for clip in generated])
     return {
         "rows": rows,
+        "verdict": verdict_of_rows(rows),
         "num_scored": len(clips),
         "judges": len(judges),
         "seam_frames": seam_frames,

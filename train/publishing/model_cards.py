@@ -11,11 +11,17 @@ from typing import NamedTuple
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from train.evaluation.tables import format_table
+from train.evaluation.closing import validation_rows
+from train.evaluation.tables import compute_in_words, format_table
+from train.evaluation.verdicts import directions, verdict_of_rows
 
 ANSWERS = ("yes", "no", "unknown")
 PAPER = "https://arxiv.org/abs/2407.02854"
 CITATION = Path(__file__).parents[2] / "CITATION.cff"
+NO_WEIGHTS = (  # until there are some
+    "Its authors have published no trained weights yet: the letter clips of the demo carry no licence of their own, and the terms of most "
+    "corpora have to be asked for. The weights here are their publisher's."
+)
 
 
 class TrainingSet(NamedTuple):
@@ -83,6 +89,28 @@ class CardFields:
                 '--permission "who allowed it, and when": the card will say so.'
             )
 
+    def check_data(self, report, place):
+        """Raises `ValueError` where a report names data that the card does not.
+
+        Args:
+            report: what a training script wrote; `datasets`, and `earlier_datasets` that its SignMAE has seen.
+            place: of the report, for the message.
+        """
+        told = [entry.name for entry in self.training_data]
+        seen = dict.fromkeys([*(report.get("datasets") or ()), *(report.get("earlier_datasets") or ())])
+        missing = [name for name in seen if not any(_same_data(name, other) for other in [*told, *self.datasets])]
+        if missing:
+            raise ValueError(
+                f"{place} says that the model was trained on {', '.join(missing)}, but training_data names {', '.join(told)}. Name every "
+                f"set; where a folder is called otherwise than the data in it, name both: 'NAME ({missing[0]}):LICENSE:ANSWER'."
+            )
+
+
+def _same_data(name, other):
+    """Whether two names may be of one data set: "data/phoenix14t" and "PHOENIX14T", "rows" and "DGS Corpus (rows)"."""
+    name, other = (re.sub(r"[\W_]", "", text.lower()) for text in (name.rstrip("/").split("/")[-1], other))
+    return name == other or (min(len(name), len(other)) >= 3 and (name in other or other in name))
+
 
 def parse_training_set(text):
     """ "NAME:LICENSE:ANSWER" -> `TrainingSet`. A licence may hold colons, as links do."""
@@ -103,9 +131,10 @@ def _check_codes(name, codes, pattern, expected):
 class Kind(NamedTuple):
     """A type of model: its pipeline, and what a card says of it.
 
+    It has no `pipeline_tag`: each of the Hub's promises an input of texts, pictures or videos, and these models take keypoints.
+
     Attributes:
         task: of its pipeline.
-        pipeline_tag: the Hub's word for such models, where it has one.
         has_text: whether texts go in or come out.
         what: a sentence or two.
         call: how the pipeline is used; `{layout}` is the model's.
@@ -114,7 +143,6 @@ class Kind(NamedTuple):
     """
 
     task: str
-    pipeline_tag: str | None
     has_text: bool
     what: str
     call: str
@@ -130,7 +158,6 @@ answer = {name}("clip.npy", layout="openpose137", fps=25.0)  # {gives}"""
 KINDS = {
     "sign_mae": Kind(
         "sign-feature-extraction",
-        "feature-extraction",
         False,
         "A SignMAE: it turns every {window} frames of signing, as body keypoints, into one vector of {hidden} numbers (a latent, the "
         "paper's implicit gloss-level representation), and such a vector back into moving keypoints. It knows neither texts nor labels.",
@@ -141,7 +168,6 @@ KINDS = {
     ),
     "sign_to_text": Kind(
         "sign-to-text",
-        "translation",
         True,
         "A SignToText: it guesses a written sentence for a clip of signing that is given as body keypoints.",
         CLIP_CALL.replace("{name}", "read").replace("{gives}", '{{"translation_text", "score"}}'),
@@ -150,7 +176,6 @@ KINDS = {
     ),
     "text_to_sign": Kind(
         "text-to-sign",
-        None,
         True,
         "A TextToSign: it guesses moving body keypoints for a written sentence.",
         """sign = pipeline("{task}", model="{repo_id}", trust_remote_code=True)
@@ -161,7 +186,6 @@ answer = sign("{example}")  # {{"keypoints": (frames, {points}, {channels}) in s
     ),
     "sign_recognition": Kind(
         "sign-recognition",
-        "video-classification",
         False,
         "A SignRecognition: it names which of {labels} signs a clip of body keypoints shows.",
         CLIP_CALL.replace("{name}", "recognise").replace("{gives}", '[{{"label", "score"}}, ...], the most probable first'),
@@ -172,6 +196,7 @@ answer = sign("{example}")  # {{"keypoints": (frames, {points}, {channels}) in s
 
 # Beside the name of a score, the Hub's word for it.
 METRIC_TYPES = {"bleu": "bleu", "rouge": "rouge", "chrf": "chrf", "wer": "wer", "cer": "cer", "bleurt": "bleurt", "top": "accuracy"}
+HEADLINES = ("bleu4", "rouge_l", "cer", "top1", "top5")  # in the front matter, where a list of all is read by nobody
 SHOWN = ("bleu1", "bleu4", "rouge_l", "chrf", "wer", "cer", "top1", "top5", "top10")  # in the card; scores.json has all
 
 
@@ -199,7 +224,6 @@ def model_card(repo_id, config, fields, scores=None, report=None, fps=None):
         license_name=fields.license_name,
         license_link=fields.license_link,
         library_name="transformers",
-        pipeline_tag=kind.pipeline_tag,
         tags=["sign-language", "keypoints", "uniglor", kind.task],
         base_model=fields.base_model or None,
         datasets=fields.datasets or None,
@@ -211,19 +235,19 @@ def model_card(repo_id, config, fields, scores=None, report=None, fps=None):
 
 
 def eval_results(kind, scores):
-    """`EvalResult` of each score of the system, with the signature of what made it and the floors' values beside it."""
+    """`EvalResult` of the system's `HEADLINES`, with the signature of what made it and the floors' values beside it."""
     system, floors = _system_and_floors(scores)
     row = scores["rows"][system]
     name = ", ".join(map(str, scores["dataset"])) if scores.get("dataset") else "unknown"
     results = []
     for metric, signature in row["signatures"].items():
-        if row.get(metric) is None:
+        if metric not in HEADLINES or row.get(metric) is None:
             continue
         type_ = next((type_ for start, type_ in METRIC_TYPES.items() if metric.startswith(start)), metric)
         beside = {floor: round(values[metric], 4) for floor, values in floors.items() if values.get(metric) is not None}
         results.append(
             EvalResult(
-                task_type=kind.pipeline_tag or kind.task,
+                task_type=kind.task,
                 task_name=kind.task,
                 dataset_type=re.sub(r"[^\w.\-/]+", "-", name).lower(),
                 dataset_name=name,
@@ -247,122 +271,119 @@ def _system_and_floors(scores):
 
 
 def _body(repo_id, config, kind, fields, scores, report, fps):
-    sign_mae = getattr(config, "sign_mae_config", config)
-    facts = {
-        "repo_id": repo_id, "task": kind.task, "layout": config.layout, "window": sign_mae.window_size, "hidden": sign_mae.hidden_size,
-        "points": sign_mae.num_keypoints, "channels": sign_mae.num_channels, "labels": f"{config.num_labels:,}", "example": "your sentence",
-    }  # fmt: skip
-    rate = f"{fps:g} frames a second" if fps else "the clip's own rate"
-    texts = f" Texts (ISO 639): {', '.join(fields.text_language)}." if kind.has_text else ""
-    sets = "\n".join(f"| {_cell(entry.name)} | {_cell(entry.license)} | {entry.may_publish} |" for entry in fields.training_data)
-    permission = ""
-    if any(entry.may_publish != "yes" for entry in fields.training_data):
-        stated = _line(fields.permission)
-        permission = f"\nNot all of these terms are known to allow it. Of the permission, the publisher states: {stated}\n"
-    own_limits = f"\n{fields.limitations.strip()}\n" if fields.limitations else ""
-    return f"""# {repo_id.split("/")[-1]}
+    facts = _facts(repo_id, config, kind)
+    sections = {
+        "What it is for": USES.format(dangers=kind.dangers),
+        "How to load it": LOADING.format(call=kind.call.format(**facts)),
+        "Training data": _training_data(fields, kind, facts, fps),
+        "Scores": _scores(scores) if scores else _validation(report or {}),
+        "Limitations": LIMITS.format(limits=kind.limits) + (f"\n\n{fields.limitations.strip()}" if fields.limitations else ""),
+        "Signers and consent": CONSENT,
+        "The Deaf community": COMMUNITY,
+        "Compute": _line(fields.compute or _compute(report)),
+        "Citation": citation(),
+    }
+    name, what = repo_id.split("/")[-1], kind.what.format(**facts)
+    head = f"# {name}\n\n{what}\n\n{MADE_WITH}"
+    return "\n\n".join([head, *(f"## {title}\n\n{text.strip()}" for title, text in sections.items())]) + "\n"
 
-{kind.what.format(**facts)}
 
-Made with UniGloR, an independent implementation of [Hwang et al. 2024]({PAPER}), which shares no code with the authors'.
+MADE_WITH = f"""Made with UniGloR, an independent implementation of [Hwang et al. 2024]({PAPER}), which shares no code with the authors'.
+{NO_WEIGHTS}"""
 
-## What it is for
-
-Research on sign languages, teaching, and building on its weights, together with Deaf people.
+USES = """Research on sign languages, teaching, and building on its weights, together with Deaf people.
 
 **It is no substitute for an interpreter.** It must not be used
 
 - in medical, legal, police, emergency, asylum or social matters, in court, at work or at school, or anywhere else that a Deaf person
   is entitled to an interpreter, or would need one;
-{kind.dangers}
+{dangers}
 - to watch people, or to recognise who is signing;
-- to decide anything about a person.
+- to decide anything about a person."""
 
-## How to load it
-
-```python
+LOADING = """```python
 from transformers import pipeline
 
-{kind.call.format(**facts)}
+{call}
 ```
 
 `trust_remote_code=True` runs the Python files of this repository: read them, and pin `revision=` to what you read. Where the package
-`modeling_unigloR` is imported, its own classes are used, and the flag is not needed.
+`modeling_unigloR` is imported, its own classes are used, and the flag is not needed."""
 
-## Training data
+LIMITS = """Keypoints lose much of signing, faces most of all, and the model knows the few signers, topics and cameras of its training
+data. Signers of another region, age or hand, and cropped hands, several people or a mirrored camera are outside of it. {limits}"""
 
-| data set | licence | do its terms allow publishing weights? |
+CONSENT = """Keypoints can identify a signer by body and manner, and weights may remember them. The signers' consent, and the terms of
+the corpora above, go on to apply to this model and to what is made with it."""
+
+COMMUNITY = """Sign languages belong to the communities that sign them. Models like this one are mostly made without them, trained on
+what broadcasters and interpreters recorded, and wrong answers fall on Deaf people, who are also the ones asked to make do with a machine
+in the place of an interpreter. Work with Deaf people who sign the languages above, from the question to the judgement of what comes out,
+and pay them."""
+
+
+def _facts(repo_id, config, kind):
+    sign_mae = getattr(config, "sign_mae_config", config)
+    return {
+        "repo_id": repo_id, "task": kind.task, "layout": config.layout, "window": sign_mae.window_size, "hidden": sign_mae.hidden_size,
+        "points": sign_mae.num_keypoints, "channels": sign_mae.num_channels, "labels": f"{config.num_labels:,}", "example": "your sentence",
+    }  # fmt: skip
+
+
+def _training_data(fields, kind, facts, fps):
+    sets = "\n".join(f"| {_cell(entry.name)} | {_cell(entry.license)} | {entry.may_publish} |" for entry in fields.training_data)
+    permission = ""
+    if any(entry.may_publish != "yes" for entry in fields.training_data):
+        stated = _line(fields.permission)
+        permission = f"\nNot all of these terms are known to allow it. Of the permission, the publisher states: {stated}\n"
+    texts = f" Texts (ISO 639): {', '.join(fields.text_language)}." if kind.has_text else ""
+    rate = f"{fps:g} frames a second" if fps else "the clip's own rate"
+    return f"""| data set | licence | do its terms allow publishing weights? |
 | --- | --- | --- |
 {sets}
 {permission}
 Sign languages (ISO 639-3): {", ".join(fields.sign_language)}.{texts}
 
-Keypoints: layout `{config.layout}`, {facts["points"]} points of {facts["channels"]} coordinates, at {rate}; centred on the neck, the
+Keypoints: layout `{facts["layout"]}`, {facts["points"]} points of {facts["channels"]} coordinates, at {rate}; centred on the neck, the
 shoulders 1 wide. They were estimated by {_line(fields.extractor or "a program that is not recorded")}; other estimators place
-points elsewhere, and scores fall where yours differs.
-
-## Scores
-
-{_scores(scores, report)}
-
-## Limitations
-
-Keypoints lose much of signing, faces most of all, and the model knows the few signers, topics and cameras of its training data. Signers
-of another region, age or hand, and cropped hands, several people or a mirrored camera are outside of it. {kind.limits}
-{own_limits}
-## Signers and consent
-
-Keypoints can identify a signer by body and manner, and weights may remember them. The signers' consent, and the terms of the corpora
-above, go on to apply to this model and to what is made with it.
-
-## The Deaf community
-
-Sign languages belong to the communities that sign them. Models like this one are mostly made without them, trained on what broadcasters
-and interpreters recorded, and wrong answers fall on Deaf people, who are also the ones asked to make do with a machine in the place of
-an interpreter. Work with Deaf people who sign the languages above, from the question to the judgement of what comes out, and pay them.
-
-## Compute
-
-{_line(fields.compute or _compute(report))}
-
-## Citation
-
-{citation()}
-"""
+points elsewhere, and scores fall where yours differs."""
 
 
-def _scores(scores, report):
-    if scores:
-        system, floors = _system_and_floors(scores)
-        row = scores["rows"][system]
-        columns = [name for name in SHOWN if row.get(name) is not None] or list(row["signatures"])
-        shown = {name: values for name, values in scores["rows"].items() if name == system or name.startswith(("floor", "ceiling"))}
-        table = format_table(
-            {name: {key: value for key, value in row.items() if value is not None} for name, row in shown.items()}, columns
-        )
-        where = f"`{', '.join(map(str, scores.get('dataset') or ['unknown']))}`, split `{scores.get('split')}`"
-        text = f"On {where}. A floor knows nothing of the clip's signing; a score says something only by its distance from it.\n\n{table}\n"
-        if floors == {}:
-            text += "\nNo floors were scored: what these numbers are worth is open.\n"
-        if judges := scores.get("judges"):
-            text += f"\nThe generated signing was read back by {judges} model{'s' if judges > 1 else ''} trained on real keypoints.\n"
-        if interval := scores.get("interval"):
-            text += f"\n95 % interval: {interval['low']:.2f} to {interval['high']:.2f} (`{interval['signature']}`).\n"
-        signatures = "\n".join(f"- {name}: `{row['signatures'][name]}`" for name in columns if name in row["signatures"])
-        return f"{text}\n{signatures}\n\n`scores.json` has all of them."
-    found = {name.removeprefix("eval_"): value for name, value in ((report or {}).get("validation") or {}).items() if name != "epoch"}
-    if not found:
+def _scores(scores):
+    """Of a data set that `train.evaluate_checkpoint` scored."""
+    system, floors = _system_and_floors(scores)
+    row = scores["rows"][system]
+    columns = [name for name in SHOWN if row.get(name) is not None] or list(row["signatures"])
+    shown = {name: values for name, values in scores["rows"].items() if name == system or name.startswith(("floor", "ceiling"))}
+    where = f"`{', '.join(map(str, scores.get('dataset') or ['unknown']))}`, split `{scores.get('split')}`"
+    text = f"On {where}. A floor knows nothing of the clip's signing; a score says something only by its distance from it. "
+    text += f"{directions(columns)}\n\n{format_table(shown, columns)}\n\n"
+    text += f"**What they say:** {' '.join(verdict_of_rows(scores['rows'], scores.get('interval')))}\n"
+    if floors == {}:
+        text += "\nNo floors were scored: what these numbers are worth is open.\n"
+    if judges := scores.get("judges"):
+        text += f"\nThe generated signing was read back by {judges} model{'s' if judges > 1 else ''} trained on real keypoints.\n"
+    if interval := scores.get("interval"):
+        name = interval.get("metric", "top1" if "top1" in row else "bleu4")  # which older files do not say
+        text += f"\n95 % interval of {name}: {interval['low']:.2f} to {interval['high']:.2f} (`{interval['signature']}`).\n"
+    signatures = "\n".join(f"- {name}: `{row['signatures'][name]}`" for name in columns if name in row["signatures"])
+    return f"{text}\n{signatures}\n\n`scores.json` has all of them."
+
+
+def _validation(report):
+    """Of a checkpoint that no test set was scored with: what its training says."""
+    rows, columns, form = validation_rows(report)
+    if not columns:
         return "None were given. Take it for untested."
-    lines = [f"- {name}: {value:.4g}" for name, value in found.items() if isinstance(value, (int, float))]
-    lines += [f"- floor, {name}: {value:.4g}" for name, value in ((report or {}).get("floors") or {}).items() if name != "bank_segments"]
-    return "On the validation set, at the end of training; no test set was scored. Errors (mpjpe) are in shoulder widths.\n\n" + "\n".join(
-        lines
-    )
+    text = "On the validation set, at the end of training; no test set was scored. "
+    text += "Errors (mpjpe) are in shoulder widths. " if "mpjpe" in columns else ""
+    said = f"\n\n**What they say:** {' '.join(report['verdict'])}" if report.get("verdict") else ""
+    return f"{text}{directions(columns)}\n\n{format_table(rows, columns, form)}{said}"
 
 
 def _compute(report):
     used = (report or {}).get("compute")
-    return f"{used['hours']:.3g} hours on {used['processes']} x {used['device']}." if used else "Not recorded."
+    return f"{compute_in_words(used)}." if used else "Not recorded."
 
 
 def _cell(text):

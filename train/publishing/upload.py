@@ -22,6 +22,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
+from datasets_scripts.whole import open_files
 from train.engine.loading import load_pipeline
 from train.publishing.model_cards import KINDS, model_card
 
@@ -96,11 +97,12 @@ def assemble(checkpoint, folder, repo_id, card, scores=None):
     checkpoint, folder = Path(checkpoint), Path(folder)
     kind = KINDS[check_checkpoint(checkpoint)]
     card.check(kind)
+    report = _read_json(checkpoint / "report.json") if (checkpoint / "report.json").exists() else None
+    card.check_data(report or {}, checkpoint / "report.json")
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise ValueError(f"Found files in {folder}, expected an empty folder: what is in it would be published too. Give another one.")
-    report = _read_json(checkpoint / "report.json") if (checkpoint / "report.json").exists() else None
-    measured = without_paths(_read_json(scores)) if scores else None
+    measured = without_sentences(without_paths(_read_json(scores))) if scores else None
     if measured is not None and ("rows" not in measured or measured.get("task", kind.task) != kind.task):
         raise ValueError(
             f"{scores} holds {measured.get('task', 'no')} scores, expected those of {kind.task}: what train.evaluate_checkpoint wrote."
@@ -114,6 +116,7 @@ def assemble(checkpoint, folder, repo_id, card, scores=None):
         _write_json(folder / "scores.json", measured)
     written = model_card(repo_id, pipe.model.config, card, measured, report, fps=pipe.feature_extractor.fps)
     (folder / "README.md").write_text(str(written), encoding="utf-8")
+    open_files(folder)
     check_folder(folder, checkpoint)
 
 
@@ -188,6 +191,15 @@ def without_paths(value):
     if ("/" in value or "\\" in value) and len(value) < 4096 and Path(value).expanduser().exists():  # a relative one too
         return Path(value).expanduser().resolve().name
     return LOCAL_PATH.sub(r"\1", value)
+
+
+def without_sentences(scores):
+    """Scores without the training sentence that is the constant floor."""
+    if not isinstance(scores.get("rows"), dict):
+        return scores
+    return scores | {
+        "rows": {name: {key: value for key, value in row.items() if key != "sentence"} for name, row in scores["rows"].items()}
+    }
 
 
 def _without_names(value):
