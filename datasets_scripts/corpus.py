@@ -1,13 +1,6 @@
-"""What the builders share: a corpus, its clips, the annotation tables beside them, and the `datasets` builder of all of them.
+"""What the corpora share: how clips and tables of annotations are found and read, and how a clip becomes a row.
 
-A corpus is data: facts about it and one function that lists its clips without reading them. `build.py` turns the list into Parquet;
-`CorpusBuilder` turns it into a `datasets` builder:
-
-    from datasets_scripts.phoenix14t import Phoenix14T
-
-    builder = Phoenix14T(data_dir="PHOENIX-2014-T", layout="uniglor73")
-    builder.download_and_prepare()
-    rows = builder.as_dataset(split="train")
+A corpus is data: facts about it, and one function that lists its clips without reading them. `build.py` turns the list into Parquet.
 
 Shapes: T frames of a clip, K keypoints of its layout, C channels.
 """
@@ -23,8 +16,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import datasets
 
 from modeling_unigloR.fingerprint_uniglor import code_hash, processing_hash
 from modeling_unigloR.keypoint_processing_uniglor import map_layout
@@ -49,7 +40,7 @@ from modeling_unigloR.limits_uniglor import (
     short,
 )
 
-from .schema import check_row, features
+from .schema import check_row
 
 CLIP_SUFFIXES = (".pose", ".npz", ".npy", ".skels", ".json")  # of two files of one name the first counts
 OPENPOSE_SUFFIX = "_keypoints.json"
@@ -534,58 +525,6 @@ def read_rows(corpus, sources, shape, layout=None):
             yield source, None, printable(error)
         else:
             yield source, row, None
-
-
-# --- As a `datasets` builder ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class CorpusConfig(datasets.BuilderConfig):
-    """`layout`: the model's layout to map rows to, or None for the source's own. `options`: dict of what `list_corpus` takes."""
-
-    layout: str | None = None
-    options: dict | None = None
-
-
-class CorpusBuilder(datasets.GeneratorBasedBuilder):
-    """Canonical rows of `CORPUS`. Clips that cannot be used are left out, with a warning that counts them."""
-
-    VERSION = datasets.Version("1.0.0")
-    BUILDER_CONFIG_CLASS = CorpusConfig
-    CORPUS = None
-
-    def __init__(self, *args, data_dir=None, layout=None, options=None, **kwargs):
-        if data_dir is None:
-            raise ValueError(f"{self.CORPUS.title} is read from a folder of yours: pass data_dir. Where to get it: {self.CORPUS.homepage}")
-        self._listing = list_corpus(self.CORPUS, data_dir, **(options or {}))
-        self._shape = row_shape(self.CORPUS, self._listing.sources, layout)
-        # `datasets` keeps what it built under the arguments alone: name it by code and files too, or it would serve stale rows.
-        key = sources_hash(self.CORPUS, self._listing.sources, layout, self._shape)
-        super().__init__(*args, data_dir=str(data_dir), layout=layout, options=options, hash=key, **kwargs)
-
-    def _info(self):
-        corpus = self.CORPUS
-        return datasets.DatasetInfo(
-            description=corpus.about, features=features(*self._shape[1:]), homepage=corpus.homepage, license=corpus.licence
-        )
-
-    def _split_generators(self, dl_manager):
-        by_split = {}
-        for source in self._listing.sources:
-            by_split.setdefault(source.split, []).append(source)
-        return [datasets.SplitGenerator(split, gen_kwargs={"sources": sources}) for split, sources in by_split.items()]
-
-    def _generate_examples(self, sources):
-        reasons = []
-        for source, row, reason in read_rows(self.CORPUS, sources, self._shape, self.config.layout):
-            if row is None:
-                reasons.append(reason)
-            else:
-                yield source.id, row
-        if reasons:
-            datasets.utils.logging.get_logger(__name__).warning(
-                f"{self.CORPUS.name}: left out {len(reasons)} of {len(sources)} clips, the first: {'; '.join(reasons[:3])}"
-            )
 
 
 def sources_hash(corpus, sources, layout, shape):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from modeling_unigloR.limits_uniglor import MAX_LABELS, short
 
-from .corpus import CLIP_SUFFIXES, SPLITS, ClipSource, Corpus, CorpusBuilder, Listing, find_clips, read_table, split_of
+from .corpus import CLIP_SUFFIXES, SPLITS, ClipSource, Corpus, Listing, find_clips, read_table, split_of
 
 COLUMNS = {  # option -> the column that is taken where it is not given; all but id may be absent then
     "id_column": "id", "path_column": None, "text_column": "text", "gloss_column": "gloss", "label_column": "label",
@@ -174,7 +174,3 @@ CORPUS = Corpus(
     list_clips=list_clips,
     options=("annotations", *COLUMNS),
 )
-
-
-class Folder(CorpusBuilder):
-    CORPUS = CORPUS

@@ -22,7 +22,7 @@ import math
 import re
 from pathlib import Path
 
-from .corpus import CLIP_SUFFIXES, ClipSource, Corpus, CorpusBuilder, Listing, first_existing, read_table
+from .corpus import CLIP_SUFFIXES, ClipSource, Corpus, Listing, first_existing, read_table
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
 COLUMNS = ("VIDEO_NAME", "SENTENCE_NAME", "START_REALIGNED", "END_REALIGNED", "SENTENCE")
@@ -95,7 +95,3 @@ CORPUS = Corpus(
     options=("keypoints_dir",),
     published={"train": 31128, "validation": 1741, "test": 2322},
 )
-
-
-class How2Sign(CorpusBuilder):
-    CORPUS = CORPUS

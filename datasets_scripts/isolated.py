@@ -21,7 +21,7 @@ from pathlib import Path
 from modeling_unigloR.keypoint_readers_uniglor import file_bytes
 from modeling_unigloR.limits_uniglor import MAX_TEXT_BYTES, brief
 
-from .corpus import SPLITS, ClipSource, Corpus, CorpusBuilder, Listing, find_clips, printable, split_of
+from .corpus import SPLITS, ClipSource, Corpus, Listing, find_clips, printable, split_of
 
 WLASL_JSON = "WLASL_v0.3.json"
 
@@ -116,15 +116,3 @@ INCLUDE = Corpus(
     language="ins",
     list_clips=list_clips,
 )
-
-
-class Isolated(CorpusBuilder):
-    CORPUS = ISOLATED
-
-
-class WLASLBuilder(CorpusBuilder):
-    CORPUS = WLASL
-
-
-class IncludeBuilder(CorpusBuilder):
-    CORPUS = INCLUDE

@@ -31,7 +31,7 @@ import numpy as np
 from modeling_unigloR.keypoint_readers_uniglor import check_numbers, clip_from_array, file_bytes
 from modeling_unigloR.limits_uniglor import MAX_TABLE_BYTES, MAX_TEXT_BYTES, brief
 
-from .corpus import OPENPOSE_SUFFIX, SPLITS, ClipSource, Corpus, CorpusBuilder, Listing, read_table, walk
+from .corpus import OPENPOSE_SUFFIX, SPLITS, ClipSource, Corpus, Listing, read_table, walk
 
 FPS, WIDTH, HEIGHT = 30.0, 1920, 1080
 NAME = re.compile(r"NIA_SL_(WORD\d+)_([A-Z]+\d+)_([A-Z])")
@@ -164,7 +164,3 @@ CORPUS = Corpus(
     options=("annotations", "views", "validation_signers", "test_signers"),
     read=read_clip,
 )
-
-
-class KSLGuide(CorpusBuilder):
-    CORPUS = CORPUS

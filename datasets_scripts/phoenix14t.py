@@ -17,7 +17,7 @@ Another folder of keypoints is named by --keypoints_dir.
 
 from pathlib import Path
 
-from .corpus import CLIP_SUFFIXES, ClipSource, Corpus, CorpusBuilder, Listing, first_existing, read_lines, read_table, skels_sources
+from .corpus import CLIP_SUFFIXES, ClipSource, Corpus, Listing, first_existing, read_lines, read_table, skels_sources
 
 SPLITS = {"train": "train", "dev": "validation", "test": "test"}
 COLUMNS = ("name", "speaker", "orth", "translation")
@@ -87,7 +87,3 @@ CORPUS = Corpus(
     options=("keypoints_dir",),
     published={"train": 7096, "validation": 519, "test": 642},
 )
-
-
-class Phoenix14T(CorpusBuilder):
-    CORPUS = CORPUS

@@ -18,7 +18,7 @@ from datasets_scripts import build as build_module
 from datasets_scripts import whole
 from datasets_scripts.build import build, describe, main, push_to_hub
 from datasets_scripts.corpus import row_of
-from datasets_scripts.folder import CORPUS, Folder, list_clips
+from datasets_scripts.folder import CORPUS, list_clips
 from datasets_scripts.schema import check_row
 from modeling_unigloR import KeypointClip, map_layout
 
@@ -446,39 +446,6 @@ def test_mapping_makes_relative_coordinates_pixels(tmp_path):
     np.testing.assert_allclose(row["keypoints"][0, [2, 5]], [[640, 450], [960, 450]], rtol=1e-6)
     with pytest.raises(ValueError, match="Pass width and height"):
         row_of(CORPUS, source, "uniglor73")
-
-
-def test_the_importable_builder_yields_the_rows_of_a_build(clips, tmp_path):
-    folder, table = clips
-    build("folder", folder, tmp_path / "out", "uniglor73", annotations=table)
-    builder = Folder(data_dir=folder, layout="uniglor73", options={"annotations": table}, cache_dir=str(tmp_path / "own"))
-    builder.download_and_prepare()
-    built, own = load(tmp_path / "out", tmp_path), builder.as_dataset()
-    for split in ("train", "validation", "test"):
-        assert built[split].features == own[split].features and built[split][:] == own[split][:]
-    streamed = builder.as_streaming_dataset(split="test")
-    assert [row["id"] for row in streamed] == own["test"]["id"]
-
-
-def test_the_importable_builder_notices_files_that_changed(clips, tmp_path):
-    """`datasets` itself names its cache by arguments alone and would serve the old rows."""
-    folder, table = clips
-
-    def first_row():
-        builder = Folder(data_dir=folder, options={"annotations": table}, cache_dir=str(tmp_path / "own"))
-        builder.download_and_prepare()
-        return builder.as_dataset(split="train")[0]
-
-    assert len(first_row()["keypoints"]) == 20
-    np.savez(folder / "clip_000.npz", keypoints=random_signing(7) * 100 + 300)
-    assert len(first_row()["keypoints"]) == 7
-
-
-def test_a_builder_without_a_folder_says_where_to_get_the_corpus():
-    from datasets_scripts.how2sign import How2Sign
-
-    with pytest.raises(ValueError, match="How2Sign is read from a folder of yours: pass data_dir. Where to get it: https://how2sign"):
-        How2Sign()
 
 
 def test_the_card_has_front_matter_that_names_the_files(clips, tmp_path):
