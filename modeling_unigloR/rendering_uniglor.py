@@ -11,7 +11,10 @@ x and y are drawn. SVG and HTML need nothing but numpy; the others import Pillow
 Shapes: N clips, T frames, K keypoints, C channels, P points of a shape of the figure.
 """
 
+import contextlib
+import functools
 import hashlib
+import itertools
 import os
 from collections.abc import Sequence
 from fractions import Fraction
@@ -23,10 +26,22 @@ from transformers.utils import logging
 
 from .figure_uniglor import COLORS, LEGEND
 from .keypoints_uniglor import edge_indices, get_layout, point_index
-from .player_uniglor import player_html, to_html
+from .player_uniglor import attended_words, player_html, to_html
 from .scene_uniglor import check_clip, check_fps, drawable, escape, legible, make_scene, name_of
 
-__all__ = ["from_pose", "player_html", "render", "to_animated_svg", "to_gif", "to_html", "to_mp4", "to_png", "to_pose", "to_svg"]
+__all__ = [
+    "attended_words",
+    "from_pose",
+    "player_html",
+    "render",
+    "to_animated_svg",
+    "to_gif",
+    "to_html",
+    "to_mp4",
+    "to_png",
+    "to_pose",
+    "to_svg",
+]
 
 logger = logging.get_logger(__name__)
 
@@ -41,6 +56,9 @@ FONTS = (  # by their files' names, as Pillow looks for them in the system's fol
     "DejaVuSans.ttf", "NotoSans-Regular.ttf", "NotoSansCJK-Regular.ttc", "NotoSansKR-Regular.otf", "NanumGothic.ttf", "Arial.ttf",
     "Arial Unicode.ttf", "AppleSDGothicNeo.ttc", "malgun.ttf", "msgothic.ttc", "NotoSansArabic-Regular.ttf", "unifont.ttf",
 )  # fmt: skip
+FONT_FOLDERS = ("~/.local/share/fonts", "~/.fonts", "/usr/share/fonts", "/usr/local/share/fonts", "~/Library/Fonts", "/Library/Fonts",
+                "/System/Library/Fonts", "C:/Windows/Fonts")  # fmt: skip
+FONT_SUFFIXES, MAX_FONTS = (".ttf", ".otf", ".ttc"), 1000
 
 
 # --- SVG --------------------------------------------------------------------------------------------------------------------------
@@ -194,7 +212,7 @@ def _paths(shape, view):
     places = np.rint((shape.points - view[:2]) * (GRID / view[2])).astype(int)
     places[:, 1:] -= places[:, :-1].copy()  # steps from point to point have fewer digits
     count = places.shape[1]
-    frame = "M%d %d" + ("l" + "%d %d " * (count - 1)).rstrip() * (count > 1) + ("z" if shape.closed else "h0" * (count == 1))
+    frame = "M%d %d" + ("l" + "%d %d " * (count - 1)).rstrip() + "z" * shape.closed
     # One format for all frames: formatting number by number would be most of the work.
     paths = ((frame + ";") * len(places) % tuple(places.ravel().tolist())).split(";")[:-1]
     if not shape.drawn.all():
@@ -366,33 +384,48 @@ def _blank(width, height):
 
 
 def write_text(image, text, place, size=12, color="#222222"):
-    """Writes one line on a Pillow image, in a font of this machine that has all of its letters; without one, in those that it has."""
-    if text:
-        _, ImageDraw, _ = _pillow()
-        font, text = _font_for(legible(text), size)
-        ImageDraw.Draw(image).text(place, text, color, font)
+    """Writes one line on a Pillow image, in a font of this machine that has all of its letters; without one, nothing."""
+    text = legible(text)
+    if not text.strip():
+        return
+    font, lost = _font_for(text, size)
+    if lost:
+        logger.warning_once(
+            f"No font of this machine has {lost!r}: titles with such letters are left out of PNG, GIF and MP4. Install a font that has "
+            "them, such as Noto Sans CJK, or write SVG or HTML, for which the reader's machine has fonts."
+        )
+        return
+    _pillow()[1].Draw(image).text(place, text, color, font)
 
 
+@functools.lru_cache(maxsize=256)
 def _font_for(text, size):
-    """-> a font, and the text without the letters that no font of this machine has."""
-    _, _, ImageFont = _pillow()
-    best, most = ImageFont.load_default(size), None
-    for name in (None, *FONTS):
-        try:
-            font = best if name is None else ImageFont.truetype(name, size)
-        except OSError:
-            continue
+    """-> the first font that has all letters of a text, and ""; or the one that has most of them, and the letters that it lacks."""
+    best, fewest = None, None
+    for font in _fonts(size):
         box = bytes(font.getmask("\uffff"))  # what it draws for a letter that it does not have
-        lost = {letter for letter in set(text) if not letter.isspace() and bytes(font.getmask(letter)) == box}
-        if most is None or len(lost) < len(most):
-            best, most = font, lost
+        lost = "".join(sorted({letter for letter in text if not letter.isspace() and bytes(font.getmask(letter)) == box}))
+        if fewest is None or len(lost) < len(fewest):
+            best, fewest = font, lost
         if not lost:
             break
-    if most:
-        logger.warning_once(
-            f"No font of this machine has {''.join(sorted(most))!r}: left out of pictures. Install one, such as Noto Sans CJK."
-        )
-    return best, "".join(letter for letter in text if letter not in most)
+    return best, fewest
+
+
+def _fonts(size):
+    """Fonts to try: Pillow's own, the usual ones by their names, then whatever lies in the system's folders."""
+    _, _, ImageFont = _pillow()
+    yield ImageFont.load_default(size)
+    for name in (*FONTS, *_installed_fonts()):
+        with contextlib.suppress(OSError):
+            yield ImageFont.truetype(name, size)
+
+
+@functools.cache
+def _installed_fonts():
+    folders = [Path(folder).expanduser() for folder in FONT_FOLDERS]
+    found = (path for folder in folders if folder.is_dir() for path in sorted(folder.rglob("*")) if path.suffix.lower() in FONT_SUFFIXES)
+    return [str(path) for path in itertools.islice(found, MAX_FONTS)]
 
 
 def _shades():
