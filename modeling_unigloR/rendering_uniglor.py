@@ -48,6 +48,7 @@ logger = logging.get_logger(__name__)
 PAGE = "#ffffff"
 GRID = 1000  # coordinates in an SVG are integers on so many lines: half a pixel on a picture of 500
 STRIP_HEADER, HEADER = 18, 22  # pixels above a strip's row, and above a clip, for titles
+GAP = 8  # pixels between the signer and close-ups; even, as the sides of a video
 SUPERSAMPLING = (2, 4)  # Pillow draws without anti-aliasing: drawn so many times larger, small pictures more, then averaged
 GIF_MAX_FPS = 50  # browsers play anything faster at 10 frames a second
 POSE_SCALE = 128.0  # pixels of a shoulder length in .pose files; a power of 2, so that scaling loses nothing
@@ -165,11 +166,11 @@ def _panels(scene, size):
             continue
         y = header + number * (size + header)
         row = [(0, y, None, title)]
-        row += [(size * (1 + place), y, part, followed[part].title) for place, part in enumerate(parts) if part in followed]
+        row += [((size + GAP) * (1 + place), y, part, followed[part].title) for place, part in enumerate(parts) if part in followed]
         panels.append(row)
     if not parts:
         return panels, size * len(panels), size + header
-    return panels, size * (1 + len(parts)), len(panels) * (size + header)
+    return panels, size + len(parts) * (size + GAP), len(panels) * (size + header)
 
 
 def _svg(width, height, pictures, titles):

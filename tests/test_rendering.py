@@ -208,7 +208,7 @@ def test_an_animated_svg_lasts_as_long_as_its_clip(signing):
 def test_an_animated_svg_shows_hands_and_face_large_beside_the_signer(signing):
     for close, count in ((True, 4), (False, 1)):
         root = ET.fromstring(to_animated_svg(signing(30), size=100, close_ups=close))
-        assert len(root.findall(f"{SVG}svg")) == count and root.get("width") == str(100 * count)
+        assert len(root.findall(f"{SVG}svg")) == count and root.get("width") == str(100 * count + rendering.GAP * (count - 1))
     boxes = ET.fromstring(to_animated_svg(signing(30))).findall(f"{SVG}svg")[1].find(f"{SVG}animate").get("values").split(";")
     sides = {float(box.split()[2]) for box in boxes}
     assert len(boxes) == 30 and len(sides) == 1 and sides.pop() < GRID / 2.5
