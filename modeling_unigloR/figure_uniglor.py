@@ -39,13 +39,14 @@ STROKE = 0.025  # of the lines of a layout that has no figure
 UPPER_ARM, FOREARM, NECK = (0.26, 0.17), (0.17, 0.1), (0.2, 0.2)
 TORSO_LENGTH, HIP_WIDTH = 1.5, 0.62
 HEAD_HEIGHT, HEAD_WIDTH = 1.55, 1.12  # half axes, in distances from the eyes to the mouth
-HEAD_POINTS = 16
+HEAD_POINTS = 24
 EYES_TO_MOUTH = 0.2  # shoulder lengths, where a clip has no face
 FINGER, PALM_ROUNDING = 0.17, 0.2  # widths in palm lengths, from the wrist to the middle finger's first joint
 PALM_LENGTH = 0.24  # shoulder lengths, where it cannot be measured
 
 CLOSE_UPS = {"right_hand": "right hand", "left_hand": "left hand", "face": "face"}
-CLOSE_UP_MARGIN = 1.35  # of the farthest extent of the part
+CLOSE_UP_MARGIN = {"right_hand": 1.2, "left_hand": 1.2, "face": 1.4}  # of the part's extent
+FINGER_MARGIN = 0.03  # shoulder lengths around its points that a close-up does not cut off, where it is large enough
 MIN_CLOSE_UP = 0.25  # shoulder lengths
 MIN_SHARE_SEEN = 0.1  # of the frames; a part that was seen more rarely has no close-up
 SMOOTHING = 7  # frames over which a close-up's centre is averaged, so that it does not shake
@@ -146,7 +147,7 @@ def _head(at: _Places) -> Iterator[Shape]:
     height, width = (HEAD_HEIGHT * size - rounding / 2) * np.cos(angles), (HEAD_WIDTH * size - rounding / 2) * np.sin(angles)
     outline = centre[:, None] + height[:, None] * up[:, None] + width[:, None] * across[:, None]  # (T, P, 2)
     there = at.seen("nose", "neck") | with_face
-    yield Shape("body", "head", NECK[0] * 0.3, True, 0, _taper(neck, centre, *NECK, 0.3 * NECK[0]), at.seen("neck") & there)
+    yield Shape("body", "head", NECK[0] * 0.3, True, 0, _taper(centre, neck, *NECK, 0.3 * NECK[0]), at.seen("neck") & there)
     yield Shape("body", "head", rounding, True, RIM, outline, there)
     if not with_face.any():
         return
@@ -159,9 +160,10 @@ def _head(at: _Places) -> Iterator[Shape]:
         yield Shape("face", "face", 0.5 * line, True, 0, np.stack([outer, middle + lids, inner, middle - lids], 1), at.seen(*eye))
         brow = [f"{side}_eyebrow_{place}" for place in ("outer", "middle", "inner")]
         yield Shape("face", "face", line, False, 0, at(*brow), at.seen(*brow))
-    yield Shape("face", "face", line, False, 0, at("nose")[:, None], at.seen("nose") & with_face)
-    mouth_outline = ["mouth_right", "mouth_upper_right", "mouth_upper_left", "mouth_left", "mouth_lower_left", "mouth_lower_right"]
-    yield Shape("face", "mouth", 0.5 * line, True, 0, at(*mouth_outline), at.seen(*mouth_outline))
+    tip = at("nose")[:, None] + np.stack([-across, across], 1) * 0.12 * size  # a line: a canvas draws nothing of a single point
+    yield Shape("face", "face", 0.7 * line, False, 0, tip, at.seen("nose") & with_face)
+    lips = ["mouth_right", "mouth_upper_right", "mouth_upper_left", "mouth_left", "mouth_lower_left", "mouth_lower_right"]
+    yield Shape("face", "mouth", 0.5 * line, True, 0, at(*lips), at.seen(*lips))
     opening = ["lip_upper", "lip_lower_left", "lip_lower_right"]
     yield Shape("face", "tongue", 0.2 * line, True, 0, at(*opening), at.seen(*opening))
 
@@ -203,11 +205,12 @@ def _edges(points: np.ndarray, seen: np.ndarray, layout_name: str) -> Iterator[S
 
 
 def _taper(start: np.ndarray, end: np.ndarray, start_width: float, end_width: float, rounding: float) -> np.ndarray:
-    """(T, 4, 2): a limb that is `start_width` wide at (T, 2) `start`, less the stroke that rounds it."""
+    """(T, 5, 2): a limb that is `start_width` wide and round at (T, 2) `start`, less the stroke that rounds it."""
     along = _unit(end - start)
     across = np.stack([-along[:, 1], along[:, 0]], -1)
     near, far = across * max(start_width - rounding, 0.0) / 2, across * max(end_width - rounding, 0.0) / 2
-    return np.stack([start + near, end + far, end - far, start - near], 1)
+    behind = start - along * max(start_width - rounding, 0.0) / 2
+    return np.stack([start + near, end + far, end - far, start - near, behind], 1)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
@@ -242,10 +245,13 @@ def close_ups(points: np.ndarray, seen: np.ndarray, layout_name: str = "uniglor7
         shown = seen[there][:, columns, None]
         low = np.where(shown, points[there][:, columns], np.inf).min(1)
         high = np.where(shown, points[there][:, columns], -np.inf).max(1)
-        side = max(float(np.percentile((high - low).max(1), 95)) * CLOSE_UP_MARGIN, MIN_CLOSE_UP)
+        side = max(float(np.percentile((high - low).max(1), 95)) * CLOSE_UP_MARGIN[part], MIN_CLOSE_UP)
         frames = np.arange(len(points))
-        centers = np.stack([np.interp(frames, frames[there], channel) for channel in ((low + high) / 2).T], -1)
-        found[part] = CloseUp(title, _smooth(centers), side)
+        centers = _smooth(np.stack([np.interp(frames, frames[there], channel) for channel in ((low + high) / 2).T], -1))
+        # What moves fast is followed at once rather than cut off; what is larger than the square stays in its middle.
+        slack = np.maximum(side / 2 - FINGER_MARGIN - (high - low) / 2, 0)
+        centers[there] = np.clip(centers[there], (low + high) / 2 - slack, (low + high) / 2 + slack)
+        found[part] = CloseUp(title, centers, side)
     return found
 
 

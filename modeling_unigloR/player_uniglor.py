@@ -5,16 +5,18 @@ Shapes: N clips, T frames.
 
 import json
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from .figure_uniglor import CLOSE_UPS, COLORS, DARK_COLORS, LEGEND, CloseUp, Shape
-from .scene_uniglor import drawable, escape, make_scene, name_of, one_for_each
+from .scene_uniglor import Scene, drawable, escape, make_scene, name_of, one_for_each
 
 MISSING = -32768  # int16 for a shape that is not drawn
 SPEEDS = (0.25, 0.5, 0.75, 1, 1.5, 2)
+WORD_STARTS, WORD_GOES_ON = "\u2581\u0120", "##"  # how SentencePiece and GPT-2 mark a word's first token, and BERT its further ones
+MANY = 3  # clips from which on each is shown smaller, without its face
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1f23; --paper: #ffffff; --line: #d4d4d4; --mark: #ffe08a; LIGHT }
@@ -22,35 +24,67 @@ _STYLE = """
 * { box-sizing: border-box }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.45 system-ui, sans-serif }
 main { padding: 8px; max-width: MAXWIDTHpx; margin: 0 auto; background: var(--paper) }
-#clips { display: grid; gap: 12px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)) }
-figure { margin: 0; min-width: 0 }
+#clips { display: grid; gap: 12px; grid-template-columns: repeat(auto-fit, minmax(min(100%, NARROWESTpx), 1fr)) }
+figure { margin: 0; min-width: 0; container-type: inline-size }
 figcaption { font-weight: 600; min-height: 1.45em; overflow-wrap: anywhere }
-.views { display: grid; gap: 6px; grid-template-columns: repeat(2, minmax(0, 1fr)) }
-.views > div { position: relative; min-width: 0 }
+/* A narrow figure: the signer, below it the hands; one hand alone is twice as large as the face. A wide one: views of one size. */
+.views { display: grid; gap: 6px; align-items: start; grid-template-columns: repeat(12, minmax(0, 1fr)) }
+.views > div { position: relative; min-width: 0; grid-column: span 6 }
 .views > .whole { grid-column: 1 / -1 }
-.views > .face:last-child:nth-child(even) { grid-column: auto }
-.views span { position: absolute; left: 6px; top: 3px; font-size: 12px; opacity: 0.75; pointer-events: none }
-canvas { display: block; width: 100%; aspect-ratio: 1; border: 1px solid var(--line); border-radius: 6px; cursor: pointer; touch-action: manipulation }
-@media (min-width: 760px) {
-  #clips.one .views { grid-template-columns: 2fr 1fr 1fr }
-  #clips.one .views > .whole { grid-column: 1; grid-row: 1 / span 2 }
+.views.one-hand > div:not(.whole, .face) { grid-column: span 8 }
+.views.one-hand > .face { grid-column: span 4 }
+@container (min-width: 560px) {
+  .views > .whole { grid-column: span 6 }
+  .views.one-hand.of-3 > div:not(.face) { grid-column: span 5 }
+  .views.one-hand.of-3 > .face { grid-column: span 2 }
 }
+@container (min-width: 840px) { .views.of-3:not(.one-hand) > div { grid-column: span 4 } }
+#clips.many figcaption { font-weight: 400; font-size: 13px }
+#clips.many .views > .whole { grid-column: span 8; grid-row: span 2 }
+#clips.many .views > div:not(.whole) { grid-column: span 4 }
+#clips.many .views > .face, #clips.many span { display: none }
+.views span { position: absolute; left: 4px; bottom: 4px; padding: 0 4px; border-radius: 3px; font-size: 12px; line-height: 1.4; pointer-events: none; background: color-mix(in srgb, var(--paper) 75%, transparent) }
+canvas { display: block; width: 100%; aspect-ratio: 1; border: 1px solid var(--line); border-radius: 6px; cursor: pointer; touch-action: manipulation }
 p { margin: 6px 0; overflow-wrap: anywhere }
 p:empty { display: none }
+#words { font-size: 18px }
 #words span.now { background: var(--mark); border-radius: 3px; box-shadow: 0 0 0 2px var(--mark) }
-#bar { position: sticky; bottom: 0; background: var(--paper); display: flex; flex-wrap: wrap; align-items: center; gap: 6px 10px; margin: 8px 0 4px }
-#seek { flex: 1 1 100%; min-width: 0; margin: 4px 0; height: 24px }
-#time { font-variant-numeric: tabular-nums; white-space: nowrap }
-button, select, input { font: inherit; min-height: 34px }
-input[type=checkbox] { min-height: 0; vertical-align: -2px }
-button { min-width: 34px; padding: 2px 10px }
-#play { min-width: 5.5em }
-label { white-space: nowrap }
-#legend { display: flex; flex-wrap: wrap; gap: 2px 14px; margin: 4px 0 0; padding: 0; list-style: none; font-size: 13px }
+#bar { position: sticky; bottom: 0; background: var(--paper); display: flex; flex-wrap: wrap; align-items: center; gap: 6px 8px; margin: 8px 0 4px }
+#bar > span { display: inline-flex; flex-wrap: wrap; align-items: center; gap: 6px }
+#seek { flex: 1 1 100%; min-width: 0; margin: 4px 0; height: 24px; border-radius: 4px }
+#time { font-variant-numeric: tabular-nums; white-space: nowrap; flex: 1 1 auto }
+button, select { font: inherit; color: var(--ink); background: var(--torso); border: 1px solid var(--line); border-radius: 6px; min-height: 34px; min-width: 34px; padding: 2px 9px }
+button { cursor: pointer }
+input[type=checkbox] { width: 18px; height: 18px; margin: 0 }
+#play { min-width: 5em; font-weight: 600 }
+label { display: inline-flex; align-items: center; gap: 4px; white-space: nowrap }
+#legend { display: flex; flex-wrap: wrap; gap: 2px 14px; margin: 6px 0 0; padding: 0; list-style: none; font-size: 13px }
 #legend li::before { content: ""; display: inline-block; width: 14px; height: 14px; border-radius: 3px; margin-right: 5px; vertical-align: -2px; background: var(--part) }
+details { font-size: 13px; margin-top: 4px }
+kbd { border: 1px solid var(--line); border-radius: 4px; padding: 0 4px; font: inherit }
 :fullscreen main { max-width: none; height: 100vh; overflow: auto }
 :focus-visible { outline: 3px solid #4c99de; outline-offset: 2px }
 """  # noqa: E501
+
+_CONTROLS = """<div id="bar" role="group" aria-label="Playback">
+<input id="seek" type="range" min="0" max="LAST" value="0" step="1" aria-label="Frame">
+<button id="play" type="button" aria-keyshortcuts="Space">Play</button>
+<button id="back" type="button" aria-label="One frame back" aria-keyshortcuts="ArrowLeft">&#x276E;</button>
+<button id="next" type="button" aria-label="One frame on" aria-keyshortcuts="ArrowRight">&#x276F;</button>
+<span id="time"></span>
+<label>Speed <select id="speed">SPEEDS</select></label>
+<label><input id="mirror" type="checkbox" aria-keyshortcuts="m"> Mirror</label>
+<button id="full" type="button" aria-keyshortcuts="f">Full screen</button>
+<span role="group" aria-label="Loop"><label><input id="loop" type="checkbox" checked> Loop</label>
+<button id="start" type="button" aria-label="Loop from this frame" aria-keyshortcuts="[">from here</button>
+<button id="end" type="button" aria-label="Loop up to this frame" aria-keyshortcuts="]">to here</button>
+<button id="all" type="button" aria-label="Loop all frames" aria-keyshortcuts="\\">all</button>
+<span id="part" role="status"></span></span>
+</div>"""
+
+_KEYS = """<details><summary>Keys</summary><kbd>space</kbd> play or pause, <kbd>&larr;</kbd> <kbd>&rarr;</kbd> one frame,
+<kbd>Home</kbd> <kbd>End</kbd> first and last, <kbd>[</kbd> <kbd>]</kbd> loop from here, to here, <kbd>\\</kbd> loop all,
+<kbd>m</kbd> mirror, <kbd>f</kbd> full screen</details>"""
 
 _SCRIPT = """
 "use strict";
@@ -93,7 +127,7 @@ _SCRIPT = """
           const y = (clip.points[start + 2 * point + 1] * motion.unit - top) * scale;
           if (point) context.lineTo(x, y); else context.moveTo(x, y);
         }
-        if (closed || count === 1) context.closePath();
+        if (closed) context.closePath();
         if (rim) {
           context.strokeStyle = color("paper");
           context.lineWidth = (width + 2 * rim) * scale;
@@ -201,7 +235,7 @@ def to_html(
     clips: Any,
     fps: float | str = "auto",
     layout: str | None = None,
-    size: int = 420,
+    size: int = 360,
     titles: Sequence[str] | str | None = None,
     text: Sequence[str] | str | None = None,
     words: Iterable[tuple[str, float, float]] | None = None,
@@ -216,69 +250,35 @@ def to_html(
         clips: a clip or a list of clips, see `rendering_uniglor`.
         fps: frames a second; by default what the clips say, or 25.
         layout: name of the keypoints' layout; by default what the clips say, or uniglor73.
-        size: greatest pixels of the whole signer's side; narrow screens get smaller ones.
+        size: greatest pixels of a view's side; narrow screens get smaller ones.
         titles: a title above each clip.
         text: a str below all clips, or a list with one for each.
-        words: [(word, start, end)] in seconds, shown below all clips; the word of the moment is marked.
+        words: [(word, start, end)] in seconds, as `attended_words` gives them, shown below all clips; the word of the moment is marked.
 
     Returns:
         str, a whole HTML document.
     """
     clips, fps, layout = drawable(clips, fps, layout)
     scene = make_scene(clips, layout, titles, with_close_ups=True)
+    num_clips = len(scene.figures)
     below = text if isinstance(text, str) else ""
-    texts = one_for_each("text", None if below else text, len(scene.figures))
-    largest = [np.abs(shape.points[shape.drawn]).max() for shapes in scene.figures for shape in shapes]
-    largest += [np.abs(part.centers).max() for followed in scene.close_ups for part in followed.values()]
-    unit = float(max(largest, default=1.0)) / 32767  # shoulder lengths of one step of an int16
-    motion = {
-        "fps": float(fps),
-        "frames": scene.num_frames,
-        "unit": unit,
-        "missing": MISSING,
-        "view": scene.view,
-        "sides": {part: close_up.side for followed in scene.close_ups for part, close_up in followed.items()},
-        "clips": [_packed(shapes, followed, unit) for shapes, followed in zip(scene.figures, scene.close_ups)],
-    }
-    figures = "".join(
-        f'<figure><figcaption dir="auto">{escape(title)}</figcaption><div class="views">{_views(number, title, followed)}</div>'
-        f'<p dir="auto">{escape(caption)}</p></figure>'
-        for number, (title, caption, followed) in enumerate(zip(scene.titles, texts, scene.close_ups))
-    )
+    texts = one_for_each("text", None if below else text, num_clips)
     spoken = "".join(
         f'<span data-start="{float(start):.3f}" data-end="{float(end):.3f}">{escape(str(word))}</span> ' for word, start, end in words or ()
     )
-    parts = [part for part in LEGEND if any(shape.part == part for shapes in scene.figures for shape in shapes)]
-    legend = "".join(f'<li style="--part: var(--{part})">{part.replace("_", " ")}</li>' for part in parts)
-    speeds = "".join(f'<option value="{speed}"{" selected" if speed == 1 else ""}>{speed}&times;</option>' for speed in SPEEDS)
-    light, dark = (" ".join(f"--{name}: {color};" for name, color in colors.items()) for colors in (COLORS, DARK_COLORS))
-    wide = size * (2 if len(scene.figures) == 1 else len(scene.figures))
-    style = _STYLE.replace("LIGHT", light).replace("DARK", dark).replace("MAXWIDTH", str(max(wide + 40, 480)))
+    kind = "one" if num_clips == 1 else "many" if num_clips >= MANY else "few"
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(name_of(scene.titles))}</title><style>{style}</style></head>
+<title>{escape(name_of(scene.titles))}</title><style>{_style(scene, size)}</style></head>
 <body><main>
-<div id="clips"{' class="one"' if len(scene.figures) == 1 else ""}>{figures}</div>
+<div id="clips" class="{kind}">{_figures(scene, texts)}</div>
 <p dir="auto">{escape(below)}</p>
 <p dir="auto" id="words">{spoken}</p>
-<div id="bar" role="group" aria-label="Playback">
-<input id="seek" type="range" min="0" max="{scene.num_frames - 1}" value="0" step="1" aria-label="Frame">
-<button id="play" type="button">Play</button>
-<button id="back" type="button" aria-label="One frame back">&#x276E;</button>
-<button id="next" type="button" aria-label="One frame on">&#x276F;</button>
-<span id="time"></span>
-<label>Speed <select id="speed">{speeds}</select></label>
-<label><input id="loop" type="checkbox" checked> Loop</label>
-<button id="start" type="button" aria-label="Loop from this frame">from here</button>
-<button id="end" type="button" aria-label="Loop up to this frame">to here</button>
-<button id="all" type="button" aria-label="Loop all frames">all</button>
-<span id="part" role="status"></span>
-<label><input id="mirror" type="checkbox"> Mirror</label>
-<button id="full" type="button">Full screen</button>
-</div>
-<ul id="legend" aria-label="Colours">{legend}</ul>
+{_controls(scene)}
+{_legend(scene)}
+{_KEYS}
 </main>
-<script id="motion" type="application/json">{json.dumps(motion, separators=(",", ":"))}</script>
+<script id="motion" type="application/json">{json.dumps(_motion(scene, fps), separators=(",", ":"))}</script>
 <script>{_SCRIPT}</script>
 </body></html>
 """
@@ -288,7 +288,7 @@ def player_html(
     clips: Any,
     fps: float | str = "auto",
     layout: str | None = None,
-    size: int = 420,
+    size: int = 360,
     titles: Sequence[str] | str | None = None,
     text: Sequence[str] | str | None = None,
     words: Iterable[tuple[str, float, float]] | None = None,
@@ -310,8 +310,71 @@ def player_html(
     )
 
 
+def attended_words(attentions: Mapping[str, Any], special_tokens: Iterable[str] = ()) -> list[tuple[str, float, float]]:
+    """When each word of a translation was seen, for `to_html(..., words=...)`.
+
+    A word's moment is the shortest stretch of the clip that holds half of the attention of its tokens: in the decoder's last layer,
+    mean over heads.
+
+    Args:
+        attentions: what the sign-to-text pipeline gives with `return_attentions=True`.
+        special_tokens: tokens that are no words, as in `tokenizer.all_special_tokens`.
+
+    Returns:
+        list of (word, start, end) in seconds.
+    """
+    weights, seconds = attentions["cross"][-1].mean(0), attentions["seconds"]  # (L, S), (S, 2)
+    tokens, special = attentions["tokens"], set(special_tokens)
+    marked = any(token[:1] in WORD_STARTS for token in tokens if token not in special)
+    words, joined = [], False  # [word, (S,) attention]; whether the next token may belong to the last of them
+    for token, attention in zip(tokens, weights):
+        if token in special:
+            joined = False
+            continue
+        starts = token[:1] in WORD_STARTS if marked else not token.startswith(WORD_GOES_ON)
+        if joined and not starts:
+            words[-1] = [words[-1][0] + token.removeprefix(WORD_GOES_ON), words[-1][1] + attention]
+        else:
+            words.append([token.lstrip(WORD_STARTS), attention])
+        joined = True
+    spans = ((word, *_shortest_half(attention)) for word, attention in words if word.strip())
+    return [(word, float(seconds[first, 0]), float(seconds[last, 1])) for word, first, last in spans]
+
+
+def _shortest_half(attention: np.ndarray) -> tuple[int, int]:
+    """First and last index of the shortest run that holds half of a sum; the fullest of those that are equally short."""
+    sums = np.concatenate([[0.0], np.cumsum(attention)])
+    for length in range(1, len(attention) + 1):
+        runs = sums[length:] - sums[:-length]
+        if runs.max() >= sums[-1] / 2:
+            return int(runs.argmax()), int(runs.argmax()) + length - 1
+    return 0, len(attention) - 1
+
+
+def _style(scene: Scene, size: int) -> str:
+    """The style sheet, which knows the figure's colours and how wide the page grows."""
+    light, dark = (" ".join(f"--{name}: {color};" for name, color in colors.items()) for colors in (COLORS, DARK_COLORS))
+    views = max(1 + len(followed) for followed in scene.close_ups)
+    columns = (min(views, 3) if views != 4 else 2) if len(scene.figures) == 1 else 2 * len(scene.figures)
+    narrowest = 240 if len(scene.figures) >= MANY else 340
+    sizes = {"MAXWIDTH": max(size * columns + 40, 480), "NARROWEST": narrowest}
+    style = _STYLE.replace("LIGHT", light).replace("DARK", dark)
+    for name, value in sizes.items():
+        style = style.replace(name, str(value))
+    return style
+
+
+def _figures(scene: Scene, texts: Sequence[str]) -> str:
+    """A <figure> for each clip: its title, its views, its text."""
+    return "".join(
+        f'<figure><figcaption dir="auto">{escape(title)}</figcaption>{_views(number, title, followed)}'
+        f'<p dir="auto">{escape(text)}</p></figure>'
+        for number, (title, text, followed) in enumerate(zip(scene.titles, texts, scene.close_ups))
+    )
+
+
 def _views(number: int, title: str, followed: dict[str, CloseUp]) -> str:
-    """The canvases of one clip."""
+    """The canvases of one clip: the signer, each hand, the face."""
     name = escape(title or f"Clip {number + 1}")
     views = [f'<div class="whole"><canvas role="img" data-clip="{number}" aria-label="{name}: moving figure of a signer"></canvas></div>']
     for part in CLOSE_UPS:
@@ -321,7 +384,35 @@ def _views(number: int, title: str, followed: dict[str, CloseUp]) -> str:
                 f'<div class="{part}"><canvas role="img" data-clip="{number}" data-part="{part}" aria-label="{name}: {label}, large">'
                 f"</canvas><span>{label}</span></div>"
             )
-    return "".join(views)
+    hands = len(followed.keys() - {"face"})
+    return f'<div class="views of-{len(views)}{" one-hand" if hands == 1 else ""}">{"".join(views)}</div>'
+
+
+def _controls(scene: Scene) -> str:
+    speeds = "".join(f'<option value="{speed}"{" selected" if speed == 1 else ""}>{speed}&times;</option>' for speed in SPEEDS)
+    return _CONTROLS.replace("LAST", str(scene.num_frames - 1)).replace("SPEEDS", speeds)
+
+
+def _legend(scene: Scene) -> str:
+    parts = [part for part in LEGEND if any(shape.part == part for shapes in scene.figures for shape in shapes)]
+    named = "".join(f'<li style="--part: var(--{part})">{part.replace("_", " ")}</li>' for part in parts)
+    return f'<ul id="legend" aria-label="Colours">{named}</ul>'
+
+
+def _motion(scene: Scene, fps: float) -> dict[str, Any]:
+    """What the script plays: numbers of all clips, as JSON takes them."""
+    largest = [np.abs(shape.points[shape.drawn]).max() for shapes in scene.figures for shape in shapes]
+    largest += [np.abs(part.centers).max() for followed in scene.close_ups for part in followed.values()]
+    unit = float(max(largest, default=1.0)) / 32767  # shoulder lengths of one step of an int16
+    return {
+        "fps": float(fps),
+        "frames": scene.num_frames,
+        "unit": unit,
+        "missing": MISSING,
+        "view": scene.view,
+        "sides": {part: close_up.side for followed in scene.close_ups for part, close_up in followed.items()},
+        "clips": [_packed(shapes, followed, unit) for shapes, followed in zip(scene.figures, scene.close_ups)],
+    }
 
 
 def _packed(shapes: list[Shape], followed: dict[str, CloseUp], unit: float) -> dict[str, Any]:

@@ -11,7 +11,10 @@ x and y are drawn. SVG and HTML need nothing but numpy; the others import Pillow
 Shapes: N clips, T frames, K keypoints, C channels, P points of a shape of the figure.
 """
 
+import contextlib
+import functools
 import hashlib
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -24,14 +27,26 @@ from transformers.utils import logging
 
 from .figure_uniglor import COLORS, LEGEND, CloseUp, Shape
 from .keypoints_uniglor import edge_indices, get_layout, point_index
-from .player_uniglor import player_html, to_html
+from .player_uniglor import attended_words, player_html, to_html
 from .scene_uniglor import Scene, check_clip, drawable, escape, legible, make_scene, name_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
 
-__all__ = ["from_pose", "player_html", "render", "to_animated_svg", "to_gif", "to_html", "to_mp4", "to_png", "to_pose", "to_svg"]
+__all__ = [
+    "attended_words",
+    "from_pose",
+    "player_html",
+    "render",
+    "to_animated_svg",
+    "to_gif",
+    "to_html",
+    "to_mp4",
+    "to_png",
+    "to_pose",
+    "to_svg",
+]
 
 logger = logging.get_logger(__name__)
 
@@ -41,6 +56,7 @@ Panel = tuple[int, int, str | None, str]  # x, y in pixels, a part or None for t
 PAGE = "#ffffff"
 GRID = 1000  # coordinates in an SVG are integers on so many lines: half a pixel on a picture of 500
 STRIP_HEADER, HEADER = 18, 22  # pixels above a strip's row, and above a clip, for titles
+GAP = 8  # pixels between the signer and close-ups; even, as the sides of a video
 SUPERSAMPLING = (2, 4)  # Pillow draws without anti-aliasing: drawn so many times larger, small pictures more, then averaged
 GIF_MAX_FPS = 50  # browsers play anything faster at 10 frames a second
 POSE_SCALE = 128.0  # pixels of a shoulder length in .pose files; a power of 2, so that scaling loses nothing
@@ -49,6 +65,9 @@ FONTS = (  # by their files' names, as Pillow looks for them in the system's fol
     "DejaVuSans.ttf", "NotoSans-Regular.ttf", "NotoSansCJK-Regular.ttc", "NotoSansKR-Regular.otf", "NanumGothic.ttf", "Arial.ttf",
     "Arial Unicode.ttf", "AppleSDGothicNeo.ttc", "malgun.ttf", "msgothic.ttc", "NotoSansArabic-Regular.ttf", "unifont.ttf",
 )  # fmt: skip
+FONT_FOLDERS = ("~/.local/share/fonts", "~/.fonts", "/usr/share/fonts", "/usr/local/share/fonts", "~/Library/Fonts", "/Library/Fonts",
+                "/System/Library/Fonts", "C:/Windows/Fonts")  # fmt: skip
+FONT_SUFFIXES, MAX_FONTS = (".ttf", ".otf", ".ttc"), 1000
 
 
 # --- SVG --------------------------------------------------------------------------------------------------------------------------
@@ -154,11 +173,11 @@ def _panels(scene: Scene, size: int) -> tuple[list[list[Panel]], int, int]:
             continue
         y = header + number * (size + header)
         row: list[Panel] = [(0, y, None, title)]
-        row += [(size * (1 + place), y, part, followed[part].title) for place, part in enumerate(parts) if part in followed]
+        row += [((size + GAP) * (1 + place), y, part, followed[part].title) for place, part in enumerate(parts) if part in followed]
         panels.append(row)
     if not parts:
         return panels, size * len(panels), size + header
-    return panels, size * (1 + len(parts)), len(panels) * (size + header)
+    return panels, size + len(parts) * (size + GAP), len(panels) * (size + header)
 
 
 def _svg(width: int, height: int, pictures: Sequence[str], titles: Sequence[str]) -> str:
@@ -201,7 +220,7 @@ def _paths(shape: Shape, view: View) -> list[str]:
     places = np.rint((shape.points - view[:2]) * (GRID / view[2])).astype(int)
     places[:, 1:] -= places[:, :-1].copy()  # steps from point to point have fewer digits
     count = places.shape[1]
-    frame = "M%d %d" + ("l" + "%d %d " * (count - 1)).rstrip() * (count > 1) + ("z" if shape.closed else "h0" * (count == 1))
+    frame = "M%d %d" + ("l" + "%d %d " * (count - 1)).rstrip() + "z" * shape.closed
     # One format for all frames: formatting number by number would be most of the work.
     paths = ((frame + ";") * len(places) % tuple(places.ravel().tolist())).split(";")[:-1]
     if not shape.drawn.all():
@@ -374,34 +393,48 @@ def _blank(width: int, height: int) -> "Image":
 
 
 def write_text(image: "Image", text: str, place: tuple[int, int], size: int = 12, color: str = "#222222") -> None:
-    """Writes one line on a Pillow image, in a font of this machine that has all of its letters; without one, in those that it has."""
-    if text:
-        _, ImageDraw, _ = _pillow()
-        font, text = _font_for(legible(text), size)
-        ImageDraw.Draw(image).text(place, text, color, font)
+    """Writes one line on a Pillow image, in a font of this machine that has all of its letters; without one, nothing."""
+    text = legible(text)
+    if not text.strip():
+        return
+    font, lost = _font_for(text, size)
+    if lost:
+        logger.warning_once(
+            f"No font of this machine has {lost!r}: titles with such letters are left out of PNG, GIF and MP4. Install a font that has "
+            "them, such as Noto Sans CJK, or write SVG or HTML, for which the reader's machine has fonts."
+        )
+        return
+    _pillow()[1].Draw(image).text(place, text, color, font)
 
 
+@functools.lru_cache(maxsize=256)
 def _font_for(text: str, size: int) -> tuple[Any, str]:
-    """-> a font, and the text without the letters that no font of this machine has."""
-    _, _, ImageFont = _pillow()
-    best: Any = ImageFont.load_default(size)
-    most: set[str] | None = None
-    for name in (None, *FONTS):
-        try:
-            font = best if name is None else ImageFont.truetype(name, size)
-        except OSError:
-            continue
+    """-> the first font that has all letters of a text, and ""; or the one that has most of them, and the letters that it lacks."""
+    best, fewest = None, None
+    for font in _fonts(size):
         box = bytes(font.getmask("\uffff"))  # what it draws for a letter that it does not have
-        lost = {letter for letter in set(text) if not letter.isspace() and bytes(font.getmask(letter)) == box}
-        if most is None or len(lost) < len(most):
-            best, most = font, lost
+        lost = "".join(sorted({letter for letter in text if not letter.isspace() and bytes(font.getmask(letter)) == box}))
+        if fewest is None or len(lost) < len(fewest):
+            best, fewest = font, lost
         if not lost:
             break
-    if most:
-        logger.warning_once(
-            f"No font of this machine has {''.join(sorted(most))!r}: left out of pictures. Install one, such as Noto Sans CJK."
-        )
-    return best, "".join(letter for letter in text if letter not in (most or ()))
+    return best, fewest
+
+
+def _fonts(size: int) -> Iterator[Any]:
+    """Fonts to try: Pillow's own, the usual ones by their names, then whatever lies in the system's folders."""
+    _, _, ImageFont = _pillow()
+    yield ImageFont.load_default(size)
+    for name in (*FONTS, *_installed_fonts()):
+        with contextlib.suppress(OSError):
+            yield ImageFont.truetype(name, size)
+
+
+@functools.cache
+def _installed_fonts() -> list[str]:
+    folders = [Path(folder).expanduser() for folder in FONT_FOLDERS]
+    found = (path for folder in folders if folder.is_dir() for path in sorted(folder.rglob("*")) if path.suffix.lower() in FONT_SUFFIXES)
+    return [str(path) for path in itertools.islice(found, MAX_FONTS)]
 
 
 def _shades() -> list[int]:
