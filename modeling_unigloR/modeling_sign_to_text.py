@@ -81,13 +81,14 @@ class SignToText(ClipReadingModel, GenerationMixin):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, SignToText):
+        # Not where `module` is the model itself: transformers passes over a model that holds no tensor of its own, as with "frames".
+        if module is self.projection:
             # As large as the text model's token embeddings: its positions, which are added, must not drown.
             text_config = self.config.text_config
             size = getattr(text_config, "init_std", 1.0)
             if getattr(text_config, "scale_embedding", False):
                 size *= text_config.hidden_size**0.5
-            init.normal_(module.projection.weight, std=size / module.projection.in_features**0.5)
+            init.normal_(module.weight, std=size / module.in_features**0.5)
 
     @classmethod
     def from_parts(

@@ -168,6 +168,18 @@ def test_a_frozen_text_model_stays_frozen_after_loading(tiny_sign_to_text, tmp_p
     assert {name for name, p in loaded.named_parameters() if p.requires_grad} == {"projection.weight", "projection.bias"}
 
 
+@pytest.mark.parametrize("sign_encoder", ["segments", "frames"])
+@pytest.mark.parametrize("scale_embedding", [False, True])
+def test_what_a_new_model_reads_is_as_large_as_its_token_embeddings(tiny_sign_mae, sign_encoder, scale_embedding):
+    text_config = dict(d_model=128, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=8, decoder_ffn_dim=8, vocab_size=16)
+    model = SignToText.from_parts(
+        tiny_sign_mae(), text_config=text_config | {"scale_embedding": scale_embedding}, sign_encoder=sign_encoder
+    )
+    projected = model.projection(torch.randn(200, model.projection.in_features)).std()
+    embedded = model.text_model.get_encoder().embed_tokens(torch.arange(4, 16)).std()
+    torch.testing.assert_close(projected, embedded, rtol=0.3, atol=0)  # 1,500 random numbers
+
+
 # --- Baselines --------------------------------------------------------------------------------------------------------------------
 
 
