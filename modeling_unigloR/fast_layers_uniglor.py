@@ -13,6 +13,7 @@ Shapes: N segments, W frames in a window, K keypoints, C channels, S subsets of 
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from torch import nn
@@ -22,16 +23,45 @@ from .graph_mixing_uniglor import mix
 
 _fast = True
 
+Forward = TypeVar("Forward", bound=Callable[..., torch.Tensor])
 
-def accelerated(fast: Callable) -> Callable:
+
+class GraphConvolution(Protocol):
+    """The parameters and layers of a `ChannelTopologyGraphConv`, whose module imports this one."""
+
+    adjacency: nn.Parameter
+    alpha: nn.Parameter
+    query: nn.Conv1d
+    key: nn.Conv1d
+    refine: nn.Parameter
+    refine_bias: nn.Parameter
+    value: nn.Parameter
+    value_bias: nn.Parameter
+    norm: nn.Module
+    residual: nn.Conv2d
+    residual_norm: nn.Module
+
+
+class TemporalConvolution(Protocol):
+    """The layers of a `MultiScaleTemporalConv`."""
+
+    split_sizes: list[int]
+    open: nn.Conv2d
+    open_norm: nn.Module
+    dilated: nn.ModuleList
+    pool: nn.Module
+    close_norm: nn.Module
+
+
+def accelerated(fast: Callable[[Any, torch.Tensor], torch.Tensor]) -> Callable[[Forward], Forward]:
     """Decorates a layer's plain `forward`: `fast(layer, features)` is computed in its place, unless `use_fast_layers` says otherwise."""
 
-    def decorate(plain):
+    def decorate(plain: Forward) -> Forward:
         @functools.wraps(plain)
-        def forward(self, features):
+        def forward(self: nn.Module, features: torch.Tensor) -> torch.Tensor:
             return fast(self, features) if _fast else plain(self, features)
 
-        return forward
+        return cast(Forward, forward)
 
     return decorate
 
@@ -50,13 +80,13 @@ def use_fast_layers(enabled: bool = True) -> Iterator[None]:
 # --- The two blocks ---------------------------------------------------------------------------------------------------------------
 
 
-def fast_graph_convolution(layer: nn.Module, features: torch.Tensor) -> torch.Tensor:
+def fast_graph_convolution(layer: GraphConvolution, features: torch.Tensor) -> torch.Tensor:
     """A `ChannelTopologyGraphConv` on features: (N, C_in, K, W) -> (N, C_out, K, W)."""
     mixed = layer.norm(fast_mix(layer, features))
     return mixed.add_(convolve_and_norm(layer.residual, layer.residual_norm, features)).relu_()
 
 
-def fast_mix(layer: nn.Module, features: torch.Tensor) -> torch.Tensor:
+def fast_mix(layer: GraphConvolution, features: torch.Tensor) -> torch.Tensor:
     """`ChannelTopologyGraphConv.mix`, summed from the inside out: (N, C_in, K, W) -> (N, C_out, K, W).
 
     The topology has K x K numbers for every segment, subset and channel: 260 MB at batch 64 with 64 channels. It is never built.
@@ -77,12 +107,12 @@ def fast_mix(layer: nn.Module, features: torch.Tensor) -> torch.Tensor:
     return mixed.add_(everywhere).add_(constant[..., None])
 
 
-def fast_temporal_convolution(layer: nn.Module, features: torch.Tensor) -> torch.Tensor:
+def fast_temporal_convolution(layer: TemporalConvolution, features: torch.Tensor) -> torch.Tensor:
     """A `MultiScaleTemporalConv` on features: (N, C_in, K, W) -> (N, C_out, K, W).
 
     With its norm folded, `layer.open` is computed where it is needed: its 2 C_out channels are never in memory together.
     """
-    kernels = [conv.weight for conv in layer.dilated]
+    kernels = [conv.weight for conv in _dilated(layer)]
     if not isinstance(layer.open_norm, nn.BatchNorm2d):
         temporal, pointwise, residual = layer.open_norm(layer.open(features)).split(layer.split_sizes, dim=1)
         temporal = layer.close_norm(_along_time(layer, temporal, *kernels))
@@ -102,31 +132,37 @@ def fast_temporal_convolution(layer: nn.Module, features: torch.Tensor) -> torch
     return out.relu_().unflatten(-1, features.shape[2:])
 
 
-def _open_along_time(layer, features, weight, bias, *kernels):
+def _open_along_time(
+    layer: TemporalConvolution, features: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, *kernels: torch.Tensor
+) -> torch.Tensor:
     return _along_time(layer, pointwise_convolution(features, weight, bias), *kernels)
 
 
-def _along_time(layer, opened, *kernels):
+def _along_time(layer: TemporalConvolution, opened: torch.Tensor, *kernels: torch.Tensor) -> torch.Tensor:
     """`layer.along_time`, with the kernels as arguments so that `in_chunks` can give their gradients."""
     *branches, pooled = F.relu(opened).chunk(len(layer.dilated) + 1, dim=1)
     mixed = (
         F.conv2d(branch, kernel, conv.bias, padding=conv.padding, dilation=conv.dilation)
-        for branch, kernel, conv in zip(branches, kernels, layer.dilated)
+        for branch, kernel, conv in zip(branches, kernels, _dilated(layer))
     )
     return torch.cat([*mixed, layer.pool(pooled)], dim=1)
+
+
+def _dilated(layer: TemporalConvolution) -> list[nn.Conv2d]:
+    return cast("list[nn.Conv2d]", list(layer.dilated))
 
 
 # --- What they are made of --------------------------------------------------------------------------------------------------------
 
 
-def convolve_and_norm(conv: nn.Module, norm: nn.Module, features: torch.Tensor) -> torch.Tensor:
+def convolve_and_norm(conv: nn.Conv2d, norm: nn.Module, features: torch.Tensor) -> torch.Tensor:
     """norm(conv(features)) of a 1 x 1 convolution; with a BatchNorm2d, the output of the convolution is never in memory."""
     if not isinstance(norm, nn.BatchNorm2d):
         return norm(conv(features))
     return pointwise_convolution(features, *fold(conv, norm, features))
 
 
-def fold(conv: nn.Module, norm: nn.Module, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Weight (C_out, C_in) and bias (C_out,) of the 1 x 1 convolution that equals norm(conv(.)) on these features.
 
     The convolution is linear: mean and variance of its output follow from mean and covariance of its input, so that the norm is a
@@ -134,6 +170,9 @@ def fold(conv: nn.Module, norm: nn.Module, features: torch.Tensor) -> tuple[torc
     """
     exact = torch.promote_types(features.dtype, torch.float32)  # statistics keep their precision
     weight = conv.weight.flatten(1).to(exact)  # (C_out, C_in)
+    running_mean, running_var = norm.running_mean, norm.running_var
+    counter, momentum = norm.num_batches_tracked, norm.momentum
+    assert running_mean is not None and running_var is not None and counter is not None and momentum is not None  # as in all blocks
     if norm.training:
         with torch.autocast(features.device.type, enabled=False):
             points = features.to(exact).flatten(2)  # (N, C_in, K W)
@@ -146,11 +185,11 @@ def fold(conv: nn.Module, norm: nn.Module, features: torch.Tensor) -> tuple[torc
             variance = ((weight @ covariance) * weight).sum(1).clamp_min(0)  # (C_out,)
             mean = weight @ mean
         with torch.no_grad():
-            norm.num_batches_tracked += 1
-            norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
-            norm.running_var.lerp_((variance * count / max(count - 1, 1)).to(norm.running_var.dtype), norm.momentum)
+            counter.add_(1)
+            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+            running_var.lerp_((variance * count / max(count - 1, 1)).to(running_var.dtype), momentum)
     else:
-        mean, variance = norm.running_mean, norm.running_var
+        mean, variance = running_mean, running_var
     scale = norm.weight * torch.rsqrt(variance + norm.eps)
     return (weight * scale[:, None]).to(features.dtype), (norm.bias - mean * scale).to(features.dtype)
 
@@ -166,7 +205,7 @@ def pointwise_convolution(features: torch.Tensor, weight: torch.Tensor, bias: to
 CHUNK_FLOATS = 1_150_000
 
 
-def in_chunks(function: Callable, features: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+def in_chunks(function: Callable[..., torch.Tensor], features: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
     """function(features, *weights) of a function that treats every segment by itself; on a CPU for a few segments at a time.
 
     Intermediate results are then never in memory for all segments, and are computed again in the backward pass.
@@ -179,10 +218,10 @@ def in_chunks(function: Callable, features: torch.Tensor, *weights: torch.Tensor
 class _InChunks(torch.autograd.Function):
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu")
-    def forward(ctx, function, features, *weights):
+    def forward(ctx: Any, function: Callable[..., torch.Tensor], features: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
         ctx.function = function
         ctx.save_for_backward(features, *weights)
-        result = None
+        result: Any = None
         for rows in _chunks(features):
             chunk = function(features[rows], *weights)
             if result is None:
@@ -193,7 +232,7 @@ class _InChunks(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     @torch.amp.custom_bwd(device_type="cpu")
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]  # decorators lose its type
         features, *weights = ctx.saved_tensors
         weights = [weight.detach().requires_grad_() for weight in weights]
         grad_features, grad_weights = torch.empty_like(features), [torch.zeros_like(weight) for weight in weights]
@@ -207,6 +246,6 @@ class _InChunks(torch.autograd.Function):
         return None, grad_features, *grad_weights
 
 
-def _chunks(features):
+def _chunks(features: torch.Tensor) -> list[slice]:
     size = max(1, CHUNK_FLOATS // features[0].numel())
     return [slice(start, start + size) for start in range(0, len(features), size)]

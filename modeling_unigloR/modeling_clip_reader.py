@@ -5,13 +5,12 @@ Shapes: B clips, T frames, S segments (or frames that are read), K keypoints, C 
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import logging
 
 from .configuration_uniglor import SignRecognitionConfig, SignToTextConfig
 from .modeling_layers_uniglor import KeypointNorm, UniGloRPreTrainedModel, check_numbers, check_padding
-from .modeling_sign_mae import SignMAEEncoderModel
+from .modeling_sign_mae import SignMAEEncoderModel, SignMAEPreTrainedModel
 
 logger = logging.get_logger(__name__)
 
@@ -28,18 +27,20 @@ class ClipReadingModel(UniGloRPreTrainedModel):
     """
 
     main_input_name = "keypoints"
+    sign_mae: SignMAEEncoderModel  # with sign_encoder="segments"
+    latent_whitening: torch.Tensor
     _keys_to_ignore_on_load_missing = ["latent_whitening"]  # checkpoints from before it have none: it is the identity
 
     def __init__(self, config: SignToTextConfig | SignRecognitionConfig, size: int) -> None:
         super().__init__(config)
-        config = self.config.sign_mae_config
-        if self.config.sign_encoder == "segments":
-            self.sign_mae = SignMAEEncoderModel._from_config(config)
-            self.register_buffer("latent_whitening", torch.eye(config.hidden_size))
-            self.projection = nn.Linear(config.hidden_size, size)
+        signing = config.sign_mae_config
+        if config.sign_encoder == "segments":
+            self.sign_mae = SignMAEEncoderModel._from_config(signing)
+            self.register_buffer("latent_whitening", torch.eye(signing.hidden_size))
+            self.projection = nn.Linear(signing.hidden_size, size)
         else:
-            self.frame_norm = KeypointNorm(config.num_keypoints, config.num_channels)
-            self.projection = nn.Linear(config.num_keypoints * config.num_channels, size)
+            self.frame_norm = KeypointNorm(signing.num_keypoints, signing.num_channels)
+            self.projection = nn.Linear(signing.num_keypoints * signing.num_channels, size)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -47,7 +48,7 @@ class ClipReadingModel(UniGloRPreTrainedModel):
         if isinstance(module, ClipReadingModel) and self.config.sign_encoder == "segments":
             init.copy_(module.latent_whitening, torch.eye(len(module.latent_whitening)))
 
-    def _read_with(self, sign_mae: PreTrainedModel) -> None:
+    def _read_with(self, sign_mae: SignMAEPreTrainedModel) -> None:
         """Takes the weights of a pretrained encoder."""
         names = self.sign_mae.state_dict().keys()
         self.sign_mae.load_state_dict({name: value for name, value in sign_mae.state_dict().items() if name in names})
@@ -67,19 +68,20 @@ class ClipReadingModel(UniGloRPreTrainedModel):
         latent_mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The input of the task's Transformer: (B, S, D), and its mask (B, S)."""
-        if (keypoints is None) == (latents is None):
-            raise ValueError("Give either keypoints (B, T, K, C) with attention_mask, or latents (B, S, D) with latent_mask.")
-        if self.config.sign_encoder == "frames":
-            if keypoints is None:
-                raise ValueError("Found latents, but this model has sign_encoder='frames': it reads keypoints (B, T, K, C).")
-            return self._embed_frames(keypoints, attention_mask)
-        if latents is None:
+        frames = self.config.sign_encoder == "frames"
+        if keypoints is not None and latents is None:
+            if frames:
+                return self._embed_frames(keypoints, attention_mask)
             latents, latent_mask = self.encode_sequence(keypoints, attention_mask)
-        else:
+        elif latents is not None and keypoints is None:
+            if frames:
+                raise ValueError("Found latents, but this model has sign_encoder='frames': it reads keypoints (B, T, K, C).")
             check_numbers("latents", latents, ("clips", "segments", len(self.latent_whitening)), self.projection.weight)
             if latent_mask is None:
                 latent_mask = torch.ones(latents.shape[:2], dtype=torch.long, device=latents.device)
             check_padding("latent_mask", latent_mask, latents.shape[:2])
+        else:
+            raise ValueError("Give either keypoints (B, T, K, C) with attention_mask, or latents (B, S, D) with latent_mask.")
         whitened = latents.to(self.latent_whitening.dtype) @ self.latent_whitening
         return self.projection(whitened.to(latents.dtype)), latent_mask
 

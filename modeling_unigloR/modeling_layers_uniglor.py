@@ -8,11 +8,12 @@ import functools
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any, Self, TypeAlias, TypeVar, cast
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import BlockMask
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
@@ -22,6 +23,9 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .fast_layers_uniglor import accelerated, fast_graph_convolution, fast_temporal_convolution
 from .keypoints_uniglor import adjacency
+
+AttentionMask: TypeAlias = torch.Tensor | BlockMask | None  # as `transformers.masking_utils` makes it
+Forward = TypeVar("Forward", bound=Callable[..., Any])
 
 STATISTICS = frozenset(("latent_mean", "latent_std", "latent_whitening", "offset_mean", "offset_std", "paths", "keypoint_presence"))
 VARIANCE_FLOOR = 1e-4  # a hundredth of a shoulder length, squared: a coordinate that stood still while calibrating may move later
@@ -37,11 +41,13 @@ def sinusoids(length: int, size: int, dtype: torch.dtype = torch.float32) -> tor
 class SinusoidalPositions(nn.Module):
     """Adds fixed positions to (N, L, D) tokens."""
 
+    table: torch.Tensor
+
     def __init__(self, length: int, size: int) -> None:
         super().__init__()
         self.register_buffer("table", sinusoids(length, size), persistent=False)
 
-    def forward(self, tokens):
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         return tokens + self.table[: tokens.shape[1]].to(tokens.dtype)
 
 
@@ -51,11 +57,11 @@ class SinusoidalPositions(nn.Module):
 class ChannelLayerNorm(nn.LayerNorm):
     """LayerNorm over the channels of (N, C, K, W)."""
 
-    def forward(self, features):
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
         return super().forward(features.movedim(1, -1)).movedim(-1, 1)
 
 
-class _Calibrated:
+class _Calibrated(nn.modules.batchnorm._BatchNorm):
     """A BatchNorm whose statistics `calibrate` sets once, from data, before training; a training step uses the same ones.
 
     A batch's own statistics move every position by an eighth of its deviation at batch 64, whose frames are anything but independent.
@@ -84,18 +90,19 @@ def calibrate(module: nn.Module, *inputs: torch.Tensor) -> None:
 
     For a model that is not trained yet: what it learnt on other statistics would mean something else on these.
     """
-    norms = [norm for norm in module.modules() if isinstance(norm, _Calibrated)]
-    for norm in norms:
-        norm.training, momentum, norm.momentum = True, norm.momentum, 1.0  # the batch's, kept as they are
+    norms = [(norm, norm.momentum) for norm in module.modules() if isinstance(norm, _Calibrated)]
+    for norm, _ in norms:
+        norm.training, norm.momentum = True, 1.0  # the batch's, kept as they are
     try:
         module(*inputs)
     finally:
-        for norm in norms:
+        for norm, momentum in norms:
             norm.training, norm.momentum = False, momentum
-            norm.running_var.clamp_min_(VARIANCE_FLOOR)
+            if norm.running_var is not None:
+                norm.running_var.clamp_min_(VARIANCE_FLOOR)
 
 
-BLOCK_NORMS = {"calibrated": CalibratedNorm2d, "batch": nn.BatchNorm2d, "layer": ChannelLayerNorm}
+BLOCK_NORMS: dict[str, Callable[[int], nn.Module]] = {"calibrated": CalibratedNorm2d, "batch": nn.BatchNorm2d, "layer": ChannelLayerNorm}
 
 
 class KeypointNorm(nn.Module):
@@ -107,9 +114,9 @@ class KeypointNorm(nn.Module):
     def __init__(self, num_keypoints: int, num_channels: int, kind: str = "batch") -> None:
         super().__init__()
         norm = nn.BatchNorm1d if kind == "batch" else CalibratedNorm1d
-        self.norm = norm(num_keypoints * num_channels)  # a child, so that SyncBatchNorm can take its place
+        self.norm: nn.Module = norm(num_keypoints * num_channels)  # a child, so that SyncBatchNorm can take its place
 
-    def forward(self, keypoints):
+    def forward(self, keypoints: torch.Tensor) -> torch.Tensor:
         return self.norm(keypoints.flatten(0, 1).flatten(1)).view(keypoints.shape)
 
 
@@ -139,7 +146,7 @@ class ChannelTopologyGraphConv(nn.Module):
         self.refine_bias = nn.Parameter(torch.zeros(len(graph), out_channels))
         self.value = nn.Parameter(torch.zeros(len(graph), out_channels, in_channels))
         self.value_bias = nn.Parameter(torch.zeros(len(graph), out_channels))
-        self.norm = BLOCK_NORMS[norm](out_channels)
+        self.norm: nn.Module = BLOCK_NORMS[norm](out_channels)
         self.residual = nn.Conv2d(in_channels, out_channels, 1, bias=norm == "layer")
         self.residual_norm = BLOCK_NORMS[norm](out_channels)
 
@@ -198,7 +205,16 @@ class MultiScaleTemporalConv(nn.Module):
 # --- Transformer ------------------------------------------------------------------------------------------------------------------
 
 
-def eager_attention_forward(module, query, key, value, attention_mask, scaling, dropout=0.0, **kwargs):
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Plain attention that also returns its weights: (N, heads, L, d) -> (N, L, heads, d), (N, heads, L, M)."""
     scores = query @ key.transpose(2, 3) * scaling
     if attention_mask is not None:
@@ -227,7 +243,9 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, hidden, memory=None, attention_mask=None):
+    def forward(
+        self, hidden: torch.Tensor, memory: torch.Tensor | None = None, attention_mask: AttentionMask = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         memory = hidden if memory is None else memory
         query, key, value = (
             proj(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
@@ -252,7 +270,7 @@ class SingleKeyAttention(nn.Module):
         self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, hidden, memory, attention_mask=None):
+    def forward(self, hidden: torch.Tensor, memory: torch.Tensor, attention_mask: AttentionMask = None) -> tuple[torch.Tensor, None]:
         return self.o_proj(self.v_proj(memory)).expand_as(hidden), None
 
 
@@ -277,7 +295,13 @@ class TransformerLayer(GradientCheckpointingLayer):
         self.activation = ACT2FN[config.hidden_act]
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def forward(self, hidden, memory=None, attention_mask=None, memory_mask=None):
+    def forward(
+        self,
+        hidden: torch.Tensor,
+        memory: torch.Tensor | None = None,
+        attention_mask: AttentionMask = None,
+        memory_mask: AttentionMask = None,
+    ) -> torch.Tensor:
         attended, _ = self.attention(self.attention_norm(hidden), attention_mask=attention_mask)
         hidden = hidden + self.dropout(attended)
         if self.has_memory:
@@ -302,8 +326,9 @@ def check_numbers(name: str, tensor: torch.Tensor, shape: Sequence[int | str], w
     _check_shape(name, tensor, shape, hint)
     if not tensor.is_floating_point():
         raise ValueError(f"Found {name} of {tensor.dtype}, expected floating-point numbers.")
-    other = weight is not None and weight.is_floating_point() and tensor.dtype != weight.dtype
-    if other and not torch.is_autocast_enabled(tensor.device.type):
+    if weight is None or not weight.is_floating_point() or tensor.dtype == weight.dtype:
+        return
+    if not torch.is_autocast_enabled(tensor.device.type):
         raise ValueError(f"Found {name} of {tensor.dtype}, but the model's weights are {weight.dtype}. Give {name}.to(model.dtype).")
 
 
@@ -341,7 +366,7 @@ def check_padding(name: str, mask: torch.Tensor, shape: Sequence[int | str], onl
         raise ValueError(f"Found {name} with a 1 after a 0, expected padding after all that is real, and nowhere else.")
 
 
-def _check_shape(name, tensor, shape, hint=""):
+def _check_shape(name: str, tensor: torch.Tensor, shape: Sequence[int | str], hint: str = "") -> None:
     expected = f"({', '.join(map(str, shape))})"
     if not isinstance(tensor, torch.Tensor):
         raise ValueError(f"Found {name} of type {type(tensor).__name__}, expected a tensor {expected}.")
@@ -355,14 +380,14 @@ def _check_shape(name, tensor, shape, hint=""):
         raise ValueError(f"Found {name} of shape {tuple(tensor.shape)}, expected {expected}{least}. {hint}".rstrip())
 
 
-def _is_looked_at(tensor):
+def _is_looked_at(tensor: torch.Tensor) -> bool:
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 # --- Models -----------------------------------------------------------------------------------------------------------------------
 
 
-def records_layers(forward: Callable) -> Callable:
+def records_layers(forward: Forward) -> Forward:
     """Decorates a model's `forward`: `output_hidden_states`, `output_attentions` and `return_dict` work as in transformers.
 
     What is recorded is the class's `_can_record_outputs`. The forward names both options in its signature; here they are served.
@@ -370,7 +395,7 @@ def records_layers(forward: Callable) -> Callable:
     recording = capture_outputs(forward)
 
     @functools.wraps(forward)
-    def wrapper(self, *args, **kwargs):
+    def wrapper(self: PreTrainedModel, *args: Any, **kwargs: Any) -> Any:
         if kwargs.get("output_attentions") and self.config._attn_implementation != "eager":
             raise ValueError(
                 f"Found output_attentions=True with attn_implementation={self.config._attn_implementation!r}, which computes no attention "
@@ -378,7 +403,7 @@ def records_layers(forward: Callable) -> Callable:
             )
         return recording(self, *args, **kwargs)
 
-    return wrapper
+    return cast(Forward, wrapper)
 
 
 # `_can_record_outputs` of models: of their Transformer layers, and of those that have a memory
@@ -461,7 +486,7 @@ class UniGloRPreTrainedModel(PreTrainedModel):
         return self
 
     @staticmethod
-    def _finalize_model_loading(model, load_config, loading_info):
+    def _finalize_model_loading(model: "UniGloRPreTrainedModel", load_config: Any, loading_info: Any) -> Any:
         """As the base class, but a tensor that is missing, or of another size, is an error that names it, before memory is taken for it.
 
         `ignore_mismatched_sizes=True` takes new tensors for both.
@@ -472,7 +497,7 @@ class UniGloRPreTrainedModel(PreTrainedModel):
         model._freeze()  # loading made parameters anew
         return loading_info
 
-    def get_input_embeddings(self) -> nn.Module | None:
+    def get_input_embeddings(self) -> nn.Module | None:  # type: ignore[override]  # transformers says a module, and asks for None
         """None: keypoints come in through convolutions. FSDP asks for a table of tokens, to shard it by itself."""
         return None
 
@@ -497,10 +522,10 @@ class UniGloRPreTrainedModel(PreTrainedModel):
             init.zeros_(module.refine_bias)
             init.zeros_(module.value_bias)
             init.zeros_(module.alpha)  # start from the plain skeleton graph; learn its refinement
-            init.constant_(module.norm.weight, 1e-6)  # as CTR-GCN: a new block is close to its residual
+            init.constant_(module.norm.get_parameter("weight"), 1e-6)  # as CTR-GCN: a new block is close to its residual
 
 
-def _refuse_other_tensors(model, place, loading_info):
+def _refuse_other_tensors(model: PreTrainedModel, place: object, loading_info: Any) -> None:
     ignored = model._keys_to_ignore_on_load_missing or ()
     tied = getattr(model, "all_tied_weights_keys", None) or {}
     missing = sorted(

@@ -5,7 +5,7 @@ visible, K keypoints, C channels, D hidden size.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import nn
@@ -55,12 +55,12 @@ class SignMAEOutput(ModelOutput):
             each, and (N, heads, 1 + W, 1 + W). The first position is the class token [GloR].
     """
 
-    loss: torch.FloatTensor | None = None
-    latent: torch.FloatTensor | None = None
-    reconstruction: torch.FloatTensor | None = None
-    masked: torch.BoolTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
+    loss: torch.Tensor | None = None
+    latent: torch.Tensor | None = None
+    reconstruction: torch.Tensor | None = None
+    masked: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -74,10 +74,10 @@ class SignMAEEncoderOutput(ModelOutput):
             first layer and after each, and (N, heads, 1 + W, 1 + W). The first position is the class token.
     """
 
-    latents: torch.FloatTensor | None = None
-    latent_mask: torch.LongTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
+    latents: torch.Tensor | None = None
+    latent_mask: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -90,10 +90,10 @@ class SignMAEDecoderOutput(ModelOutput):
             first layer and after each, (N, heads, W, W), and (N, heads, W, W) to the latent; the last is empty with one memory token.
     """
 
-    keypoints: torch.FloatTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
-    cross_attentions: tuple[torch.FloatTensor, ...] | None = None
+    keypoints: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    cross_attentions: tuple[torch.Tensor, ...] | None = None
 
 
 class SignMAEEncoder(nn.Module):
@@ -110,7 +110,7 @@ class SignMAEEncoder(nn.Module):
             config.graph_channels,
             config.temporal_branch_channels,
             config.temporal_kernel_size,
-            config.temporal_dilations,
+            config.temporal_dilations or (),
             config.block_norm,
         )
         self.frame_projection = nn.Linear(config.num_keypoints * self.temporal.out_channels, config.hidden_size)
@@ -159,14 +159,20 @@ class SignMAEDecoder(nn.Module):
     vector; the decoder then settles on one static pose for each segment.
     """
 
+    offset_mean: torch.Tensor
+    offset_std: torch.Tensor
+    paths: torch.Tensor
+
     def __init__(self, config: SignMAEConfig) -> None:
         super().__init__()
-        self.config = config
+        assert config.latent_views is not None  # None means window_size until a configuration is made
+        self.config, self.num_views = config, config.latent_views
         self.autoregressive = config.decoding == "autoregressive"
-        self.views = nn.Linear(config.hidden_size, config.latent_views * config.hidden_size)
+        self.views = nn.Linear(config.hidden_size, self.num_views * config.hidden_size)
         if self.autoregressive:
             self.start_token = nn.Parameter(torch.zeros(config.hidden_size))
             self.frame_embedding = nn.Linear(config.num_keypoints * config.num_channels, config.hidden_size)
+        self.queries: torch.Tensor
         queries = sinusoids(config.window_size, config.hidden_size, torch.get_default_dtype())
         if config.query_type == "learned":
             self.queries = nn.Parameter(queries)
@@ -174,7 +180,7 @@ class SignMAEDecoder(nn.Module):
             self.register_buffer("queries", queries, persistent=True)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.layers = nn.ModuleList(
-            TransformerLayer(config, memory_size=config.latent_views, is_causal=self.autoregressive)
+            TransformerLayer(config, memory_size=self.num_views, is_causal=self.autoregressive)
             for _ in range(config.decoder_num_hidden_layers)
         )
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
@@ -193,7 +199,7 @@ class SignMAEDecoder(nn.Module):
             previous_keypoints: (N, W, K, C) true frames, for teacher forcing; read by autoregressive decoding only, which
                 without them feeds itself its own frames.
         """
-        memory = self.views(latent).unflatten(-1, (self.config.latent_views, -1))  # (N, W or 1, D)
+        memory = self.views(latent).unflatten(-1, (self.num_views, -1))  # (N, W or 1, D)
         if not self.autoregressive:
             return self._decode(self.queries.expand(len(latent), -1, -1), memory)
         if previous_keypoints is not None:
@@ -227,6 +233,8 @@ class SignMAEPreTrainedModel(UniGloRPreTrainedModel):
     config: SignMAEConfig
     config_class = SignMAEConfig
     base_model_prefix = "sign_mae"
+    latent_mean: torch.Tensor
+    latent_std: torch.Tensor
 
     def __init__(self, config: SignMAEConfig) -> None:
         super().__init__(config)
@@ -251,7 +259,7 @@ class SignMAEPreTrainedModel(UniGloRPreTrainedModel):
         elif isinstance(module, SignMAEPreTrainedModel):
             init.zeros_(module.latent_mean)
             init.ones_(module.latent_std)
-            if hasattr(module, "keypoint_presence"):
+            if isinstance(module, DecodesSegments):
                 init.ones_(module.keypoint_presence)
 
     @property
@@ -260,8 +268,10 @@ class SignMAEPreTrainedModel(UniGloRPreTrainedModel):
         return self.config.window_size, self.config.num_keypoints, self.config.num_channels
 
 
-class EncodesSegments:
+class EncodesSegments(SignMAEPreTrainedModel):
     """Methods of models that have a `SignMAEEncoder` as `encoder`: whole clips to standardised latents."""
+
+    encoder: SignMAEEncoder
 
     def encode(self, keypoints: torch.Tensor) -> torch.Tensor:
         """Standardised latents of segments, nothing masked: (N, W, K, C) -> (N, D)."""
@@ -316,6 +326,12 @@ class EncodesSegments:
         latent_mask = (starts < self.num_segments(lengths, stride)[:, None]).long()  # (B, S)
         return windows[latent_mask.bool()].movedim(-1, 1).contiguous(), latent_mask
 
+    @overload
+    def num_segments(self, num_frames: int, stride: int | None = None) -> int: ...
+
+    @overload
+    def num_segments(self, num_frames: torch.Tensor, stride: int | None = None) -> torch.Tensor: ...
+
     def num_segments(self, num_frames: int | torch.Tensor, stride: int | None = None) -> int | torch.Tensor:
         """How many windows a clip of `num_frames` (int or tensor) has: floor((T - w) / s) + 1, at least 1 (section 3.4)."""
         stride = self.config.stride if stride is None else stride
@@ -339,8 +355,15 @@ class EncodesSegments:
         )
 
 
-class DecodesSegments:
-    """Methods of models that have a `SignMAEDecoder` as `decoder`: standardised latents to keypoints."""
+class DecodesSegments(SignMAEPreTrainedModel):
+    """Methods of models that have a `SignMAEDecoder` as `decoder`: standardised latents to keypoints.
+
+    Attributes:
+        keypoint_presence: (K,), 0 for a point that was never learned, and so is never drawn or scored.
+    """
+
+    decoder: SignMAEDecoder
+    keypoint_presence: torch.Tensor
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Undoes `encode`: standardised latents (..., D) -> keypoints (..., W, K, C) in shoulder lengths."""
@@ -349,7 +372,7 @@ class DecodesSegments:
         return self.decoder(latent).view(*latents.shape[:-1], *self.segment_shape)
 
 
-class SignMAEEncoderModel(EncodesSegments, SignMAEPreTrainedModel):
+class SignMAEEncoderModel(EncodesSegments):
     """Encoder-only SignMAE. It loads from the checkpoint of a `SignMAE` too."""
 
     main_input_name = "keypoints"
@@ -382,7 +405,7 @@ class SignMAEEncoderModel(EncodesSegments, SignMAEPreTrainedModel):
         return SignMAEEncoderOutput(latents=latents, latent_mask=latent_mask)
 
 
-class SignMAEDecoderModel(DecodesSegments, SignMAEPreTrainedModel):
+class SignMAEDecoderModel(DecodesSegments):
     """Decoder-only SignMAE. It loads from the checkpoint of a `SignMAE` too."""
 
     main_input_name = "latents"
@@ -392,7 +415,7 @@ class SignMAEDecoderModel(DecodesSegments, SignMAEPreTrainedModel):
     def __init__(self, config: SignMAEConfig) -> None:
         super().__init__(config)
         self.decoder = SignMAEDecoder(config)
-        self.register_buffer("keypoint_presence", torch.ones(config.num_keypoints))  # 0: never learned, so never drawn or scored
+        self.register_buffer("keypoint_presence", torch.ones(config.num_keypoints))
         self.post_init()
 
     @records_layers
@@ -403,7 +426,7 @@ class SignMAEDecoderModel(DecodesSegments, SignMAEPreTrainedModel):
         return SignMAEDecoderOutput(keypoints=self.decode(latents))
 
 
-class SignMAE(EncodesSegments, DecodesSegments, SignMAEPreTrainedModel):
+class SignMAE(EncodesSegments, DecodesSegments):
     """Masked autoencoder that gives one vector for every window of signing, without glosses or labels.
 
     `forward` is pretraining. `encode`, `encode_sequence` and `decode` are what other models use: their latents are standardised
@@ -420,7 +443,7 @@ class SignMAE(EncodesSegments, DecodesSegments, SignMAEPreTrainedModel):
         super().__init__(config)
         self.encoder = SignMAEEncoder(config)
         self.decoder = SignMAEDecoder(config)
-        self.register_buffer("keypoint_presence", torch.ones(config.num_keypoints))  # 0: never learned, so never drawn or scored
+        self.register_buffer("keypoint_presence", torch.ones(config.num_keypoints))
         self.post_init()
 
     # --- Pretraining --------------------------------------------------------------------------------------------------------------

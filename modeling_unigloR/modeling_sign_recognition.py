@@ -33,7 +33,7 @@ class SignRecognitionOutput(SequenceClassifierOutput):
         loss_sums: (B, 1), of each clip, for `mean_loss`; no gradient.
     """
 
-    loss_sums: torch.FloatTensor | None = None
+    loss_sums: torch.Tensor | None = None
 
 
 class SignRecognition(ClipReadingModel):
@@ -54,7 +54,7 @@ class SignRecognition(ClipReadingModel):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.num_hidden_layers))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels or 0)
         self.post_init()
         self._freeze()
 
@@ -76,17 +76,16 @@ class SignRecognition(ClipReadingModel):
             id2label: {0: name, 1: name, ...}, or the list of names in that order.
             **fields: of `SignRecognitionConfig`.
         """
-        if isinstance(sign_mae, str) or hasattr(sign_mae, "__fspath__"):
-            sign_mae = SignMAEEncoderModel.from_pretrained(sign_mae)
+        loaded = SignMAEEncoderModel.from_pretrained(sign_mae) if isinstance(sign_mae, (str, os.PathLike)) else sign_mae
         id2label = dict(id2label if isinstance(id2label, dict) else enumerate(id2label))
         label2id = {name: label for label, name in id2label.items()}
         if len(label2id) < len(id2label):
             twice = sorted({name for name in id2label.values() if list(id2label.values()).count(name) > 1})
             raise ValueError(f"id2label gives {', '.join(map(repr, twice[:5]))} to more than one label. Expected one label for each name.")
-        sign_mae_config = sign_mae.config.to_dict() | {"_name_or_path": ""}  # no path of this machine travels
-        model = cls(SignRecognitionConfig(sign_mae_config=sign_mae_config, id2label=id2label, label2id=label2id, **fields))
+        fields["sign_mae_config"] = loaded.config.to_dict() | {"_name_or_path": ""}  # no path of this machine travels
+        model = cls(SignRecognitionConfig(id2label=id2label, label2id=label2id, **fields))
         if model.config.sign_encoder == "segments":
-            model._read_with(sign_mae)
+            model._read_with(loaded)
         return model
 
     # --- Recognition --------------------------------------------------------------------------------------------------------------

@@ -44,16 +44,16 @@ class SignToTextOutput(ModelOutput):
         loss_sums: (B, terms), of each clip, for `mean_loss`; no gradient.
     """
 
-    loss: torch.FloatTensor | None = None
-    logits: torch.FloatTensor | None = None
-    encoder_last_hidden_state: torch.FloatTensor | None = None
-    encoder_attentions: tuple[torch.FloatTensor, ...] | None = None
-    cross_attentions: tuple[torch.FloatTensor, ...] | None = None
-    input_mask: torch.LongTensor | None = None
-    loss_sums: torch.FloatTensor | None = None
-    encoder_hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    decoder_hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    decoder_attentions: tuple[torch.FloatTensor, ...] | None = None
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    encoder_last_hidden_state: torch.Tensor | None = None
+    encoder_attentions: tuple[torch.Tensor, ...] | None = None
+    cross_attentions: tuple[torch.Tensor, ...] | None = None
+    input_mask: torch.Tensor | None = None
+    loss_sums: torch.Tensor | None = None
+    encoder_hidden_states: tuple[torch.Tensor, ...] | None = None
+    decoder_hidden_states: tuple[torch.Tensor, ...] | None = None
+    decoder_attentions: tuple[torch.Tensor, ...] | None = None
 
 
 class SignToText(ClipReadingModel, GenerationMixin):
@@ -101,16 +101,15 @@ class SignToText(ClipReadingModel, GenerationMixin):
             text_model: folder or Hub id of an `AutoModelForSeq2SeqLM`; None makes a new model by `text_config`.
             **fields: of `SignToTextConfig`.
         """
-        if isinstance(sign_mae, str) or hasattr(sign_mae, "__fspath__"):
-            sign_mae = SignMAEEncoderModel.from_pretrained(sign_mae)
+        loaded = SignMAEEncoderModel.from_pretrained(sign_mae) if isinstance(sign_mae, (str, os.PathLike)) else sign_mae
         pretrained = AutoModelForSeq2SeqLM.from_pretrained(text_model) if text_model else None
         if pretrained is not None:
             fields["text_config"] = pretrained.config.to_dict() | {"_name_or_path": ""}  # no path of this machine travels
         lora_rank = fields.pop("lora_rank", 0)
-        sign_mae_config = sign_mae.config.to_dict() | {"_name_or_path": ""}
-        model = cls(SignToTextConfig(sign_mae_config=sign_mae_config, **fields))
+        fields["sign_mae_config"] = loaded.config.to_dict() | {"_name_or_path": ""}
+        model = cls(SignToTextConfig(**fields))
         if model.config.sign_encoder == "segments":
-            model._read_with(sign_mae)
+            model._read_with(loaded)
         if pretrained is not None:
             model.text_model.load_state_dict(pretrained.state_dict())
             model.generation_config = copy.deepcopy(pretrained.generation_config)
@@ -136,7 +135,7 @@ class SignToText(ClipReadingModel, GenerationMixin):
     def get_output_embeddings(self) -> nn.Module:
         return self.text_model.get_output_embeddings()
 
-    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> nn.Module:
+    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> nn.Embedding:
         """As the base class, of the text model."""
         embeddings = self.text_model.resize_token_embeddings(new_num_tokens, *args, **kwargs)
         self.config.text_config.vocab_size = embeddings.num_embeddings
@@ -219,7 +218,7 @@ class SignToText(ClipReadingModel, GenerationMixin):
         """What the loss is a mean over: (B, 1) int64, the tokens of each clip. Other inputs are not read."""
         return (labels != -100).sum(1, keepdim=True)
 
-    def _recorded(self, output_hidden_states: bool | None, output_attentions: bool | None) -> dict[str, bool]:
+    def _recorded(self, output_hidden_states: bool | None, output_attentions: bool | None) -> dict[str, bool | None]:
         """What the text model is to return of its layers: as the caller says, or else the configuration."""
         output_hidden_states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         output_attentions = self.config.output_attentions if output_attentions is None else output_attentions
@@ -251,7 +250,7 @@ class SignToText(ClipReadingModel, GenerationMixin):
     # --- Use ----------------------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def generate(
+    def generate(  # type: ignore[override]  # its inputs are clips, and it has no use for the streamers and processors of others
         self,
         keypoints: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
@@ -304,6 +303,7 @@ class SignToText(ClipReadingModel, GenerationMixin):
     def input_frames(self, num_inputs: int) -> torch.Tensor:
         """Start and end (exclusive) frame of each input of the text model: (S, 2) int, for a clip with S = `num_inputs` real inputs."""
         step = self.config.frame_stride if self.config.sign_encoder == "frames" else self.config.stride
+        assert step is not None  # None means sign_mae_config.stride until a configuration is made
         length = 1 if self.config.sign_encoder == "frames" else self.config.sign_mae_config.window_size
         starts = torch.arange(num_inputs) * step
         return torch.stack([starts, starts + length], dim=1)
@@ -337,9 +337,9 @@ class SignToText(ClipReadingModel, GenerationMixin):
             raise ImportError(f"lora_rank={self.config.lora_rank} needs peft: pip install peft") from error
         adapters = LoraConfig(
             r=self.config.lora_rank,
-            lora_alpha=self.config.lora_alpha,
+            lora_alpha=self.config.lora_alpha,  # type: ignore[arg-type]  # peft takes fractions too
             lora_dropout=self.config.lora_dropout,
-            target_modules=self.config.lora_targets or list(LORA_TARGETS),
+            target_modules=list(self.config.lora_targets or LORA_TARGETS),
             task_type="SEQ_2_SEQ_LM",
         )
         self.text_model = inject_adapter_in_model(adapters, self.text_model)

@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import nn
@@ -54,16 +54,16 @@ class TextToSignOutput(ModelOutput):
         loss_sums: (B, 2), of each text, for `mean_loss`; no gradient.
     """
 
-    loss: torch.FloatTensor | None = None
-    latent_loss: torch.FloatTensor | None = None
-    length_loss: torch.FloatTensor | None = None
-    keypoint_loss: torch.FloatTensor | None = None
-    latents: torch.FloatTensor | None = None
-    length_logits: torch.FloatTensor | None = None
-    loss_sums: torch.FloatTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
-    cross_attentions: tuple[torch.FloatTensor, ...] | None = None
+    loss: torch.Tensor | None = None
+    latent_loss: torch.Tensor | None = None
+    length_loss: torch.Tensor | None = None
+    keypoint_loss: torch.Tensor | None = None
+    latents: torch.Tensor | None = None
+    length_logits: torch.Tensor | None = None
+    loss_sums: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    cross_attentions: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -77,10 +77,10 @@ class GeneratedSigning(ModelOutput):
         num_segments: (B,).
     """
 
-    keypoints: torch.FloatTensor | None = None
-    num_frames: torch.LongTensor | None = None
-    latents: torch.FloatTensor | None = None
-    num_segments: torch.LongTensor | None = None
+    keypoints: torch.Tensor | None = None
+    num_frames: torch.Tensor | None = None
+    latents: torch.Tensor | None = None
+    num_segments: torch.Tensor | None = None
 
 
 class LengthRegulator(nn.Module):
@@ -156,15 +156,14 @@ class TextToSign(UniGloRPreTrainedModel):
             text_model: folder or Hub id of a model of `AutoModel` that has an encoder; None makes a new one by `text_config`.
             **fields: of `TextToSignConfig`.
         """
-        if isinstance(sign_mae, str) or hasattr(sign_mae, "__fspath__"):
-            sign_mae = SignMAEDecoderModel.from_pretrained(sign_mae)
+        loaded = SignMAEDecoderModel.from_pretrained(sign_mae) if isinstance(sign_mae, (str, os.PathLike)) else sign_mae
         pretrained = AutoModel.from_pretrained(text_model) if text_model else None
         if pretrained is not None:
             fields["text_config"] = pretrained.config.to_dict() | {"_name_or_path": ""}  # no path of this machine travels
-        sign_mae_config = sign_mae.config.to_dict() | {"_name_or_path": ""}
-        model = cls(TextToSignConfig(sign_mae_config=sign_mae_config, **fields))
+        fields["sign_mae_config"] = loaded.config.to_dict() | {"_name_or_path": ""}
+        model = cls(TextToSignConfig(**fields))
         names = model.sign_mae.state_dict().keys()
-        model.sign_mae.load_state_dict({name: value for name, value in sign_mae.state_dict().items() if name in names})
+        model.sign_mae.load_state_dict({name: value for name, value in loaded.state_dict().items() if name in names})
         if pretrained is not None:
             model.text_model.load_state_dict(text_encoder(pretrained).state_dict())
         return model
@@ -181,7 +180,7 @@ class TextToSign(UniGloRPreTrainedModel):
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.text_model.set_input_embeddings(value)
 
-    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> nn.Module:
+    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> nn.Embedding:
         """As the base class, of the text model."""
         embeddings = self.text_model.resize_token_embeddings(new_num_tokens, *args, **kwargs)
         self.config.text_config.vocab_size = embeddings.num_embeddings
@@ -269,9 +268,9 @@ class TextToSign(UniGloRPreTrainedModel):
         """Standardised latents of all M positions: (B, L', D'), (B, L') -> (B, M, D)."""
         memory = self.memory_projection(memory)  # (B, L', hidden)
         hidden = self.dropout(self.queries.expand(len(memory), -1, -1))  # (B, M, hidden)
-        memory_mask = create_bidirectional_mask(self.config, hidden, memory_mask != 0, encoder_hidden_states=memory)
+        mask = create_bidirectional_mask(self.config, hidden, memory_mask != 0, encoder_hidden_states=memory)
         for layer in self.layers:
-            hidden = layer(hidden, memory, memory_mask=memory_mask)
+            hidden = layer(hidden, memory, memory_mask=mask)
         return self.latent_projection(self.norm(hidden))
 
     def _keypoint_losses(self, predicted: torch.Tensor, latents: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
@@ -317,14 +316,14 @@ class TextToSign(UniGloRPreTrainedModel):
         """
         head, memory, memory_mask = self.encode_text(input_ids, attention_mask)
         if num_segments is None:
-            num_segments = self.length_regulator.num_segments(self.length_regulator(head))  # (B,)
+            lengths = self.length_regulator.num_segments(self.length_regulator(head))  # (B,)
         else:
-            num_segments = self._checked_num_segments(num_segments, len(input_ids)).to(head.device)
-        latents = self.predict_latents(memory, memory_mask)[:, : int(num_segments.max())]  # (B, S, D)
-        latent_mask = (torch.arange(latents.shape[1], device=latents.device) < num_segments[:, None]).long()
+            lengths = self._checked_num_segments(num_segments, len(input_ids)).to(head.device)
+        latents = self.predict_latents(memory, memory_mask)[:, : int(lengths.max())]  # (B, S, D)
+        latent_mask = (torch.arange(latents.shape[1], device=latents.device) < lengths[:, None]).long()
         latents = latents * latent_mask[..., None]
         keypoints, num_frames = self.decode_sequence(latents, latent_mask, seam_frames)
-        return GeneratedSigning(keypoints, num_frames, latents, num_segments)
+        return GeneratedSigning(keypoints, num_frames, latents, lengths)
 
     def decode_sequence(
         self, latents: torch.Tensor, latent_mask: torch.Tensor | None = None, seam_frames: int = 0
@@ -351,6 +350,12 @@ class TextToSign(UniGloRPreTrainedModel):
         segments[real] = decoded
         segments = mend_seams(segments, latent_mask, seam_frames)
         return segments.flatten(1, 2), latent_mask.sum(1) * decoded.shape[1]
+
+    @overload
+    def num_segments(self, num_frames: int) -> int: ...
+
+    @overload
+    def num_segments(self, num_frames: torch.Tensor) -> torch.Tensor: ...
 
     def num_segments(self, num_frames: int | torch.Tensor) -> int | torch.Tensor:
         """How many segments a clip of `num_frames` (int or tensor) has end to end; at least 1. See `config.last_segment`."""
@@ -387,7 +392,7 @@ class TextToSign(UniGloRPreTrainedModel):
                 "text model's own tokenizer, or train with head='mean'."
             )
 
-    def _checked_num_segments(self, num_segments, num_texts):
+    def _checked_num_segments(self, num_segments: int | Sequence[int] | torch.Tensor, num_texts: int) -> torch.Tensor:
         try:
             given = torch.as_tensor(num_segments)
         except (TypeError, ValueError, RuntimeError):
@@ -411,7 +416,7 @@ def text_encoder(text_model: PreTrainedModel) -> PreTrainedModel:
     if hasattr(text_model, "decoder"):
         return text_model.get_encoder()
     if getattr(text_model, "pooler", None) is not None:
-        text_model.pooler = None  # as transformers' add_pooling_layer=False, which not every class takes
+        text_model.register_module("pooler", None)  # as transformers' add_pooling_layer=False, which not every class takes
     return text_model
 
 
