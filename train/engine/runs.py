@@ -8,6 +8,7 @@ import signal
 import sys
 import traceback
 from dataclasses import asdict
+from logging import basicConfig
 from pathlib import Path
 
 import torch
@@ -415,6 +416,7 @@ def run_script(main):
         os._exit(128 + number)  # a worker, which its parent ends by this signal
 
     signal.signal(signal.SIGTERM, terminate)
+    basicConfig(format="%(message)s")  # libraries that are imported later would choose another
     try:
         main()
     except (Exception, KeyboardInterrupt, Terminated) as error:
