@@ -269,11 +269,14 @@ class SignToText(ClipReadingModel, GenerationMixin):
             **kwargs: of `GenerationMixin.generate`, such as num_beams or max_new_tokens.
         """
         embeddings, input_mask = self.embed(keypoints, attention_mask, latents, latent_mask)
-        generation_config = self.generation_config if generation_config is None else generation_config
+        generation_config = copy.deepcopy(self.generation_config if generation_config is None else generation_config)
         positions = getattr(self.config.text_config, "max_position_embeddings", None) or MAX_NEW_TOKENS
         for name, least, most in (("max_new_tokens", 1, positions), ("max_length", 2, positions + 1), ("num_beams", 1, MAX_BEAMS)):
             if kwargs.get(name) is not None:
                 checked_number(name, kwargs[name], least, most, whole=True)
+        if kwargs.get("max_length") is not None and kwargs.get("max_new_tokens") is None:
+            generation_config.max_new_tokens = None  # a default may not take precedence over what the caller says
+        kwargs = generation_config.update(**kwargs)
         return self.text_model.generate(inputs_embeds=embeddings, attention_mask=input_mask, generation_config=generation_config, **kwargs)
 
     @torch.no_grad()

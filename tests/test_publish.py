@@ -63,7 +63,7 @@ def dry_run(checkpoint, output_dir, *arguments):
 
 def refused(*arguments):
     """What `main` says as it ends."""
-    with pytest.raises(SystemExit) as refusal:
+    with pytest.raises(ValueError) as refusal:
         main(list(map(str, arguments)))
     assert "\n" not in str(refusal.value)
     return str(refusal.value)
@@ -165,7 +165,7 @@ def test_a_relative_path_that_is_there_becomes_its_last_name(tmp_path, monkeypat
 
 
 def test_a_path_of_this_machine_in_the_card_is_refused(checkpoint, tmp_path):
-    with pytest.raises(SystemExit, match=r"^README\.md would be published with the path .*Remove it"):
+    with pytest.raises(ValueError, match=r"^README\.md would be published with the path .*Remove it"):
         dry_run(checkpoint, tmp_path / "out", "--limitations", f"Trained on {tmp_path}/rows")
 
 
@@ -184,7 +184,7 @@ def test_a_path_of_this_machine_in_the_card_is_refused(checkpoint, tmp_path):
 def test_a_pickle_is_refused_by_its_name(checkpoint, tmp_path, name, write):
     (checkpoint / name).parent.mkdir(exist_ok=True)
     write(checkpoint / name)
-    with pytest.raises(SystemExit, match=rf"^{name} in .*: a pickle runs code where it is loaded"):
+    with pytest.raises(ValueError, match=rf"^{name} in .*: a pickle runs code where it is loaded"):
         dry_run(checkpoint, tmp_path / "out")
 
 
@@ -200,7 +200,7 @@ def test_a_folder_that_is_no_whole_checkpoint_is_refused(checkpoint, tmp_path):
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(checkpoint, folder)
         change(folder)
-        with pytest.raises(SystemExit) as refusal:
+        with pytest.raises(ValueError) as refusal:
             dry_run(folder, tmp_path / "out")
         return str(refusal.value)
 
@@ -215,14 +215,14 @@ def test_a_folder_that_is_no_whole_checkpoint_is_refused(checkpoint, tmp_path):
 
 
 def test_scores_of_another_task_are_refused(checkpoints, tmp_path):
-    with pytest.raises(SystemExit, match="holds sign-to-text scores, expected those of text-to-sign"):
+    with pytest.raises(ValueError, match="holds sign-to-text scores, expected those of text-to-sign"):
         dry_run(checkpoints("text_to_sign"), tmp_path / "out", "--scores", str(write_scores(tmp_path / "scores")))
 
 
 def test_an_output_with_files_in_it_is_refused(checkpoint, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "notes.txt").touch()
-    with pytest.raises(SystemExit, match="expected an empty folder"):
+    with pytest.raises(ValueError, match="expected an empty folder"):
         dry_run(checkpoint, tmp_path / "out")
 
 
@@ -376,7 +376,7 @@ def test_a_card_of_other_data_than_the_checkpoints_is_refused_with_both_named(ch
 @pytest.mark.parametrize("answer", ["no", "unknown"])
 def test_terms_that_do_not_allow_it_need_a_permission_that_the_card_prints(checkpoint, tmp_path, answer):
     data = ["--training_data", "Corpus A:CC BY-NC-SA 3.0:yes", f"Corpus B:its own terms:{answer}"]
-    with pytest.raises(SystemExit, match=rf"not answered yes for Corpus B \(its own terms\): {answer}\. Ask the owner"):
+    with pytest.raises(ValueError, match=rf"not answered yes for Corpus B \(its own terms\): {answer}\. Ask the owner"):
         dry_run(checkpoint, tmp_path / "out", *data)
     text = (dry_run(checkpoint, tmp_path / "out", *data, "--permission", "Letter of its owner, 1 May.") / "README.md").read_text()
     assert f"| Corpus B | its own terms | {answer} |" in text

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForSeq2SeqLM, BartConfig, MarianConfig, MBartConfig, MT5Config, T5Config, pipeline
 
@@ -232,6 +233,19 @@ def test_the_score_is_the_mean_log_probability_of_the_tokens(tiny_sign_to_text):
     chosen = generated.sequences[0, 1:]
     values = [float(scores[0].log_softmax(-1)[token]) for scores, token in zip(generated.scores, chosen)]
     assert answer["score"] == pytest.approx(np.mean(values), abs=1e-4)
+
+
+def test_what_a_caller_says_of_generation_takes_precedence_without_a_warning(tiny_sign_to_text, monkeypatch):
+    """transformers warned of max_length beside the default max_new_tokens, which it took, and of arguments beside a generation config."""
+    pipe, warned = tiny_sign_to_text(), []
+    for name in ("warning", "warning_once"):
+        monkeypatch.setattr(transformers.generation.utils.logger, name, warned.append)
+    lengths = {
+        name: pipe.model.generate(torch.randn(1, 40, 73, 2), **{name: 7}, num_beams=2).shape[1] for name in ("max_length", "max_new_tokens")
+    }
+    pipe(clip(), max_length=7, num_beams=1)
+    assert lengths["max_length"] <= 7 and lengths["max_new_tokens"] <= 8 and not warned
+    assert pipe.model.generation_config.num_beams == 5  # the model's own are left alone
 
 
 def test_attentions_come_with_the_seconds_that_they_saw(tiny_sign_to_text):

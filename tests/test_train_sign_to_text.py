@@ -129,6 +129,8 @@ def test_the_script_writes_a_folder_that_the_pipeline_loads(corpus, sign_mae_dir
     written = {path.name for path in (tmp_path / "out").rglob("*")}
     assert "training_args.bin" not in written and "training_args.json" in written
     assert sign_mae_dir not in (tmp_path / "out" / "config.json").read_text()
+    decoding = json.loads((tmp_path / "out" / "generation_config.json").read_text())
+    assert decoding["max_new_tokens"] == 6 and "max_length" not in decoding  # with both, transformers warned at every call
 
 
 def test_stopped_and_resumed_it_ends_with_the_same_weights(corpus, sign_mae_dir, tmp_path):

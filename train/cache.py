@@ -10,7 +10,7 @@ from train.engine.commands import CommandParser
 
 
 def parse(argv=None):
-    parser = CommandParser(__doc__, prog="python -m train.cache")
+    parser = CommandParser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     listing = commands.add_parser("list", help="what is kept, of what data, how large, and when it was used last")
     cleaning = commands.add_parser("clean", help="remove what was not used for some days; without --yes only say what would be removed")

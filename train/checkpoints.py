@@ -24,6 +24,7 @@ import sys
 from transformers.trainer import TRAINER_STATE_NAME
 
 from train.engine.checkpoints import MANIFEST, damage, write_manifest
+from train.engine.runs import run_script
 
 
 def main(argv=None):
@@ -31,7 +32,7 @@ def main(argv=None):
     failed = False
     for folder in arguments.checkpoint:
         if not (folder / TRAINER_STATE_NAME).is_file():
-            sys.exit(f"{folder} is no checkpoint: it has no {TRAINER_STATE_NAME}.")
+            raise ValueError(f"{folder} is no checkpoint: it has no {TRAINER_STATE_NAME}.")
         if arguments.accept and not (folder / MANIFEST).exists():
             write_manifest(folder)
         reason = damage(folder)
@@ -41,4 +42,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(lambda: sys.exit(main()))

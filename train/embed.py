@@ -59,7 +59,7 @@ from modeling_unigloR.fingerprint_uniglor import code_hash, processing_hash
 from modeling_unigloR.pipelines_uniglor import span_seconds
 from train.data.clips import weights_hash
 from train.data.segments import describe, load_rows, specs
-from train.engine.loading import load_model, load_processor
+from train.engine.loading import check_device, load_model, load_processor
 from train.engine.runs import run_script
 
 logger = logging.get_logger(__name__)
@@ -100,6 +100,7 @@ def embed(checkpoint, dataset, splits, output_dir, stride=None, batch_size=16, d
         raise ValueError(f"{output_dir} is already there. Give another --output_dir, or remove it.")
     if stride is not None and stride < 1:
         raise ValueError(f"Found stride={stride}, expected at least 1.")
+    check_device(device)
     model, processor = load_model(checkpoint, SignMAEEncoderModel).to(device), load_processor(checkpoint)
     stride = model.config.stride if stride is None else stride
     facts = {

@@ -47,11 +47,11 @@ if __name__ == "__main__":
     parse_options()  # answers --help and mistakes before the imports that take seconds
 
 import difflib
-import sys
 from dataclasses import fields as fields_of
 
 import yaml
 
+from train.engine.runs import run_script
 from train.publishing.model_cards import CardFields
 from train.publishing.upload import assemble, check_repo_id, find_scores, first_line, publish
 
@@ -89,7 +89,7 @@ def main(argv=None):
         else:
             done = publish(arguments.checkpoint, arguments.repo_id, card, scores, arguments.private)
     except (ValueError, OSError) as error:
-        sys.exit(first_line(error))
+        raise ValueError(first_line(error)) from error
     print(f"Scores: {scores or 'none'}")
     if arguments.dry_run:
         print(f"Written, and not uploaded: {', '.join(sorted(path.name for path in arguments.output_dir.iterdir()))}")
@@ -98,4 +98,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

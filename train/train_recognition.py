@@ -19,7 +19,6 @@ from transformers.utils import logging
 
 from modeling_unigloR import KeypointProcessor, SignMAEConfig, SignMAEEncoderModel, SignRecognition, SignRecognitionConfig
 from modeling_unigloR.pipelines_uniglor import SignRecognitionPipeline
-from train.data.augmentation import KeypointAugmentation
 from train.data.clips import LabelledClips, LatentStore, RecognitionCollator, RecognitionDataset
 from train.data.data_arguments import SigningArguments
 from train.engine.arguments import UniGloRTrainingArguments, parse_training, read_fields
@@ -92,7 +91,7 @@ def main(argv=None):
         args=args,
         train_dataset=train_set,
         eval_dataset=validation_set,
-        data_collator=RecognitionCollator(KeypointAugmentation(**data.augmentation) if data.augmentation is not None else None),
+        data_collator=RecognitionCollator(data.make_augmentation()),
         processing_class=processor,
     )
     parts = {"model": model, "feature_extractor": processor}

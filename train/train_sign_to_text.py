@@ -22,7 +22,6 @@ from transformers.utils import logging
 
 from modeling_unigloR import KeypointProcessor, SignMAEConfig, SignMAEEncoderModel, SignToTextConfig
 from modeling_unigloR.pipelines_uniglor import SignToTextPipeline
-from train.data.augmentation import KeypointAugmentation
 from train.data.clips import Clips, LatentStore, TranslationCollator, TranslationDataset
 from train.data.data_arguments import SigningArguments, TextArguments
 from train.data.text_tokenizers import KINDS, share_unknown, train_tokenizer
@@ -96,7 +95,7 @@ def main(argv=None, latent_store=LatentStore):
         args=args,
         train_dataset=train_set,
         eval_dataset=validation_set,
-        data_collator=TranslationCollator(KeypointAugmentation(**data.augmentation) if data.augmentation is not None else None),
+        data_collator=TranslationCollator(data.make_augmentation()),
         processing_class=tokenizer,
         references=validation.texts if validation is not None else (),
         final_dot=data.final_dot,

@@ -5,13 +5,15 @@ that a config file happens to name, and never from a test split.
 """
 
 import math
-from dataclasses import dataclass, field
+import typing
+from dataclasses import dataclass, field, fields
 
 import datasets
 from transformers.utils import logging
 
+from train.data.augmentation import KeypointAugmentation
 from train.data.segments import describe, names
-from train.engine.loading import check_path
+from train.engine.loading import DATASETS_BY, check_path
 
 logger = logging.get_logger(__name__)
 
@@ -69,18 +71,29 @@ class SigningArguments(DataArguments):
     augmentation: dict | None = None
     cache_dir: str | None = None
 
-    def check_encoder(self, fields):
+    def check_encoder(self, model_fields):
         """Raises `ValueError` where the fields of a model's config ask for an encoder that these arguments do not give."""
-        frames = fields.get("sign_encoder") == "frames"
+        self.make_augmentation()  # whose fields are checked before anything takes time
+        frames = model_fields.get("sign_encoder") == "frames"
         if self.sign_mae is None and not frames:
             raise ValueError(
                 "No SignMAE to read the signing with. Give --sign_mae DIR (train/pretrain.py makes one), or --sign_encoder frames."
             )
-        frozen = fields.get("freeze_sign_mae", True)
+        frozen = model_fields.get("freeze_sign_mae", True)
         if self.cache_latents and not frames and (self.augmentation is not None or not frozen):
             raise ValueError(
                 "An augmentation, or a SignMAE that is trained, changes the latents in every step: give --cache_latents false."
             )
+
+    def make_augmentation(self):
+        """The `KeypointAugmentation` that is asked for, or None."""
+        if self.augmentation is None:
+            return None
+        try:
+            return KeypointAugmentation(**self.augmentation)
+        except TypeError as error:
+            names_of_fields = ", ".join(field.name for field in fields(KeypointAugmentation))
+            raise ValueError(f"--augmentation {self.augmentation} cannot be: expected some of {names_of_fields}.") from error
 
 
 @dataclass
@@ -92,14 +105,14 @@ class TextArguments(DataArguments):
         tokenizer: "words", "subwords" or "characters" of the training text, or a folder; a pretrained text model brings its own.
         vocab_size: of subwords.
         lowercase: whether the tokenizer that is made lower-cases.
-        final_dot: "keep", "strip" or "add", see `metrics.text`.
+        final_dot: what is done with a sentence's last dot before it is scored, see `metrics.text`.
     """
 
     text_model: str | None = None
     tokenizer: str = "words"
     vocab_size: int = 8000
     lowercase: bool = True
-    final_dot: str = "keep"
+    final_dot: typing.Literal["keep", "strip", "add"] = "keep"
 
 
 def data_entries(value, option):
@@ -158,7 +171,7 @@ def why_none(spec):
         return "has letters only, which belong to no split" if spec.get("unit") == "letter" else None
     if path.endswith(".parquet"):
         return "is one file"
-    path = check_path(path, "Data set")
+    path = check_path(path, "Data set", made_by=DATASETS_BY)
     try:
         found = datasets.get_dataset_split_names(path)
     except (OSError, ValueError) as error:

@@ -16,7 +16,7 @@ from transformers.utils import logging
 
 from modeling_unigloR.fingerprint_uniglor import processing_hash
 from train.data.caches import INDEX, cache_folder, keep, open_or_build
-from train.engine.loading import check_path
+from train.engine.loading import DATASETS_BY, check_path
 
 logger = logging.get_logger(__name__)
 
@@ -280,12 +280,11 @@ def load_rows(spec, split):
         return load_fingerspelling(spec, split)
     if spec:
         raise ValueError(f"Unknown keys {sorted(spec)} for data set {path!r}. Expected path, split, streaming, weight.")
-    path = check_path(path, "Data set")
-    if path.endswith(".parquet"):
-        return datasets.load_dataset("parquet", data_files={split: path}, split=split, streaming=streaming)
+    path = check_path(path, "Data set", made_by=DATASETS_BY)
+    place = {"path": "parquet", "data_files": {split: path}} if path.endswith(".parquet") else {"path": path}
     try:
-        return datasets.load_dataset(path, split=split, streaming=streaming)
-    except ValueError as error:
+        return datasets.load_dataset(**place, split=split, streaming=streaming)
+    except (ValueError, datasets.exceptions.DatasetsError) as error:
         raise ValueError(f"Data set {path!r}, split {split!r}: {error}") from error
 
 

@@ -94,6 +94,9 @@ class UniGloRTrainingArguments(TrainingArguments):
     hub_private_repo: bool | None = True  # for its owner alone, until train/publish.py has asked what the data's terms allow
 
     def __post_init__(self):
+        for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Found {name}={getattr(self, name)}, expected at least 1.")
         for name in ("eval_strategy", "save_strategy", "logging_strategy"):
             if getattr(self, name) is False:
                 setattr(self, name, "no")  # as YAML reads the word
@@ -325,7 +328,9 @@ def _described(kind):
     if origin in (list, tuple) and parts:
         name, example = _described(parts[0])[0] if _described(parts[0]) else KINDS[str]
         return [(f"a list, each {name}", f'"[{example}, {example}]"')]
-    if origin is typing.Literal or (isinstance(kind, type) and issubclass(kind, (enum.Enum, Path))):
+    if origin is typing.Literal:
+        return [(f"one of {', '.join(map(str, parts))}", str(parts[0]))]
+    if isinstance(kind, type) and issubclass(kind, (enum.Enum, Path)):
         return [KINDS[str]]
     kind = origin or kind
     return [KINDS[kind]] if kind in KINDS else []

@@ -26,6 +26,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def __init__(self, description=None, **kwargs):
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        kwargs.setdefault("prog", _how_it_is_called())
         super().__init__(description=description, allow_abbrev=False, **kwargs)
         wait_passively()
         self._words = []
@@ -40,3 +41,9 @@ class CommandParser(argparse.ArgumentParser):
         meant = [(word, difflib.get_close_matches(word, known, n=2)) for word in dict.fromkeys(unknown)]
         hints = [f" {word}: did you mean {' or '.join(near)}?" for word, near in meant if near]
         self.exit(2, f"{self.prog}: {message}.{''.join(hints)} --help lists all options.\n")
+
+
+def _how_it_is_called():
+    """`python -m train.embed`; None leaves the file's name, where the command is one."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec and f"python -m {spec.name.removesuffix('.__main__')}"

@@ -9,6 +9,7 @@ import re
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from transformers import AutoFeatureExtractor, AutoTokenizer, PreTrainedConfig, pipeline
 
@@ -27,11 +28,12 @@ MODELS = {
     "text-to-sign": TextToSign,
     "sign-recognition": SignRecognition,
 }
+DATASETS_BY = "python -m datasets_scripts.build"
 LOCAL_FOLDERS = ("outputs", "data")  # what train/configs writes to and reads from
 SHOWN = 3  # tensors that a message names
 
 
-def check_path(name, option, single_names=False):
+def check_path(name, option, single_names=False, made_by=None):
     """A path or Hub id as it is loaded; a folder of this machine that is missing is refused, and not looked for on the Hub.
 
     What is there is taken from here. What is not there is a Hub id only if it reads `owner/name`, and neither starts with `.`, `~` or
@@ -41,6 +43,7 @@ def check_path(name, option, single_names=False):
         name: str or Path.
         option: what the message calls it, such as "--sign_mae".
         single_names: whether a name without a slash may be a Hub id, as those of some text models are.
+        made_by: the command that makes such a folder, for the message.
     """
     name = str(Path(name).expanduser()) if str(name).startswith("~") else str(name)
     if not name.strip():
@@ -51,7 +54,8 @@ def check_path(name, option, single_names=False):
     on_hub = re.fullmatch(r"[\w][\w.-]*(/[\w][\w.-]*)?", name) and len(parts) <= 2 and parts[0] not in LOCAL_FOLDERS
     if on_hub and (single_names if len(parts) == 1 else not Path(parts[0]).is_dir()):
         return name
-    raise ValueError(f"{option} {name!r} does not exist. Expected a folder or file that is there, or a Hub id owner/name. Check the path.")
+    remedy = f"make one with {made_by}, or check the path" if made_by else "check the path"
+    raise ValueError(f"{option} {name!r} does not exist. Expected a folder or file that is there, or a Hub id owner/name: {remedy}.")
 
 
 def read_model_type(name, option, expected):
@@ -62,7 +66,7 @@ def read_model_type(name, option, expected):
         option: what the message calls it, such as "--sign_mae".
         expected: model types that are taken.
     """
-    name = check_path(name, option)
+    name = check_path(name, option, made_by=_scripts(expected))
     if Path(name).exists() and not (Path(name) / "config.json").is_file():
         raise ValueError(f"{option} {name!r} is no checkpoint: it has no config.json. Give a folder that {_scripts(expected)} wrote.")
     try:
@@ -88,8 +92,8 @@ def load_model(name, model_class, option="--checkpoint"):
     Raises:
         ValueError: nothing is there; another type; tensors that are missing, too many, of another size or not finite, by name.
     """
-    name = check_path(name, option)
     read_model_type(name, option, [model_class.config_class.model_type])
+    name = check_path(name, option)
     with _without_warnings("transformers.modeling_utils"):  # the report of what is missing, 60 to 120 lines, which one error says here
         try:
             model, report = model_class.from_pretrained(name, output_loading_info=True, ignore_mismatched_sizes=True, use_safetensors=True)
@@ -170,12 +174,21 @@ def with_ids_of(tokenizer, fields):
 
 def load_pipeline(task, name, device=None, option="--checkpoint"):
     """The pipeline of a task on a checkpoint that `load_model` accepts."""
-    name = check_path(name, option)
+    check_device(device)
     model = load_model(name, MODELS[task], option)
+    name = check_path(name, option)
     parts = {"feature_extractor": load_processor(name, option)}
     if task in ("sign-to-text", "text-to-sign"):
         parts["tokenizer"] = name
     return pipeline(task, model=model, device=device, trust_remote_code=False, **parts)
+
+
+def check_device(device):
+    """Raises `ValueError` where torch does not know a device, or has none of it here; None passes."""
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:
+        raise ValueError(f"--device {device!r} cannot be used: {_first_line(error)}. Leave it out, or give cpu.") from error
 
 
 def _scripts(model_types):

@@ -8,6 +8,7 @@ import signal
 import sys
 import traceback
 from dataclasses import asdict
+from logging import basicConfig
 from pathlib import Path
 
 import torch
@@ -54,6 +55,7 @@ NOT_OF_THE_MODEL = {
     "_name_or_path", "transformers_version", "architectures", "auto_map", "custom_pipelines", "dtype", "feature_extractor_type",
     "processor_class",
 }  # fmt: skip
+MISTAKES = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError, ConnectionError)  # a user's
 
 _current = None  # the Trainer that this process is at, for what is said where it is stopped
 
@@ -208,6 +210,8 @@ def check_folder(args):
     Scripts call it before they process any data; `train` looks closer.
     """
     output_dir, asked = Path(args.output_dir), _asked_to_resume(args)
+    if output_dir.exists() and not output_dir.is_dir():
+        raise ValueError(f"--output_dir {args.output_dir} is a file, expected a folder, or none yet.")
     if asked is not None and args.overwrite_output_dir:
         raise ValueError("Found resume_from_checkpoint and overwrite_output_dir, expected one of them: to go on, or to start again.")
     held = [path.name for _, path in checkpoints(output_dir)] + [path.name for path in _results_in(output_dir)]
@@ -441,6 +445,7 @@ def run_script(main):
         os._exit(128 + number)  # a worker, which its parent ends by this signal
 
     signal.signal(signal.SIGTERM, terminate)
+    basicConfig(format="%(message)s")  # libraries that are imported later would choose another
     try:
         main()
     except (Exception, KeyboardInterrupt, Terminated) as error:
@@ -452,8 +457,12 @@ def run_script(main):
             status, line = 1, str(error)
         elif isinstance(error, RuntimeError) and "out of shared memory" in str(error):  # the system killed a worker
             status, line = 1, LoaderMemoryError.REMEDY
-        elif isinstance(error, (ValueError, FileNotFoundError, NotADirectoryError, PermissionError, ConnectionError)):
-            status, line = 2, str(error)
+        elif (
+            isinstance(error, (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError, ConnectionError))
+            or isinstance(error, ImportError)
+            and "pip install" in str(error)
+        ):
+            status, line = 2, " ".join(str(error).split())
         else:
             raise
         if os.environ.get("UNIGLOR_TRACEBACK", "0") not in ("", "0"):

@@ -1,5 +1,6 @@
 """Trainers: `transformers.Trainer` with what pretraining on segments needs."""
 
+import copy
 import json
 import math
 import shutil
@@ -312,6 +313,15 @@ class TranslationTrainer(SelectsTheBest, BatchesThatFit, LossOfTheWhole, WholeCh
     def evaluation_loop(self, *args, **kwargs):
         self.gather_function = self.accelerator.gather_for_metrics  # Seq2SeqTrainer's own keeps the clips that fill the last batch
         return super().evaluation_loop(*args, **kwargs)
+
+    def prediction_step(self, *args, **kwargs):
+        """As the base class, which writes defaults into the model's generation config: with them, every later call warns of max_length."""
+        own = self.model.generation_config
+        self.model.generation_config = copy.deepcopy(own)
+        try:
+            return super().prediction_step(*args, **kwargs)
+        finally:
+            self.model.generation_config = own
 
     def scores(self, evaluation):
         """BLEU-1..4, chrF, character and word error rate of an evaluation's predictions."""

@@ -1,6 +1,6 @@
 """Draws where a SignToText looks (Fig 8): self-attention of its first encoder layer, and which segment each word came from.
 
-    python -m train.figures.attention --checkpoint DIR [DIR ...] --clip FILE [--layout L --fps 25] --output attention.svg
+    python -m train.figures.attention --checkpoint DIR [DIR ...] --clip FILE [--fps 25 --width 640 --height 480] --output attention.svg
 
 Several checkpoints stand side by side: frames, frames with glosses, segments. A clip is anything that the pipeline reads.
 """
@@ -14,10 +14,12 @@ FORMATS = (".svg", ".pdf", ".png")
 
 def parse(argv=None):
     parser = CommandParser(__doc__)
-    parser.add_argument("--checkpoint", nargs="+", required=True)
-    parser.add_argument("--clip", required=True)
-    parser.add_argument("--layout")
-    parser.add_argument("--fps", type=float)
+    parser.add_argument("--checkpoint", nargs="+", required=True, help="of SignToTexts, which stand side by side")
+    parser.add_argument("--clip", required=True, metavar="FILE", help="keypoints or a video, whatever the pipeline reads")
+    parser.add_argument("--layout", help="of the keypoints, where the file leaves it open")
+    parser.add_argument("--fps", type=float, help="frames a second, where the file does not say")
+    parser.add_argument("--width", type=int, help="of the image in pixels; coordinates relative to it need both")
+    parser.add_argument("--height", type=int)
     parser.add_argument("--output", type=Path, required=True, help=".svg, .pdf or .png")
     arguments = parser.parse_args(argv)
     if arguments.output.suffix.lower() not in FORMATS:
@@ -38,7 +40,7 @@ from train.figures.plots import new_figure, plain, save_figure
 
 def main(argv=None):
     arguments = parse(argv)
-    given = {name: value for name in ("layout", "fps") if (value := getattr(arguments, name)) is not None}
+    given = {name: value for name in ("layout", "fps", "width", "height") if (value := getattr(arguments, name)) is not None}
     answers = {
         Path(folder).name: load_pipeline("sign-to-text", folder, "cpu")(arguments.clip, return_attentions=True, **given)
         for folder in arguments.checkpoint
