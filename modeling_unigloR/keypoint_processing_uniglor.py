@@ -20,6 +20,7 @@ from transformers.utils import logging
 
 from .keypoint_clip_uniglor import MISSING, KeypointClip, as_own, looks_relative, seen_points
 from .keypoints_uniglor import (
+    SOURCE_LAYOUTS,
     copy_pairs,
     get_layout,
     get_source_layout,
@@ -520,7 +521,9 @@ def _gather(clip, target, min_confidence):
     if num_frames == 0:
         raise ValueError(f"{name}: found 0 frames, expected at least 1.")
     if num_points not in source.blocks:
-        raise ValueError(f"{name}: found {num_points} keypoints, but layout {layout!r} has {' or '.join(map(str, source.blocks))}.")
+        fitting = [own for own, other in SOURCE_LAYOUTS.items() if num_points in other.blocks]
+        hint = f" Give layout={' or '.join(map(repr, fitting))}, which has." if clip.layout is None and fitting else ""
+        raise ValueError(f"{name}: found {num_points} keypoints, but layout {layout!r} has {' or '.join(map(str, source.blocks))}.{hint}")
     if keypoints.dtype.kind not in "fiu":
         raise ValueError(f"{name}: found keypoints of type {keypoints.dtype}, expected numbers.")
     check_length(num_frames, keypoints.size, name)

@@ -89,8 +89,27 @@ class ClipPipeline(Pipeline):
             check_calibration(parameters["calibration"], self.feature_extractor.num_channels)
         return parameters
 
+    def _say_guesses(self, clip: KeypointClip, num_frames: int) -> None:
+        """Says, once in a process, what the caller left open and what is taken for it."""
+        config, processor = self.model.config, self.feature_extractor
+        if clip.layout is None:
+            logger.warning_once(f"A clip without a layout is read as {processor.layout!r}, the model's own. Give layout= where it is not.")
+        if clip.fps is None and processor.fps is not None:
+            logger.warning_once(
+                f"A clip without a frame rate is read as one of {processor.fps:g} frames a second. Give fps= where it has another: at a "
+                "wrong one, signing is too fast or too slow for the model."
+            )
+        window_size = getattr(config, "sign_mae_config", config).window_size
+        if num_frames < window_size and getattr(config, "sign_encoder", "segments") == "segments":
+            logger.warning_once(
+                f"A clip is shorter than one segment of {window_size} frames, at the model's frame rate: what the model says of it is a "
+                "guess."
+            )
+
     def preprocess(self, inputs, causal=False, calibration=None, **known):
-        clip = self.feature_extractor.process(as_clip(inputs, known), causal=causal, calibration=calibration)
+        given = as_clip(inputs, known)
+        clip = self.feature_extractor.process(given, causal=causal, calibration=calibration)
+        self._say_guesses(given, len(clip.keypoints))
         layout = get_layout(self.feature_extractor.layout)
         hands = [index for part, span in layout.parts.items() if part.endswith("_hand") for index in range(span.start, span.stop)]
         if not clip.keypoint_mask[:, [index for index in hands if layout.names[index] not in layout.copies]].any():

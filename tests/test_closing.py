@@ -3,12 +3,14 @@
 import json
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from train import pretrain, train_text_to_sign
 from train.evaluation.closing import (
     NOT_SCORED,
+    assess_signing,
     closing,
     config_for,
     evaluation_command,
@@ -17,6 +19,7 @@ from train.evaluation.closing import (
     training_command,
 )
 from train.evaluation.tables import compute_in_words, duration, format_table, rounded
+from train.evaluation.verdicts import BLIND_JUDGES
 
 REPORT = {
     "selection": {"why": "Stopped at step 8 of 40: bleu4 was not above 7 since step 4."},
@@ -83,6 +86,17 @@ def test_numbers_are_rounded_to_what_a_person_reads():
 def test_floors_of_texts_look_at_no_clip():
     floors = text_floors(["a b c d", "a b c d", "e f g h"], ["a b c d", "x y z w"])
     assert floors["one constant sentence"]["sentence"] == "a b c d" and floors["random training sentence"]["std"]["chrf"] >= 0
+
+
+def test_what_a_judge_reads_says_nothing_where_it_cannot_read_real_signing(tmp_path):
+    texts = ["a b c d", "e f g h"]
+    trainer = SimpleNamespace(scored=(texts, texts), final_dot="keep", args=SimpleNamespace(metric_for_best_model="bleu4"))
+    clips = SimpleNamespace(texts=["a b c d", "x y z w"])
+    assert "is better than" in assess_signing(trainer, clips, tmp_path)["verdict"][0]
+    blind = f"bleu4 1 is worse than one constant sentence (4.1): {BLIND_JUDGES}."
+    (tmp_path / "judge.json").write_text(json.dumps({"verdict": [blind]}))
+    assert assess_signing(trainer, clips, tmp_path)["verdict"] == [f"On real signing: {blind}"]
+    assert assess_signing(trainer, clips)["verdict"][0].startswith("Nobody has read what it signs yet")
 
 
 # --- What comes next --------------------------------------------------------------------------------------------------------------

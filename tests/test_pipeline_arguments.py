@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_unigloR import SignFeatureExtractionPipeline
+from modeling_unigloR import SignFeatureExtractionPipeline, pipelines_uniglor
 from modeling_unigloR.keypoint_processing_uniglor import KeypointProcessor
 from tests.conftest import random_signing
 
@@ -29,6 +29,16 @@ def recogniser(tiny_sign_recognition):
 @pytest.fixture
 def encoder(tiny_sign_mae):
     return SignFeatureExtractionPipeline(model=tiny_sign_mae(), feature_extractor=KeypointProcessor(), device="cpu")
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """Lines that the pipelines logged; what was said once before is said again here."""
+    lines, logger = [], pipelines_uniglor.logger
+    type(logger).warning_once.cache_clear()
+    monkeypatch.setattr(logger, "warning", lines.append)
+    yield lines
+    type(logger).warning_once.cache_clear()
 
 
 CLIP = random_signing(20) * 100 + 300
@@ -143,3 +153,28 @@ def test_a_model_of_damaged_weights_gives_no_nan(reader, signer, recogniser, enc
                 parameter.fill_(float("nan"))
         with pytest.raises(ValueError, match="NaN or infinite"):
             pipe(given)
+
+
+# --- What is guessed --------------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_pipeline_takes_for_granted_it_says_once(reader, encoder, said):
+    """An array without a rate was read at the model's, and a clip of a third of a segment translated to 30 words, without a word."""
+    for _ in range(2):
+        reader(CLIP)
+    layout, rate = said
+    assert layout.startswith("A clip without a layout is read as 'uniglor73'") and "Give layout=" in layout
+    assert rate.startswith("A clip without a frame rate is read as one of 25 frames a second. Give fps=")
+    encoder(CLIP[:5], layout="uniglor73", fps=25.0)
+    assert said[2:] == ["A clip is shorter than one segment of 15 frames, at the model's frame rate: what the model says of it is a guess."]
+
+
+def test_a_clip_that_says_all_is_read_without_a_word(reader, tiny_sign_to_text, said):
+    reader(CLIP, layout="uniglor73", fps=25.0)
+    tiny_sign_to_text(sign_encoder="frames")(CLIP[:5], layout="uniglor73", fps=25.0)  # which reads every frame
+    assert said == []
+
+
+def test_points_of_another_layout_name_the_one_that_fits(reader):
+    with pytest.raises(ValueError, match=r"found 137 keypoints, but layout 'uniglor73' has 73\. Give layout='openpose137'"):
+        reader(np.ones((20, 137, 3)))

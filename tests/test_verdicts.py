@@ -7,6 +7,7 @@ import pytest
 from train.evaluation.verdicts import (
     BLIND_JUDGES,
     compare,
+    difference_in_words,
     directions,
     headline,
     verdict,
@@ -149,6 +150,22 @@ def test_a_sign_mae_without_an_error_has_no_other_verdict(scores):
 
 def test_a_streamed_sign_mae_has_no_floors():
     assert verdict_of_reconstruction({"mpjpe": 0.1}, {}) == ["mpjpe 0.1: no floor was scored, so what it is worth is open."]
+
+
+@pytest.mark.parametrize(
+    "delta, low, high, metric, expected",
+    [
+        (-0.37, -0.9, 0.1, "cer", "not ordered, the interval covers 0."),
+        (-0.37, -0.7, -0.1, "cer", "segments is better."),
+        (0.37, 0.1, 0.7, "cer", "segments is worse."),
+        (0.37, 0.1, 0.7, "bleu4", "segments is better."),
+        (0.0, 0.0, 0.0, "bleu4", "not ordered, the interval covers 0."),
+        (math.nan, 0.0, 1.0, "cer", "no number, so they are not ordered."),
+    ],
+)
+def test_two_systems_are_ordered_only_where_the_interval_leaves_out_0(delta, low, high, metric, expected):
+    said = difference_in_words({"metric": metric, "delta": delta, "low": low, "high": high}, "frames", "segments")
+    assert said.startswith(f"{metric}, segments minus frames: ") and said.endswith(expected)
 
 
 def test_numbers_say_which_way_is_better():

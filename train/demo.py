@@ -1,7 +1,8 @@
 """`make demo`: the whole journey on real fingerspelling, small, on two CPU cores.
 
 Pretrains a SignMAE and shows what it gives back of signing it never saw; trains a SignToText on it and reads words it never saw;
-trains a TextToSign, spells words that it never saw, and lets a reader that shares nothing with it read them back. Leaves
+trains a TextToSign, spells words that it never saw, and lets a reader that shares nothing with it read them back. The words are random
+strings of letters, so that no model can guess a letter from its neighbours, and beside them `KNOWN_WORDS`, which people know. Leaves
 `outputs/demo/sign-mae/`, `sign-mae-ase/` (the same after more steps on the words of the tasks), `sign-to-text/` and `text-to-sign/`,
 which `AutoModel.from_pretrained` and `pipeline(...)` load,
 `outputs/demo/reconstruction.svg`: truth above reconstruction, on a clip of a sign language that training never saw, and
@@ -37,13 +38,24 @@ from train.data.segments import FrameStore, load_rows
 from train.engine.runs import run_script
 from train.evaluation.reconstruction import reconstruct_segments, scored_points
 from train.evaluation.sign_to_text import evaluate_sign_to_text
-from train.evaluation.tables import without_nan
-from train.evaluation.text_to_sign import evaluate_text_to_sign, load_readers, load_sign_mae
+from train.evaluation.tables import rounded, without_nan
+from train.evaluation.text_to_sign import evaluate_text_to_sign, load_readers, load_sign_mae, sign
 from train.evaluation.translation import translate_inputs
+from train.evaluation.verdicts import difference_in_words, verdict_of_rows
+from train.metrics.text import paired_test, text_scores
 
 PRETRAIN, ADAPT = "demo.yaml", "demo_adapt.yaml"
 SIGN_TO_TEXT, TEXT_TO_SIGN = "demo_sign_to_text.yaml", "demo_text_to_sign.yaml"
 SEAM_FRAMES = 3
+# English words and names that belong to the split "test" (`fingerspelling.split_of_word`), so that none is in training; all letters
+# that they have together are the alphabet's. The page opens with the first of them.
+KNOWN_WORDS = [
+    "smile", "sonja", "lemon", "equal", "adam", "after", "berlin", "boxer", "brian", "broken", "chloe", "complex", "dallas", "early",
+    "ella", "emma", "exact", "fly", "grass", "hannah", "horse", "jaw", "juan", "king", "letter", "liam", "lion", "lunch", "milan",
+    "oscar", "pedro", "pillow", "plane", "potato", "sand", "shoe", "signer", "sixteen", "sophia", "sport", "steve", "summer",
+    "sydney", "tennis", "thank", "tiger", "visit", "yuki", "zero", "palm",
+]  # fmt: skip
+KNOWN = {"path": "fingerspelling", "languages": ["ase"], "words": KNOWN_WORDS}
 SHOWN = 4  # words in the player
 ANEW = ["--overwrite_output_dir", "true"]  # a second demo replaces the first
 
@@ -72,12 +84,12 @@ def show_pretraining(output_dir, options):
     print(f"\nDrew {drawn} into {picture}; the model is in {folder}.")
     say(
         task="pretrain",
-        mpjpe=round(scores["eval_mpjpe"], 5),
-        floor_mean_pose=round(floors["mean_pose"], 5),
-        floor_static=round(floors["static"], 5),
-        floor_nearest_segment=round(floors["nearest_segment"], 5),
-        motion_ratio=round(scores["eval_motion_ratio"], 3),
-        border_jump=round(scores["eval_border_jump"], 3),
+        mpjpe=scores["eval_mpjpe"],
+        floor_mean_pose=floors["mean_pose"],
+        floor_static=floors["static"],
+        floor_nearest_segment=floors["nearest_segment"],
+        motion_ratio=scores["eval_motion_ratio"],
+        border_jump=scores["eval_border_jump"],
         languages_held_out=held_out,
     )
 
@@ -113,7 +125,10 @@ def draw_reconstruction(folder, data, path):
 
 
 def show_sign_to_text(output_dir, options):
-    """Three readers of the same words: on the SignMAE, on every frame, and on a SignMAE that was never trained."""
+    """Three readers of the same words: on the SignMAE, on every frame, and on a SignMAE that was never trained.
+
+    What each of the others differs by from the first stands beside its interval over the words; they are not ordered where it covers 0.
+    """
     untrained = output_dir / "controls" / "untrained-sign-mae"
     pretrain.main([PRETRAIN, "--output_dir", str(untrained), "--learning_rate", "0", "--max_steps", "1", *ANEW])
     readers = {
@@ -121,20 +136,42 @@ def show_sign_to_text(output_dir, options):
         "cer_frames": (output_dir / "controls" / "frames", ["--sign_mae", str(output_dir / "sign-mae-ase"), "--sign_encoder", "frames"]),
         "cer_untrained_signmae": (output_dir / "controls" / "untrained", ["--sign_mae", str(untrained)]),
     }
-    found = {}
+    found, read = {}, {}
     for name, (folder, given) in readers.items():
         argv = [SIGN_TO_TEXT, *given, "--output_dir", str(folder), *ANEW, *options]
         data, *_ = train_sign_to_text.parse(argv)
         train_sign_to_text.main(argv)
         pipe = pipeline("sign-to-text", model=str(folder), device="cpu")
         test, train = (Clips(data.datasets, split, pipe.feature_extractor, data.cache_dir) for split in ("test", "train"))
-        report, predictions = evaluate_sign_to_text(pipe.model, pipe.tokenizer, test, train if name == "cer" else None)
-        found[name] = round(report["rows"]["system"]["cer"], 2)
+        known = Clips([KNOWN], "test", pipe.feature_extractor, data.cache_dir)
+        report, read[name] = evaluate_sign_to_text(pipe.model, pipe.tokenizer, test, train if name == "cer" else None)
+        known_report, known_texts = evaluate_sign_to_text(pipe.model, pipe.tokenizer, known)
+        found |= {name: report["rows"]["system"]["cer"], f"known_words_{name}": known_report["rows"]["system"]["cer"]}
         if name == "cer":
             floors = {floor: scores["cer"] for floor, scores in report["rows"].items() if floor.startswith("floor")}
-            print("\n" + "\n".join(f"{truth} was read as {text}" for truth, text in zip(test.texts[:8], predictions)))
-            print("Floors, character error rate in per cent:", {name: round(value, 1) for name, value in floors.items()})
-    say(task="sign-to-text", **found, cer_floor=round(min(floors.values()), 2), num_words=len(test), letter_clips="seen")
+            shown = [*zip(known.texts[:8], known_texts), *zip(test.texts[:8], read[name])]
+            print("\n" + "\n".join(f"{truth} was read as {text}" for truth, text in shown))
+            print("Character error rate in per cent; lower is better:")
+            print("\n".join(f"  {row}: {value:.1f}" for row, value in ({"system": found["cer"]} | floors).items()))
+            print(*verdict_of_rows(report["rows"], metric="cer"))
+    differences = compare_readers(read, test.texts)
+    counts = dict(num_words=len(test), num_known_words=len(known))
+    say(task="sign-to-text", **found, cer_floor=min(floors.values()), **differences, **counts, letter_clips="seen")
+
+
+def compare_readers(read, texts):
+    """Says how the reader on the SignMAE differs from the others, in character errors of the same words; returns the paired intervals.
+
+    Args:
+        read: {"cer": what it read, "cer_frames": ..., "cer_untrained_signmae": ...}.
+        texts: what is spelled.
+    """
+    differences = {}
+    for name, other in (("cer_frames", "frames"), ("cer_untrained_signmae", "segments of an untrained SignMAE")):
+        test = paired_test(read[name], read["cer"], texts, metric="cer")
+        print(difference_in_words(test, other, "segments"))
+        differences[f"cer_minus_{name}"] = {bound: test[bound] for bound in ("delta", "low", "high")}
+    return differences
 
 
 # --- Text-to-sign -----------------------------------------------------------------------------------------------------------------
@@ -150,23 +187,32 @@ def show_text_to_sign(output_dir, options):
     test, train = (Clips(data.datasets, split, pipe.feature_extractor, data.cache_dir) for split in ("test", "train"))
     judge, shared = load_readers([output_dir / "controls" / "frames", output_dir / "sign-to-text"], "cpu")
     encoder = load_sign_mae(sign_mae, pipe.model)
-    report, generated = evaluate_text_to_sign(
+    report, _ = evaluate_text_to_sign(
         pipe.model, pipe.tokenizer, pipe.feature_extractor, encoder, test, train, [judge], seam_frames=SEAM_FRAMES, shared_encoder=shared
     )
     (folder / "scores.json").write_text(json.dumps(without_nan(report), indent=2, allow_nan=False) + "\n")
-    cer = {name: round(scores["cer"], 2) for name, scores in report["rows"].items()}
-    print("\nCharacter error rate of what is read back, in per cent:")
-    print("\n".join(f"  {name}: {value}" for name, value in cer.items()))
-    write_page(output_dir / "index.html", test, generated, translate_inputs(*judge, generated[:SHOWN]), pipe.model, cer, report)
+    cer = {name: scores["cer"] for name, scores in report["rows"].items()}
+    known = Clips([KNOWN], "test", pipe.feature_extractor, data.cache_dir)
+    spelled = sign(pipe.model, pipe.tokenizer, known.texts, seam_frames=SEAM_FRAMES)
+    readings = translate_inputs(*judge, spelled)
+    of_real = translate_inputs(*judge, [known.keypoints(index)[0] for index in range(len(known))])
+    known_cer, known_ceiling = (text_scores(texts, known.texts, families=["error_rates"])["cer"] for texts in (readings, of_real))
+    told = cer | {f"{len(known)} words that people know": known_cer, "ceiling: real keypoints of these": known_ceiling}
+    print("\nCharacter error rate of what is read back, in per cent; lower is better:")
+    print("\n".join(f"  {name}: {value:.1f}" for name, value in told.items()))
+    print(*verdict_of_rows(report["rows"], metric="cer"))
+    write_page(output_dir / "index.html", known, spelled, readings[:SHOWN], pipe.model, told, report)
     say(
         task="text-to-sign",
         cer=cer["system, length=predicted"],
+        known_words_cer=known_cer,
+        known_words_cer_ceiling=known_ceiling,
         cer_ceiling=cer["ceiling: real keypoints"],
         cer_oracle_latents=cer["ceiling: oracle latents"],
         cer_floor=min(value for name, value in cer.items() if name.startswith("floor")),
         cer_shared_encoder=next(value for name, value in cer.items() if "shared_encoder" in name),
         length_error=report["length_error"],
-        motion={name: round(value, 3) for name, value in report["motion"]["predicted"].items() if isinstance(value, float)},
+        motion={name: value for name, value in report["motion"]["predicted"].items() if isinstance(value, float)},
         num_words=len(test),
     )
 
@@ -188,10 +234,12 @@ def write_page(path, clips, generated, readings, model, cer, report):
 td{{padding:.1rem 1rem .1rem 0}}</style></head><body>
 <h1>Words that no model saw, spelled</h1>
 <p>A small model learnt on two CPU cores, in minutes, from recorded letters of the American manual alphabet, joined to words that are
-random strings of letters. It spells; it does not sign sentences, and what it makes replaces no interpreter.</p>
+random strings of letters; the words shown here are none of them. It spells; it does not sign sentences, and what it makes replaces no
+interpreter.</p>
 {"".join(players)}
 <h2>Character error rate of what a frame-level reader reads</h2><table>{rows}</table>
-<p>{report["num_scored"]} words. The reader was trained on real keypoints only and shares no weights with what it reads.</p>
+<p>{report["num_scored"]} random strings, and words that people know. The reader was trained on real keypoints only and shares no
+weights with what it reads.</p>
 <h2>Motion, generated / real</h2><table>{motion}</table>
 </body></html>
 """,
@@ -200,7 +248,7 @@ random strings of letters. It spells; it does not sign sentences, and what it ma
 
 
 def say(**facts):
-    print(json.dumps(facts), flush=True)
+    print(json.dumps(rounded(facts)), flush=True)
 
 
 if __name__ == "__main__":

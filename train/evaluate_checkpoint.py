@@ -63,7 +63,7 @@ from train.evaluation.recognition import evaluate_recognition
 from train.evaluation.sign_to_text import evaluate_sign_to_text
 from train.evaluation.tables import COLUMNS, RECOGNITION_COLUMNS, format_table, without_nan
 from train.evaluation.text_to_sign import evaluate_text_to_sign, load_readers, load_sign_mae
-from train.evaluation.verdicts import directions
+from train.evaluation.verdicts import difference_in_words, directions
 from train.figures.confusion import draw_confusion
 from train.figures.plots import save_figure
 from train.metrics.recognition import paired_top1_test
@@ -116,6 +116,7 @@ def compare(arguments):
     test = found["paired"]
     interval = f"[{test['low']:+.2f}, {test['high']:+.2f}]"
     print(f"\n{test['metric']}, {said}: {test['delta']:+.2f} {interval}, p = {test['p_value']:.4f} {test['signature']}")
+    print(difference_in_words(test, *names))
     return found | {"names": names}
 
 

@@ -15,6 +15,7 @@ if __name__ == "__main__":
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tokenizers.processors import TemplateProcessing
@@ -30,7 +31,7 @@ from train.engine.arguments import TextToSignTrainingArguments, parse_training, 
 from train.engine.loading import check_path, load_model, load_processor, load_tokenizer, read_model_type, with_ids_of
 from train.engine.runs import prepare, run, run_script
 from train.engine.trainers import TextToSignTrainer, check_amount
-from train.evaluation.closing import assess_texts, config_for, evaluation_command, judges_command
+from train.evaluation.closing import assess_signing, config_for, evaluation_command, judges_command
 
 logger = logging.get_logger(__name__)
 
@@ -100,7 +101,8 @@ def main(argv=None):
         final_dot=data.final_dot,
     )
     parts = {"model": model, "tokenizer": tokenizer, "feature_extractor": processor}
-    facts = {"assess": assess_texts, "next_command": what_is_next(args.output_dir, data, argv), "validation_data": data.validation_source}
+    assess = partial(assess_signing, judge=data.judge)
+    facts = {"assess": assess, "next_command": what_is_next(args.output_dir, data, argv), "validation_data": data.validation_source}
     return run(trainer, TextToSignPipeline, parts, data.datasets, clips, validation, data, **facts)
 
 

@@ -12,7 +12,7 @@ from train.data.segments import describe
 from train.engine.trainers import SELECTING
 from train.evaluation.recognition import most_frequent_floor
 from train.evaluation.tables import compute_in_words, format_table
-from train.evaluation.verdicts import directions, headline, is_number, verdict, verdict_of_rows
+from train.evaluation.verdicts import BLIND_JUDGES, directions, headline, is_number, verdict, verdict_of_rows
 from train.metrics.recognition import top1_interval
 from train.metrics.text import bootstrap_interval, text_scores
 from train.metrics.text_floors import constant_sentence_floor, random_sentence_floor
@@ -35,16 +35,14 @@ def text_floors(train_texts, references, final_dot="keep"):
 
 
 def assess_texts(trainer, clips):
-    """Of the texts that an evaluation read, its own or a judge's: `floors`, `interval` and `verdict`, for report.json.
+    """Of the texts that an evaluation read: `floors`, `interval` and `verdict`, for report.json.
 
     Args:
         trainer: a `TranslationTrainer` after `evaluate`.
         clips: `Clips` of training.
     """
     if trainer.scored is None:
-        return {
-            "verdict": ["Nobody has read what it signs yet, so what it is worth is open."] if hasattr(trainer, "judge") else [NOT_SCORED]
-        }
+        return {"verdict": [NOT_SCORED]}
     predictions, references = trainer.scored
     floors = text_floors(clips.texts, references, trainer.final_dot)
     rows = {"system": text_scores(predictions, references, trainer.final_dot, families=SELECTING)}
@@ -54,6 +52,20 @@ def assess_texts(trainer, clips):
     interval = bootstrap_interval(predictions, references, metric, final_dot=trainer.final_dot) | {"metric": metric}
     kept = {name: {key: value for key, value in row.items() if key != "signatures"} for name, row in floors.items()}
     return {"floors": kept, "interval": interval, "verdict": verdict_of_rows(rows, interval, metric)}
+
+
+def assess_signing(trainer, clips, judge=None):
+    """As `assess_texts`, of what a judge read of generated signing; nothing where the judge cannot read real signing.
+
+    Args:
+        judge: its folder, in which `train.train_judges` leaves judge.json; None where nobody reads.
+    """
+    if judge is None:
+        return {"verdict": ["Nobody has read what it signs yet, so what it is worth is open."]}
+    path = Path(judge, "judge.json")
+    told = json.loads(path.read_text(encoding="utf-8")).get("verdict", []) if path.is_file() else []
+    blind = [f"On real signing: {said}" for said in told if BLIND_JUDGES in said]
+    return assess_texts(trainer, clips) | ({"verdict": blind} if blind else {})
 
 
 def assess_recognition(trainer, clips):

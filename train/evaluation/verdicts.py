@@ -85,6 +85,21 @@ def verdict(name: str, score: float, floors: dict, interval: tuple | None = None
     return sentences
 
 
+def difference_in_words(test: dict, a: str, b: str) -> str:
+    """What a paired test says of two systems.
+
+    Args:
+        test: `metric`, `delta` = b - a, and its interval `low`, `high`.
+        a, b: their names.
+    """
+    if not all(is_number(test[name]) for name in ("delta", "low", "high")):
+        return f"{test['metric']}, {b} minus {a}: no number, so they are not ordered."
+    told = f"{test['metric']}, {b} minus {a}: {test['delta']:+.2f} (95 % interval {test['low']:+.2f} to {test['high']:+.2f})"
+    if test["low"] <= 0 <= test["high"]:
+        return f"{told}: not ordered, the interval covers 0."
+    return f"{told}: {b} is {'better' if (test['delta'] < 0) == lower_is_better(test['metric']) else 'worse'}."
+
+
 # --- Of each task -----------------------------------------------------------------------------------------------------------------
 
 
