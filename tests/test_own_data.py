@@ -1,4 +1,5 @@
-"""docs/own_data.md, followed to the letter: its commands, files and Python in their order, on 60 clips that are made here."""
+"""docs/own_data.md, followed to the letter: its commands, files and Python in their order, on 60 clips that are made here; and the Python
+of docs/own_video.md."""
 
 import importlib
 import json
@@ -9,12 +10,14 @@ from typing import NamedTuple
 
 import datasets
 import numpy as np
+import pytest
 
 from datasets_scripts.schema import FEATURES
 
 from .conftest import random_signing
 
-GUIDE = Path(__file__).parents[1] / "docs" / "own_data.md"
+DOCS = Path(__file__).parents[1] / "docs"
+GUIDE = DOCS / "own_data.md"
 SENTENCES = ("Hello!", "How are you?", "Good morning.", "It rains in the north.", "Where do you live?", "Thank you.")
 NUM_CLIPS = 60
 NOT_RUN = ("make", "source", "pip")  # they change the machine
@@ -26,9 +29,9 @@ class Block(NamedTuple):
     text: str
 
 
-def blocks():
-    """Every fenced block of the guide, in order."""
-    return [Block(*found) for found in re.findall(r"```(\w+)\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)]
+def blocks(path=GUIDE):
+    """Every fenced block of a guide, in order."""
+    return [Block(*found) for found in re.findall(r"```(\w+)\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)]
 
 
 def commands(block):
@@ -91,3 +94,27 @@ def test_the_guide_runs_as_it_is_printed(tmp_path, monkeypatch, capsys):
     }  # fmt: skip
     assert json.loads(Path("outputs/sign-to-text/report.json").read_text())["validation_data"]["from"] == "own split"
     assert "translation_text" in capsys.readouterr().out and Path("look/README.md").exists()
+
+
+@pytest.mark.slow
+def test_what_the_guide_trains_is_better_than_the_floors(tmp_path, monkeypatch):
+    """Its numbers here are far from the floors: six sentences, each always signed the same way."""
+    monkeypatch.chdir(tmp_path)
+    follow(tmp_path)
+    pretraining = json.loads(Path("outputs/sign-mae/report.json").read_text())
+    assert pretraining["validation"]["eval_mpjpe"] < pretraining["floors"]["static"]
+    for task, score in (("sign-to-text", "bleu4"), ("text-to-sign", "bleu4"), ("sign-recognition", "top1")):
+        rows = json.loads(Path(f"outputs/{task}/evaluation-test/scores.json").read_text())["rows"]
+        floors = [scores[score] for name, scores in rows.items() if name.startswith("floor")]
+        assert rows["system"][score] > max(floors) or rows["system"][score] == 100, (task, rows)
+
+
+def test_the_python_of_the_video_guide_runs(tmp_path, monkeypatch, tiny_sign_to_text):
+    monkeypatch.chdir(tmp_path)
+    tiny_sign_to_text().save_pretrained("outputs/sign-to-text")
+    np.savez("me.npz", keypoints=random_signing(45) * 100 + 300, fps=25.0)
+    names = {}
+    for block in blocks(DOCS / "own_video.md"):
+        if block.language == "python":
+            exec(compile(block.text.replace("me.mp4", "me.npz"), "own_video.md", "exec"), names)
+    assert Path("me.html").exists() and names["ids"].shape[0] == 1
