@@ -5,7 +5,7 @@
 
 A clip is a file of keypoints (.pose, .npz, .npy, .json, .skels) or a folder of OpenPose's frames, anywhere below the folder. A row of
 a table (.csv, .tsv, .jsonl, .parquet) finds its clip by `--path_column`, a way from the folder, or by `--id_column`: the clip's way
-from the folder, or its name alone where that is there once. `docs/custom_data.md` goes through it step by step.
+from the folder, or its name alone where that is there once. `docs/own_data.md` goes through it step by step.
 """
 
 import dataclasses

@@ -1,15 +1,12 @@
 """The README is short and its Python runs as it stands, on tiny checkpoints in the demo's place; maps and links name what is there."""
 
-import dataclasses
-import importlib
 import re
 from pathlib import Path
 
 import torch
 
 from modeling_unigloR import KeypointProcessor, limits_uniglor
-from train.engine.arguments import declared_fields
-from train.publishing.model_cards import CardFields, citation
+from train.publishing.model_cards import citation
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -67,27 +64,3 @@ def test_every_file_of_the_map_is_there():
     assert missing == []
     modules = {path.name for path in (ROOT / "modeling_unigloR").glob("*.py")} - {"__init__.py"}
     assert modules <= {Path(name).name for name in named}
-
-
-def test_every_command_of_the_guides_names_a_script_and_options_that_it_knows():
-    commands = []
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
-        for block in re.findall(r"```bash\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
-            lines = [line.split(" #")[0].strip() for line in block.replace("\\\n", " ").splitlines()]
-            commands += [
-                line for line in lines if re.match(r"(python -m (train|datasets_scripts|bench|exper)|python app|accelerate)", line)
-            ]
-    assert len(commands) > 15
-    for command in commands:
-        script = re.search(r"(?:python -m ([\w.]+)|([\w/]+\.py))", command)
-        path = ROOT / (script[1].replace(".", "/") + ".py" if script[1] else script[2])
-        assert path.exists(), command
-        source = path.read_text(encoding="utf-8")
-        known = set(re.findall(r"""["']--(\w+)["']""", source)) | {"help"}
-        if "train_" in path.name or path.name == "pretrain.py":
-            owners = importlib.import_module(f"train.{path.stem}").OWNERS
-            known |= {name for kind in owners.values() for name in declared_fields(kind)}
-        if path.name == "publish.py":
-            known |= {field.name for field in dataclasses.fields(CardFields)}
-        given = {word.split("=")[0] for word in re.findall(r"--([\w=]+)", command.split(script[0], 1)[1])}
-        assert given <= known, f"{command}: {given - known}"
