@@ -2,7 +2,7 @@
 
     python -m benchmarks.run [name ...] [--device cpu|cuda] [--rounds 5] [--json FILE]    # results of other names in FILE stay
 
-All names by default; --help lists them. Results that are kept stand in `benchmarks/results/`; `python -m experiments.tables` prints them
+All names by default; --help lists them. Results that are kept stand in `benchmarks/results/`; `python -m experiments.table` prints them
 for the README.
 """
 

@@ -1,121 +1,163 @@
-"""How much of a sign is in one latent: a linear classifier of the gloss that a window shows, for several numbers of labelled windows.
+"""How much of a sign is in one vector: a linear classifier of the gloss that a window of rendered PHOENIX14T shows.
 
-    python -m experiments.gloss_probe --datasets DIR --annotations train.parquet --sign_mae trained=DIR untrained=DIR \\
-        --json experiments/results/gloss-probe.json
+The classifier is a linear discriminant (one covariance for all glosses, shrunk) that learns from a number of labelled windows. Its
+shrinkage is chosen on windows of other training sentences; what is scored are windows of sentences that nothing was trained or chosen on.
+A window counts where one gloss fills more than half of it. `frames` are all frames of the window. All rows are whitened alike.
 
-DIR holds rendered PHOENIX14T with the splits train and validation, --annotations its frame alignments (`id`, `sign_state`: three states for
-each gloss). A window counts where one gloss fills more than half of it. The classifier is a linear discriminant (one covariance for all
-glosses, shrunk; the best of four shrinkages). Beside the SignMAEs stand the window's keypoints themselves and as many of their
-principal components as a latent has numbers: what a SignMAE loses of them, no translator on it gets back.
+Metrics: `top1` with 1,000 labelled windows, `top1_N` with others, `_variation_0` where every token of a sign is signed alike.
 """
-
-import json
-import time
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from transformers import AutoFeatureExtractor
 
-from experiments.rendered_phoenix_grid import window_glosses
-from modeling_unigloR import SignMAEEncoderModel
-from train.data.clips import Clips, LatentStore
-from train.engine.commands import CommandParser
+from experiments import corpora, encoders
+from experiments.include import STRIDE, WINDOW_SIZE, representations
+from experiments.intervals import draws_of_ratio, over_draws
+from experiments.pretraining import SMALL, TINY, names, pretrained, untrained
+from experiments.readers import CODE
+from experiments.results import Result
+from train.data.clips import Clips
 
-SIZES = (1_000, 5_000, 20_000, 100_000)  # labelled windows
-SHRINKAGES = (1e-3, 1e-2, 1e-1, 1.0)  # of standardised features
-
-
-def parse(argv=None):
-    parser = CommandParser(__doc__)
-    parser.add_argument("--datasets", nargs=1, required=True, help="canonical rows: a folder or a Hub id")
-    parser.add_argument("--annotations", required=True)
-    parser.add_argument("--sign_mae", nargs="+", required=True, metavar="NAME=DIR", help="the first one's processor reads the clips")
-    parser.add_argument("--cache_dir")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path)
-    return parser.parse_args(argv)
+SHRINKAGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of features whose variances are about 1
+HEADLINE = 1000  # labelled windows
+SIZES = {
+    "small": {"sign_mae": SMALL | {"segments_per_clip": 2}, "pretrain_steps": 1500,
+              "limit": {"train": 1600, "validation": 266, "test": 519}, "labelled": [1000, 5000], "seeds": 3, "variations": [1.2, 0.0]},
+    "tiny": {"sign_mae": TINY, "pretrain_steps": 20, "limit": {"train": 48, "validation": 8, "test": 8},
+             "labelled": [200], "seeds": 2, "variations": [1.2]},
+}  # fmt: skip
+PLAIN_ROWS = ("pretrained", "pca", "frames")  # at variation 0, where a linear code solves nearly all
 
 
-def main(argv=None):
-    arguments = parse(argv)
-    folders = dict(entry.split("=", 1) for entry in arguments.sign_mae)
-    models = {name: SignMAEEncoderModel.from_pretrained(folder) for name, folder in folders.items()}
-    config = next(iter(models.values())).config
-    processor = AutoFeatureExtractor.from_pretrained(next(iter(folders.values())))
-    clips = {split: Clips(arguments.datasets, split, processor, arguments.cache_dir) for split in ("train", "validation")}
-    columns = pq.read_table(arguments.annotations, columns=["id", "sign_state"])
-    states = dict(zip(columns["id"].to_pylist(), columns["sign_state"].to_pylist()))
-    glosses = {split: window_glosses(some, states, config.window_size, config.stride) for split, some in clips.items()}
-
-    windows = {split: keypoints_of_windows(some, config.window_size, config.stride) for split, some in clips.items()}
-    rows = {"keypoints of the window": probe(windows, glosses, arguments.seed)}
-    rows[f"{config.hidden_size} principal components of them"] = probe(components(windows, config.hidden_size), glosses, arguments.seed)
-    for name, model in models.items():
-        stores = {split: LatentStore.build(some, model, config.stride, arguments.cache_dir) for split, some in clips.items()}
-        rows[name] = probe({split: np.array(store.latents) for split, store in stores.items()}, glosses, arguments.seed)
-    result = {
-        "what": "rendered PHOENIX14T: share of held-out windows whose gloss a linear discriminant names, in per cent",
-        "date": time.strftime("%Y-%m-%d"),
-        "windows": {split: int((some >= 0).sum()) for split, some in glosses.items()},
-        "glosses": len(np.unique(glosses["train"])) - 1,
-        "seed": arguments.seed,
-        "rows": rows,
-    }
-    print(format_rows(rows))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
-    return result
+def run(place, sizes):
+    rows, predictions, facts = {}, {}, {}
+    for variation in sizes["variations"]:
+        suffix = "" if variation else "_variation_0"
+        hits, counts, facts[f"variation {variation:g}"] = of_corpus(place, sizes, variation)
+        predictions[f"variation {variation:g}"] = {"sentences": counts, "right": hits}
+        for row, of_sizes in hits.items():
+            for size, right in of_sizes.items():
+                metric = ("top1" if size == _headline(sizes) else f"top1_{size}") + suffix
+                scores = 100 * np.sum(right, 1) / np.sum(counts)
+                drawn = np.stack([100 * draws_of_ratio(np.array(some, float), np.array(counts, float)) for some in right])
+                rows.setdefault(row, {})[metric] = (scores, drawn)
+    rows, contrasts = over_draws(rows)
+    return Result(
+        what="rendered PHOENIX14T: share of held-out windows whose gloss a linear discriminant names, in per cent; no PHOENIX14T result",
+        rows=rows,
+        contrasts=contrasts,
+        unit="held-out training sentences drawn with replacement; seeds draw the labelled windows",
+        scored="once in this run; they are training sentences held out by a hash of their id, and the official dev is not touched",
+        config=sizes | {"shrinkages": SHRINKAGES, "top1": f"{_headline(sizes)} labelled windows"},
+        predictions=predictions,
+        more={"corpora": facts},
+    )
 
 
-def keypoints_of_windows(clips, window_size, stride):
-    """(windows, W K C) float32"""
-    found = []
-    for index in range(len(clips)):
-        keypoints = clips.keypoints(index)[0].reshape(int(clips.num_frames[index]), -1)
-        found.append(
-            np.lib.stride_tricks.sliding_window_view(keypoints, window_size, axis=0)[::stride].reshape(-1, keypoints[0].size * window_size)
-        )
-    return np.concatenate(found)
+def of_corpus(place, sizes, variation):
+    """-> {row: {labelled windows: (seeds, sentences) windows that are named}}, (sentences,) windows, and what else is to be said."""
+    files = corpora.rendered(place, variation, sizes["limit"])
+    trained = pretrained(place, [files["train"]], [files["validation"]], sizes["sign_mae"], sizes["pretrain_steps"])
+    never_trained = untrained(place, [files["train"]], sizes["sign_mae"])
+    encoders_of_rows, processor = representations(place, [trained], [never_trained], [files["train"]], sizes["sign_mae"]["hidden_size"])
+    encoders_of_rows["frames"] = [("all of the window", encoders.raw_windows(WINDOW_SIZE, STRIDE))]
+    states = states_of(place.data("phoenix14t_annotations", "train.parquet"))
+    clips = {name: Clips([str(files[name])], "train", processor, place.cache_dir) for name in ("probe", "validation")}
+    glosses = {name: window_glosses(some, states, WINDOW_SIZE, STRIDE) for name, some in clips.items()}
+    learnt_from = np.arange(len(clips["probe"])) % 5 > 0  # the others' windows choose the shrinkage
+    test = np.concatenate(glosses["validation"])
+    sentence = np.repeat(np.arange(len(clips["validation"])), [len(some) for some in glosses["validation"]])[test >= 0]
+    counts = np.bincount(sentence, minlength=len(clips["validation"]))
+    features_of = {row: entries[0] for row, entries in encoders_of_rows.items() if variation or row in PLAIN_ROWS}
+    hits = {}
+    for row, (made_of, encode) in features_of.items():
+        facts = [CODE(), row, made_of, names(files.values()), sizes, SHRINKAGES]
+
+        def make(row=row, encode=encode):
+            vectors = {name: encode(some) for name, some in clips.items()}
+            whitening = encoders.Whitening.fit(vectors["probe"])
+            windows = {name: whitening(some).arrays for name, some in vectors.items()}
+            split = {
+                "train": _labelled(windows["probe"], glosses["probe"], learnt_from),
+                "tune": _labelled(windows["probe"], glosses["probe"], ~learnt_from),
+                "test": _labelled(windows["validation"], glosses["validation"]),
+            }
+            labelled = sizes["labelled"] + ([len(split["train"][0])] if row == "frames" else [])
+            found = {}
+            for size in labelled:
+                right = [probe(split, min(size, len(split["train"][0])), seed) for seed in range(sizes["seeds"])]
+                found[size] = [np.bincount(sentence, some, minlength=len(counts)).tolist() for some in right]
+            return found
+
+        found = place.once(place.path("probe", facts), make)
+        hits[row] = {size: right for size, right in found.items() if int(size) in sizes["labelled"]}
+        if row == "frames":
+            hits["ceiling_all_labels"] = {str(_headline(sizes)): found[max(found, key=int)][:1]}
+    guess = np.bincount(np.concatenate(glosses["probe"])[np.concatenate(glosses["probe"]) >= 0]).argmax()
+    hits["floor_most_frequent"] = {str(_headline(sizes)): [np.bincount(sentence, test[test >= 0] == guess, minlength=len(counts)).tolist()]}
+    hits = {row: {int(size): right for size, right in some.items()} for row, some in hits.items()}
+    return hits, counts.tolist(), {"windows": int(counts.sum()), "glosses": len(np.unique(test[test >= 0]))}
 
 
-def components(windows, size):
-    """The first principal components of training windows: {split: (windows, size)}."""
-    mean = windows["train"].mean(0)
-    directions = np.linalg.eigh(np.cov(windows["train"][::5].T))[1][:, ::-1][:, :size].astype(np.float32)
-    return {split: (some - mean) @ directions for split, some in windows.items()}
+def _headline(sizes):
+    return HEADLINE if HEADLINE in sizes["labelled"] else sizes["labelled"][0]
 
 
-def probe(features, glosses, seed):
-    """{labelled windows: per cent of validation windows whose gloss is named}."""
-    train, test = (features[split][glosses[split] >= 0] for split in ("train", "validation"))
-    labels, truth = (glosses[split][glosses[split] >= 0] for split in ("train", "validation"))
-    mean, std = train.mean(0), train.std(0) + 1e-6
-    train, test = (((some - mean) / std).astype(np.float64) for some in (train, test))
-    order = np.random.default_rng(seed).permutation(len(train))
-    found = {}
-    for size in sorted({min(size, len(train)) for size in SIZES}):
-        learnt, (names, index) = train[order[:size]], np.unique(labels[order[:size]], return_inverse=True)
+def _labelled(windows, glosses, chosen=None):
+    """(N, D) windows of the chosen clips that show a gloss, and (N,) which."""
+    chosen = range(len(windows)) if chosen is None else np.flatnonzero(chosen)
+    features, labels = np.concatenate([windows[index] for index in chosen]), np.concatenate([glosses[index] for index in chosen])
+    return features[labels >= 0].astype(np.float64), labels[labels >= 0]
+
+
+def probe(split, size, seed):
+    """(N,) bool: which test windows a discriminant names that learnt from `size` windows of `train`; `tune` chooses its shrinkage."""
+    (train, labels), (tune, true), (test, truth) = split["train"], split["tune"], split["test"]
+    chosen = np.random.default_rng(seed).permutation(len(train))[:size]
+    discriminant = Discriminant(train[chosen], labels[chosen])
+    best = max(SHRINKAGES, key=lambda shrinkage: (discriminant.answer(tune, shrinkage) == true).mean())
+    return discriminant.answer(test, best) == truth
+
+
+class Discriminant:
+    """A linear discriminant: (N, F) features and their (N,) labels; the covariance is that within labels, shrunk to the identity."""
+
+    def __init__(self, features, labels):
+        self.names, index = np.unique(labels, return_inverse=True)
         counts = np.bincount(index)
-        means = np.zeros((len(names), train.shape[1]))
-        np.add.at(means, index, learnt)
-        means /= counts[:, None]
-        within = (learnt.T @ learnt - (means * counts[:, None]).T @ means) / size
-        best = 0.0
-        for shrinkage in SHRINKAGES:
-            weights = np.linalg.solve(within + shrinkage * np.eye(len(within)), means.T)  # (F, glosses)
-            bias = np.log(counts / size) - 0.5 * (means.T * weights).sum(0)
-            best = max(best, float((names[(test @ weights + bias).argmax(1)] == truth).mean()))
-        found[size] = round(100 * best, 1)
+        self.means = np.zeros((len(self.names), features.shape[1]))
+        np.add.at(self.means, index, features)
+        self.means /= counts[:, None]
+        self.variances, self.axes = encoders.principal_axes(features - self.means[index])  # once for all shrinkages
+        self.prior = np.log(counts / len(features))
+
+    def answer(self, features, shrinkage):
+        """(M, F) -> (M,) labels."""
+        along = self.axes.T @ self.means.T  # (R, labels); beyond these axes there is the shrinkage alone
+        weights = self.axes @ (along / (self.variances + shrinkage)[:, None] - along / shrinkage) + self.means.T / shrinkage  # (F, labels)
+        return self.names[(features @ weights + self.prior - 0.5 * (self.means.T * weights).sum(0)).argmax(1)]
+
+
+def states_of(*annotations):
+    """{id: (T,) sign states} of Parquet files with frame alignments."""
+    found = {}
+    for path in annotations:
+        columns = pq.read_table(path, columns=["id", "sign_state"])
+        found |= dict(zip(columns["id"].to_pylist(), columns["sign_state"].to_pylist()))
     return found
 
 
-def format_rows(rows):
-    """Markdown."""
-    sizes = list(next(iter(rows.values())))
-    lines = [f"| labelled windows | {' | '.join(f'{int(size):,}' for size in sizes)} |", "| --- |" + " ---: |" * len(sizes)]
-    return "\n".join(lines + [f"| {name} | {' | '.join(f'{row[size]:.1f}' for size in sizes)} |" for name, row in rows.items()])
-
-
-if __name__ == "__main__":
-    main()
+def window_glosses(clips, states, window_size, stride):
+    """Of each clip (S,): the number of the gloss that fills more than half of each window; -1 where none does."""
+    found = []
+    for index, name in enumerate(clips.ids):
+        state = np.array(states[name])
+        gloss = np.where(state > 0, (state - 1) // 3, -1)
+        length = max(int(clips.num_frames[index]), window_size)
+        gloss = np.pad(gloss, (0, max(0, length - len(gloss))), constant_values=-1)[:length]
+        answers = []
+        for window in np.lib.stride_tricks.sliding_window_view(gloss, window_size)[::stride]:
+            values, counts = np.unique(window, return_counts=True)
+            answers.append(values[counts.argmax()] if counts.max() > window_size / 2 else -1)
+        found.append(np.array(answers))
+    return found

@@ -19,11 +19,13 @@ Shapes: T frames, 137 keypoints of OpenPose (25 body, 70 face, 21 left hand, 21 
 until they are put on the picture.
 """
 
+import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from datasets_scripts.whole import whole_file
 from train.engine.commands import CommandParser
 
 FPS, WIDTH, HEIGHT = 25.0, 210, 260
@@ -395,11 +397,9 @@ def _photograph(points, scale, draw, chance, dropout, jitter, variation):
     return np.concatenate([pixels, confidence[..., None]], -1).astype(np.float32)
 
 
-def rows(annotations, limit=None, seed=7, dropout=0.03, variation=0.0):
-    """Canonical rows of a Parquet file of annotations."""
-    import pyarrow.parquet as parquet
-
-    for record in parquet.read_table(annotations).to_pylist()[:limit]:
+def rows(records, seed=7, dropout=0.03, variation=0.0):
+    """Canonical rows of records, see `render_clip`, that have a `text` and a `gloss` too."""
+    for record in records:
         clip = render_clip(record, seed, dropout, variation=variation)
         yield dict(
             id=record["id"], keypoints=clip[..., :2], confidence=clip[..., 2], layout="openpose137", fps=FPS, width=WIDTH, height=HEIGHT,
@@ -407,19 +407,22 @@ def rows(annotations, limit=None, seed=7, dropout=0.03, variation=0.0):
         )  # fmt: skip
 
 
-def build(annotations, output, limit=None, seed=7, dropout=0.03, variation=0.0):
+def write(records, output, seed=7, dropout=0.03, variation=0.0, chunk=200):
     """Writes the rows as one Parquet file, which is there when it is whole."""
     import datasets
+    import pyarrow.parquet as parquet
 
     from datasets_scripts.schema import features
 
-    facts = dict(annotations=str(annotations), limit=limit, seed=seed, dropout=dropout, variation=variation)
-    table = datasets.Dataset.from_generator(rows, features=features(137, 2), gen_kwargs=facts)
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = output.with_name(f"{output.name}.unfinished")
-    table.to_parquet(unfinished)
-    unfinished.replace(output)
+    with whole_file(output) as unfinished, contextlib.ExitStack() as opened:
+        writer = None
+        for start in range(0, len(records), chunk):  # all of PHOENIX14T at once is more than a gigabyte
+            some = list(rows(records[start : start + chunk], seed, dropout, variation))
+            table = datasets.Dataset.from_list(some, features=features(137, 2)).data.table
+            writer = writer or opened.enter_context(parquet.ParquetWriter(unfinished, table.schema))
+            writer.write_table(table)
 
 
 def main(argv=None):
@@ -430,7 +433,11 @@ def main(argv=None):
     parser.add_argument("--seed", type=int, default=7, help="of the language: which sign looks how")
     parser.add_argument("--dropout", type=float, default=0.03, help="share of the frames in which a hand is lost")
     parser.add_argument("--variation", type=float, default=0.0, help="1.2 is as hard as real signs; 0 signs every token alike")
-    build(**vars(parser.parse_args(argv)))
+    arguments = vars(parser.parse_args(argv))
+    import pyarrow.parquet as parquet
+
+    records = parquet.read_table(arguments.pop("annotations")).to_pylist()[: arguments.pop("limit")]
+    write(records, **arguments)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from datasets_scripts.schema import check_row
-from experiments.rendered_phoenix import LEFT_HAND, RIGHT_HAND, build, mirrored, render_clip, rows
+from experiments.rendered_phoenix import LEFT_HAND, RIGHT_HAND, main, mirrored, render_clip, rows, write
 
 REFERENCE = Path(__file__).parent / "data" / "rendered_phoenix.npz"
 
@@ -54,9 +54,14 @@ def test_rows_are_canonical_and_a_build_is_read_back(tmp_path):
     import pyarrow
     import pyarrow.parquet as parquet
 
-    parquet.write_table(pyarrow.Table.from_pylist([record("a"), record("b", "Signer01")]), tmp_path / "dev.parquet")
-    assert [check_row(row)["id"] for row in rows(tmp_path / "dev.parquet", limit=1)] == ["a"]
-    build(tmp_path / "dev.parquet", tmp_path / "out" / "dev.parquet", variation=1.2)
+    records = [record("a"), record("b", "Signer01"), record("c")]
+    assert [check_row(row)["id"] for row in rows(records[:1])] == ["a"]
+    write(records, tmp_path / "out" / "dev.parquet", variation=1.2, chunk=2)
     table = datasets.Dataset.from_parquet(str(tmp_path / "out" / "dev.parquet"))
-    assert table["id"][:] == ["a", "b"] and np.array(table[1]["keypoints"]).shape == (17, 137, 2)
+    assert table["id"][:] == ["a", "b", "c"] and np.array(table[1]["keypoints"]).shape == (17, 137, 2)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["dev.parquet"]
+    parquet.write_table(pyarrow.Table.from_pylist(records), tmp_path / "annotations.parquet")
+    told = ["--annotations", str(tmp_path / "annotations.parquet"), "--limit", "2", "--variation", "1.2"]
+    main([*told, "--output", str(tmp_path / "again.parquet")])
+    again = datasets.Dataset.from_parquet(str(tmp_path / "again.parquet"))
+    assert again["keypoints"][:] == table["keypoints"][:2]

@@ -1,6 +1,5 @@
-"""The training script of recognition, its parts, what scores its result, and the benchmark on INCLUDE."""
+"""The training script of recognition, its parts, and what scores its result."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -11,9 +10,8 @@ import torch
 from transformers import AutoModel, pipeline
 
 from datasets_scripts.schema import FEATURES
-from experiments import include
 from modeling_unigloR import KeypointProcessor, SignMAE, SignMAEConfig
-from tests.conftest import REAL_DATA, TINY, TINY_ENCODER, random_signing, stopped_at
+from tests.conftest import TINY, TINY_ENCODER, random_signing, stopped_at
 from train import evaluate_checkpoint, train_recognition
 from train.data.clips import LabelledClips, LatentStore
 from train.evaluation.recognition import evaluate_recognition
@@ -224,79 +222,6 @@ def test_a_checkpoint_of_another_task_is_refused(corpus, tiny_sign_to_text, tmp_
     tiny_sign_to_text().save_pretrained(tmp_path / "model")
     with pytest.raises(ValueError, match="--checkpoint '.*model' holds a model of type 'sign_to_text', expected 'sign_recognition'"):
         evaluate_checkpoint.main(["--task", "sign-recognition", "--checkpoint", str(tmp_path / "model"), "--datasets", corpus])
-
-
-# --- INCLUDE ----------------------------------------------------------------------------------------------------------------------
-
-
-def test_neighbouring_sessions_are_one_group():
-    assert include.blocks([46, 42, 43, 44, 50, 49]) == {42: 0, 43: 0, 44: 0, 46: 1, 49: 2, 50: 2}
-
-
-def test_folds_never_split_a_group_and_leave_no_tested_word_without_training():
-    groups = np.array([0, 0, 1, 1, 2, 2, 2, 3, 3, 3])
-    labels = np.array([0, 1, 0, 1, 0, 1, 1, 2, 2, 2])
-    folds = include.folds_of(groups, labels, num_folds=3)
-    assert folds.tolist()[7:] == [-1, -1, -1]  # word 2 was recorded in one group: it is always trained, and never scored
-    assert all(len(set(folds[(groups == group) & (folds >= 0)])) <= 1 for group in range(4))
-    for fold in range(3):
-        assert set(labels[folds == fold]) <= set(labels[folds != fold])
-
-
-def test_resampling_keeps_first_and_last_frame():
-    keypoints = np.arange(10.0)[:, None, None] * np.ones((1, 2, 2))
-    np.testing.assert_allclose(include.resample_frames(keypoints, 4)[:, 0, 0], [0, 3, 6, 9])
-    np.testing.assert_allclose(include.resample_frames(keypoints[:1], 4)[:, 0, 0], 0)
-
-
-def test_sessions_of_the_real_set_are_split_by_recording():
-    folder = REAL_DATA / "include43"
-    if not folder.exists():
-        pytest.skip(f"no {folder}")
-    with open(folder / "labels.csv", encoding="utf-8", newline="") as file:
-        lines = list(csv.DictReader(file))
-    groups, labels = include.groups_of(lines, "sessions"), include.labels_of(lines)[0]
-    folds = include.folds_of(groups, labels, 5)
-    sessions = np.array([int(line["session"]) for line in lines])
-    assert set(folds) == {-1, 0, 1, 2, 3, 4} and len(lines) == 432
-    for fold in range(5):
-        others = sessions[folds != fold]
-        scored = sessions[folds == fold]
-        assert not set(scored) & set(others[folds[folds != fold] >= 0])
-        assert np.abs(scored[:, None] - others[None]).min() > 1
-
-
-def test_the_benchmark_runs_resumes_and_marks_what_saw_the_test_clips(sign_mae, tmp_path, monkeypatch):
-    lines = []
-    for index in range(24):  # 3 words, 4 sessions that are no neighbours, 2 takes
-        word, session = WORDS[index % 3], 10 * (index // 6)
-        path = tmp_path / "data" / word / f"{index}.npy"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shape = random_signing(30, index % 3, "uniglor73")[:, :1].repeat(75, 1)
-        holistic = np.concatenate([shape, shape[..., :1]], -1) * 0.1 + 0.5
-        holistic[:, 11], holistic[:, 12] = (0.6, 0.5, 0), (0.4, 0.5, 0)  # shoulders
-        np.save(path, holistic.astype(np.float32))
-        relative = str(path.relative_to(tmp_path / "data"))
-        lines.append({"path": relative, "label": word, "official_split": "train", "frames": 30, "session": session})
-    with open(tmp_path / "data" / "labels.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, lines[0])
-        writer.writeheader()
-        writer.writerows(lines)
-    sizes = [word for name, value in TINY_ENCODER.items() for word in (f"--{name}", str(value))]
-    argv = [
-        "--data_dir", str(tmp_path / "data"), "--sign_mae", sign_mae, "--output_dir", str(tmp_path / "out"), "--num_folds", "2",
-        "--json", str(tmp_path / "include.json"), "--pretrain_steps", "2", "--steps", "2", "--use_cpu", "true", *sizes,
-    ]  # fmt: skip
-    result = include.main(argv)
-    assert set(result["rows"]) == {
-        "segments", "segments, untrained SignMAE", "segments, SignMAE that saw these clips (transductive)", "frames",
-        "nearest class mean of mean latents", "nearest class mean of keypoints",
-    }  # fmt: skip
-    assert all(row["num_scored"] == 24 for row in result["rows"].values())
-    assert json.loads((tmp_path / "include.json").read_text())["rows"] == result["rows"]
-    assert str(tmp_path) not in (tmp_path / "include.json").read_text()
-    monkeypatch.setattr(train_recognition, "main", None)  # nothing is trained a second time
-    assert include.main(argv)["rows"] == result["rows"]
 
 
 def test_two_systems_are_tested_on_the_clips_that_they_differ_on(tmp_path, capsys):

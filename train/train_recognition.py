@@ -70,7 +70,8 @@ def parse(argv, default_config="paper_recognition.yaml"):
     return data, shares["model"], shares["processor"], RecognitionTrainingArguments(**shares["training"])
 
 
-def main(argv=None):
+def main(argv=None, latent_store=LatentStore):
+    """Trains, and returns its report. A control may give another `latent_store`, which need only build as `LatentStore` does."""
     argv = sys.argv[1:] if argv is None else argv
     answer_help(__file__, argv)
     data, model_fields, processor_fields, args = parse(argv)
@@ -84,7 +85,7 @@ def main(argv=None):
         for some in (clips, validation):
             if some is not None:
                 some.check_labels(model.config.id2label)
-        train_set, validation_set = (make_dataset(some, data, model) for some in (clips, validation))
+        train_set, validation_set = (make_dataset(some, data, model, latent_store) for some in (clips, validation))
     check_amount(args, len(clips))
     trainer = RecognitionTrainer(
         model=model,
@@ -107,12 +108,12 @@ def make_model(sign_mae, fields, processor, id2label):
     return SignRecognition.from_parts(sign_mae, id2label, **fields)
 
 
-def make_dataset(clips, data, model):
+def make_dataset(clips, data, model, latent_store):
     if clips is None:
         return None
     latents = None
     if data.cache_latents and model.config.sign_encoder == "segments":
-        latents = LatentStore.build(clips, model.sign_mae, model.config.stride, data.cache_dir)
+        latents = latent_store.build(clips, model.sign_mae, model.config.stride, data.cache_dir)
     return RecognitionDataset(clips, latents)
 
 

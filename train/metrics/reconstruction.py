@@ -31,6 +31,12 @@ def errors_by_part(prediction, target, mask, layout_name):
 
     A part that was never seen has no entry.
     """
+    sums = error_sums(prediction, target, mask, layout_name)
+    return {name: float(total / counted) for name, (total, counted) in sums.items() if counted > 0}
+
+
+def error_sums(prediction, target, mask, layout_name):
+    """What `errors_by_part` divides: {name: (sum of the distances, number of points)}, which add up over clips."""
     layout = get_layout(layout_name)
     error = distances(prediction, target) * mask
     sums = {"mpjpe": (error.sum(), mask.sum())}
@@ -40,7 +46,7 @@ def errors_by_part(prediction, target, mask, layout_name):
     shape = [points[:, :, hands] - points[:, :, wrists] for points in (prediction, target)]
     seen = mask[:, :, hands] * mask[:, :, wrists]
     sums["mpjpe_hand_shape"] = ((distances(*shape) * seen).sum(), seen.sum())
-    return {name: float(total / counted) for name, (total, counted) in sums.items() if counted > 0}
+    return sums
 
 
 def hands_and_wrists(layout_name):
@@ -87,7 +93,12 @@ def best_static_pose(target, mask):
 
 
 def nearest_segment_error(target, mask, bank, batch_size=256):
-    """`mpjpe` of giving back, for every segment, the training segment that fits it best.
+    """`mpjpe` of giving back, for every segment, the training segment that fits it best: of `nearest_segments`."""
+    return mpjpe(nearest_segments(target, mask, bank, batch_size), target, mask)
+
+
+def nearest_segments(target, mask, bank, batch_size=256):
+    """(N, W, K, C): for every segment the training segment that fits it best.
 
     The candidates are the nearest by squared distance over the points that were seen; among the best of them the error decides.
 
@@ -97,14 +108,14 @@ def nearest_segment_error(target, mask, bank, batch_size=256):
     """
     flat = bank.reshape(len(bank), -1)  # (F, W K C)
     squared = flat.square()
-    total = 0.0
+    nearest = []
     for some, seen in zip(target.split(batch_size), mask.to(target.dtype).split(batch_size)):
         weight = seen[..., None].expand_as(some).reshape(len(some), -1)
         distance = weight @ squared.T - 2 * (some.reshape(len(some), -1) * weight) @ flat.T
         for index, candidates in enumerate(distance.topk(min(RERANKED, len(flat)), largest=False).indices):
             error = (distances(bank[candidates], some[index]) * seen[index]).sum((1, 2))
-            total += float(error.min())
-    return total / float(mask.sum().clamp_min(1))
+            nearest.append(bank[candidates[error.argmin()]])
+    return torch.stack(nearest)
 
 
 def linear_code_errors(target, mask, bank, sizes=LINEAR_SIZES):

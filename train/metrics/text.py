@@ -95,12 +95,22 @@ def bootstrap_interval(predictions, references, metric="bleu4", num_samples=1000
     Returns:
         A dict with `score`, `low`, `high` in per cent, and its `signature`.
     """
+    score, drawn, signature = drawn_scores(predictions, references, metric, num_samples, seed, final_dot)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return {"score": score, "low": float(low), "high": float(high), "signature": signature}
+
+
+def drawn_scores(predictions, references, metric="bleu4", num_samples=1000, seed=0, final_dot="keep"):
+    """A corpus score, what it is on sentences that are drawn with replacement, and its signature: float, (R,), str.
+
+    Two systems are scored on the same draws, so that theirs can be subtracted, and averaged over seeds. Arguments as for
+    `bootstrap_interval`.
+    """
     predictions, references, _ = _sentences(predictions, references, final_dot)
     counts, score, signature = _statistics_of(metric, predictions, references)
     drawn = _rescore(score, _times_drawn(len(references), num_samples, seed) @ counts)
-    low, high = np.percentile(drawn, [2.5, 97.5])
     signature = f"{_sign(signature, len(references), final_dot)}|bs:{num_samples}|seed:{seed}"
-    return {"score": score(counts.sum(0)), "low": float(low), "high": float(high), "signature": signature}
+    return score(counts.sum(0)), drawn, signature
 
 
 def paired_test(predictions_a, predictions_b, references, metric="bleu4", num_samples=1000, seed=0, final_dot="keep"):

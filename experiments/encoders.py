@@ -1,0 +1,182 @@
+"""What the rows of a table read of a clip: latents of a SignMAE, principal components of its windows, or its frames.
+
+Every row is a function from `Clips` to `Vectors`, one array (S, D) for each clip. `Reading` conditions them alike, whoever made
+them, and is what `train_recognition.main` and `train_sign_to_text.main` take in the place of a `LatentStore`.
+
+Shapes: T frames, S vectors of a clip, W frames in a window, K keypoints, C channels, D size of a vector.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from modeling_unigloR import SignMAEEncoderModel
+from train.data.clips import LatentStore
+
+FLOOR = 0.01  # of variances whose mean is 1, as `ClipReadingModel.set_latent_whitening`
+MOST_WINDOWS = 20_000  # that principal components are fitted on
+MOST_VECTORS = 30_000  # that a whitening is fitted on
+
+
+class Vectors:
+    """Arrays (S, D), one for each clip, in the place of a `LatentStore`."""
+
+    def __init__(self, arrays):
+        self.arrays = [np.asarray(array, np.float32) for array in arrays]
+
+    def __len__(self):
+        return len(self.arrays)
+
+    def __getitem__(self, index):
+        return self.arrays[index]
+
+    @property
+    def lengths(self):
+        return np.array([len(array) for array in self.arrays])
+
+
+# --- Rows -------------------------------------------------------------------------------------------------------------------------
+
+
+def latents(sign_mae_dir, stride, cache_dir):
+    """Standardised latents, kept on the disk as the trainings do."""
+    model = SignMAEEncoderModel.from_pretrained(sign_mae_dir)
+
+    def encode(clips):
+        return LatentStore.build(clips, model, stride, cache_dir)
+
+    return encode
+
+
+def frames(clips):
+    """Every frame's keypoints."""
+    return Vectors([clips.keypoints(index)[0].reshape(int(clips.num_frames[index]), -1) for index in range(len(clips))])
+
+
+def every_nth_frame(window_size, stride):
+    """The frame in the middle of each window: as many vectors as there are latents."""
+
+    def encode(clips):
+        return Vectors(windows[:, window_size // 2].reshape(len(windows), -1) for windows in windows_of(clips, window_size, stride))
+
+    return encode
+
+
+def raw_windows(window_size, stride):
+    """All frames of each window."""
+
+    def encode(clips):
+        return Vectors(windows.reshape(len(windows), -1) for windows in windows_of(clips, window_size, stride))
+
+    return encode
+
+
+@dataclass
+class PrincipalComponents:
+    """A linear code of windows: what can be had without any network.
+
+    Attributes:
+        window_size, stride: of the windows.
+        mean: (W K C,) of the windows that it was fitted on.
+        axes: (W K C, D), their principal axes, each divided by its standard deviation.
+    """
+
+    window_size: int
+    stride: int
+    mean: np.ndarray
+    axes: np.ndarray
+
+    @classmethod
+    def fit(cls, clips, size, window_size, stride, seed=0):
+        """On the windows of training clips, at random starts where there are more than enough; by the eigenvectors of their covariance."""
+        starts = np.maximum(clips.num_frames - window_size, 0) + 1
+        step = max(1, int(starts.sum()) // MOST_WINDOWS)
+        draw = np.random.default_rng(seed)
+        windows = np.concatenate(
+            [some[draw.integers(step) :: step].reshape(-1, some[0].size) for some in windows_of(clips, window_size, 1)]
+        )
+        size = min(size, windows.shape[1], len(windows) - 1)
+        mean = windows.mean(0, dtype=np.float64)
+        variances, axes = principal_axes(windows - mean)
+        scale = np.sqrt(np.maximum(variances[:size], 1e-12 * variances[0]))
+        return cls(window_size, stride, mean.astype(np.float32), (axes[:, :size] / scale).astype(np.float32))
+
+    def given_back(self, segments):
+        """What is left of segments (N, W, K, C), a tensor, after they went through the code."""
+        spread = np.linalg.norm(self.axes, axis=0)
+        code = (segments.flatten(1).numpy() - self.mean) @ (self.axes / spread)
+        return torch.from_numpy(code @ (self.axes / spread).T + self.mean).view_as(segments)
+
+    def __call__(self, clips):
+        return Vectors(
+            (windows.reshape(len(windows), -1) - self.mean) @ self.axes for windows in windows_of(clips, self.window_size, self.stride)
+        )
+
+
+def principal_axes(values):
+    """Variances (R,), the largest first, and axes (D, R) of values (N, D) whose mean is 0; R is the smaller of N and D."""
+    if len(values) < values.shape[1]:
+        _, scales, axes = np.linalg.svd(values, full_matrices=False)
+        return scales**2 / max(1, len(values) - 1), axes.T
+    variances, axes = np.linalg.eigh(values.T @ values / max(1, len(values) - 1))
+    return np.maximum(variances[::-1], 0), axes[:, ::-1]
+
+
+def windows_of(clips, window_size, stride):
+    """(S, W, K, C) of each clip; one that is shorter than a window is held at its last frame, as `SignMAE.segment` does."""
+    for index in range(len(clips)):
+        keypoints = clips.keypoints(index)[0]
+        keypoints = np.pad(keypoints, ((0, max(0, window_size - len(keypoints))), (0, 0), (0, 0)), mode="edge")
+        windows = np.lib.stride_tricks.sliding_window_view(keypoints, window_size, axis=0)[::stride]  # (S, K, C, W)
+        yield np.moveaxis(windows, -1, 1)
+
+
+# --- Conditioning -----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Whitening:
+    """Every dimension standardised, then rotated to the principal axes and scaled to similar variances, as `SignToText` reads latents.
+
+    Attributes:
+        mean: (D,).
+        matrix: (D, D), with fewer columns where it was fitted on fewer vectors.
+    """
+
+    mean: np.ndarray
+    matrix: np.ndarray
+
+    @classmethod
+    def fit(cls, vectors):
+        """On at most about so many vectors, of clips that are spread over them."""
+        step = max(1, int(vectors.lengths.sum()) // MOST_VECTORS)
+        values = np.concatenate([vectors[index] for index in range(0, len(vectors), step)]).astype(np.float64)
+        mean, spread = values.mean(0), values.std(0)
+        spread = np.where(spread > 1e-6 * max(spread.max(), 1e-30), spread, np.inf)  # a dimension that never moves says nothing
+        standardised = (values - mean) / spread
+        variances, axes = principal_axes(standardised)
+        matrix = axes / np.sqrt(variances + FLOOR)
+        matrix = (matrix / (standardised @ matrix).std()) / spread[:, None]
+        return cls(mean.astype(np.float32), matrix.astype(np.float32))
+
+    def __call__(self, vectors):
+        return Vectors((vectors[index] - self.mean) @ self.matrix for index in range(len(vectors)))
+
+
+class Reading:
+    """A row's vectors, whitened by the clips that its reader learns from.
+
+    Args:
+        encode: `Clips` -> `Vectors` or `LatentStore`.
+        training: the reader's training clips.
+    """
+
+    def __init__(self, encode, training):
+        self.encode = encode
+        vectors = encode(training)
+        self.size = vectors[0].shape[1]
+        self.whitening = Whitening.fit(vectors)
+
+    def build(self, clips, *_, **__):
+        return self.whitening(self.encode(clips))

@@ -1,0 +1,181 @@
+"""Isolated words in folds: every row's vectors are read by the same `SignRecognition`, tuned alike, tested on what it has not seen.
+
+For each fold that tests, the learning rate is chosen on the next fold, after a quarter of the steps and with one seed; where the best is
+the largest or the smallest that was tried, the grid grows. Then the recogniser is trained on all other folds for a fixed number of steps,
+with nothing selected, once for each seed.
+"""
+
+import shutil
+
+import numpy as np
+import torch
+from transformers import AutoModel
+
+from experiments import encoders
+from experiments.readers import CODE, carrier, rate_that_is_best
+from experiments.workplace import words
+from train import train_recognition
+from train.data.clips import LabelledClips, pad
+from train.metrics.recognition import nearest_class_mean, ranks
+
+NUM_RESAMPLED = 16  # frames of each clip that the keypoint floor compares
+READER = {
+    "hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 256, "hidden_dropout_prob": 0.3,
+    "label_smoothing": 0.1, "per_device_train_batch_size": 32, "lr_scheduler_kwargs": {"min_lr_rate": 0.02},
+}  # fmt: skip
+KEPT = 5  # labels that are kept of each answer
+
+
+def answers(place, data, row, encoders_of_seeds, num_folds, sizes, processor):
+    """What a row's recogniser says of every clip that is tested.
+
+    Args:
+        place: a `Workplace`.
+        data: the folder of `corpora.write_folds`.
+        row: its name.
+        encoders_of_seeds: [(whatever else it depends on, `Clips` -> `Vectors`)] of each seed, or of all seeds.
+        sizes: `rates`, `seeds`, `steps`.
+        processor: a `KeypointProcessor`.
+
+    Returns:
+        [{id: [rank of the true label, most probable labels ...]}] of each seed, and the learning rate of each fold.
+    """
+    found, chosen = [{} for _ in range(sizes["seeds"])], []
+    facts, encode = encoders_of_seeds[0]
+    for fold in range(num_folds):
+        others = (fold + 1) % num_folds
+
+        def score(rate, fold=fold, others=others):
+            quarter = max(1, sizes["steps"] // 4)
+            return _first(read(place, data, [row, facts], encode, others, sorted([fold, others]), rate, 0, quarter, processor))
+
+        chosen.append(rate_that_is_best(sizes["rates"], score))
+    for seed in range(sizes["seeds"]):
+        facts, encode = encoders_of_seeds[seed % len(encoders_of_seeds)]
+        for fold, rate in enumerate(chosen):
+            found[seed] |= read(place, data, [row, facts], encode, fold, [fold], rate, seed, sizes["steps"], processor)
+    return found, chosen
+
+
+def read(place, data, row, encode, test_fold, left_out, rate, seed, steps, processor):
+    """{id: [rank, labels]} of the clips of one fold, by a recogniser that was trained without `left_out`."""
+    facts = [CODE(), data.name, row, test_fold, left_out, rate, seed, steps, READER, processor.to_json_string()]
+
+    def make():
+        folder = place.path("recogniser", facts)
+        training = clips_of(place, parts(data, left_out), processor)
+        reading = encoders.Reading(encode, training)
+        fields = READER | {"learning_rate": rate, "max_steps": steps, "seed": seed, "save_strategy": "no", "output_dir": folder}
+        fields |= {"overwrite_output_dir": True, "use_cpu": True, "cache_dir": place.cache_dir}
+        told = ["--sign_mae", str(carrier(place, reading.size, processor)), "--validation", "[]"]
+        train_recognition.main([*words(fields), *told, "--datasets", *map(str, parts(data, left_out))], latent_store=reading)
+        tested = clips_of(place, [data / f"fold-{test_fold}.parquet"], processor)
+        logits = _logits(AutoModel.from_pretrained(folder), reading.build(tested))
+        shutil.rmtree(folder)
+        return dict(zip(tested.ids, _kept(logits, tested.labels)))
+
+    return place.once(place.path("words", facts), make)
+
+
+@torch.no_grad()
+def _logits(model, vectors, batch_size=64):
+    model.eval()
+    found = []
+    for start in range(0, len(vectors), batch_size):
+        latents, mask = pad([torch.from_numpy(vectors[index]) for index in range(start, min(start + batch_size, len(vectors)))])
+        found.append(model(latents=latents, latent_mask=mask).logits.float().numpy())
+    return np.concatenate(found)
+
+
+def _kept(logits, labels):
+    """[rank of the true label, the most probable labels] of each clip; a label that no training clip has comes last."""
+    missing = max(0, int(labels.max()) + 1 - logits.shape[1])
+    logits = np.pad(logits, ((0, 0), (0, missing)), constant_values=-np.inf)
+    best = np.argsort(-logits, axis=1, kind="stable")[:, :KEPT]
+    return [[int(rank), *map(int, some)] for rank, some in zip(ranks(logits, labels), best)]
+
+
+def _first(found):
+    """Share of clips whose true label came first, then among the first five."""
+    rank = np.array([entry[0] for entry in found.values()])
+    return float((rank == 1).mean()), float((rank <= KEPT).mean())
+
+
+# --- Floors -----------------------------------------------------------------------------------------------------------------------
+
+
+def class_means(place, data, num_folds, features, processor):
+    """[{id: [rank, labels]}], as `answers`, of the floor that learns class means only. `features`: `Clips` -> (clips, F)."""
+    found = {}
+    for fold in range(num_folds):
+        train, test = clips_of(place, parts(data, [fold]), processor), clips_of(place, [data / f"fold-{fold}.parquet"], processor)
+        num_labels = int(max(train.labels.max(), test.labels.max())) + 1
+        logits = nearest_class_mean(features(train), train.labels, features(test), num_labels)
+        found |= dict(zip(test.ids, _kept(logits, test.labels)))
+    return [found]
+
+
+def most_frequent(place, data, num_folds, processor):
+    """As `class_means`, of always naming the labels that most training clips have."""
+    found = {}
+    for fold in range(num_folds):
+        train, test = clips_of(place, parts(data, [fold]), processor), clips_of(place, [data / f"fold-{fold}.parquet"], processor)
+        counts = np.bincount(train.labels, minlength=int(max(train.labels.max(), test.labels.max())) + 1)
+        first = -np.argsort(np.argsort(-counts, kind="stable")).astype(float)  # a guesser decides: equally frequent labels are no ties
+        found |= dict(zip(test.ids, _kept(np.tile(first, (len(test), 1)), test.labels)))
+    return [found]
+
+
+def mean_vectors(encode):
+    """The mean of each clip's vectors: (clips, D)."""
+
+    def features(clips):
+        vectors = encode(clips)
+        return np.stack([vectors[index].mean(0) for index in range(len(clips))])
+
+    return features
+
+
+def resampled_keypoints(clips):
+    """(clips, frames x K x C)"""
+    return np.stack([resample_frames(clips.keypoints(index)[0], NUM_RESAMPLED).ravel() for index in range(len(clips))])
+
+
+def resample_frames(keypoints, num_frames):
+    """(T, K, C) at `num_frames` times from the first frame to the last, by straight lines."""
+    times = np.linspace(0, len(keypoints) - 1, num_frames)
+    before = np.floor(times).astype(int)
+    after = np.minimum(before + 1, len(keypoints) - 1)
+    share = (times - before)[:, None, None]
+    return (1 - share) * keypoints[before] + share * keypoints[after]
+
+
+# --- Scores -----------------------------------------------------------------------------------------------------------------------
+
+
+def scores(found, unit_of):
+    """Top-1 and top-5 in per cent, of each seed and unit: {metric: (S, U)}.
+
+    Args:
+        found: of `answers`.
+        unit_of: {id: unit} of all clips that are to be scored; a clip without an answer is wrong.
+    """
+    units = sorted(set(unit_of.values()))
+    hits = {metric: np.zeros((len(found), len(units))) for metric in ("top1", "top5")}
+    sizes = np.bincount([units.index(unit) for unit in unit_of.values()])
+    for seed, answered in enumerate(found):
+        for id, unit in unit_of.items():
+            rank = answered.get(id, [np.inf])[0]
+            hits["top1"][seed, units.index(unit)] += rank == 1
+            hits["top5"][seed, units.index(unit)] += rank <= KEPT
+    return {metric: 100 * values / sizes for metric, values in hits.items()}
+
+
+def clips_of(place, paths, processor):
+    return LabelledClips([str(path) for path in paths], "train", processor, place.cache_dir)
+
+
+def parts(data, left_out=()):
+    """Parquet files of all clips, but for those of some folds."""
+    gone = {f"fold-{fold}" for fold in left_out}
+    return [path for path in sorted(data.glob("*.parquet")) if path.stem not in gone]

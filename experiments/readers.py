@@ -1,0 +1,46 @@
+"""What the readers of all experiments share: the model that carries vectors of any size, and the search for a learning rate."""
+
+import torch
+
+from modeling_unigloR import SignMAE, SignMAEConfig
+from modeling_unigloR.fingerprint_uniglor import code_hash, processing_hash
+
+MOST_RATES = 7
+
+
+def CODE():
+    """Changes with the code of models and keypoints: what was made by another one is made again."""
+    return code_hash(SignMAE.__module__) + processing_hash()
+
+
+def carrier(place, size, processor):
+    """The folder of a SignMAE that nobody runs: it tells a reader how large the vectors are, and which processor made the clips."""
+
+    def write(folder):
+        torch.manual_seed(0)
+        config = SignMAEConfig(
+            layout=processor.layout, num_channels=processor.num_channels, hidden_size=size, num_hidden_layers=1,
+            decoder_num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, graph_channels=4, relation_channels=2,
+            temporal_branch_channels=1,
+        )  # fmt: skip
+        model = SignMAE(config)
+        model.set_latent_statistics(torch.zeros(size), torch.full((size,), 2.0))  # any but 1, which would say that they are missing
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+
+    return place.folder_once(place.path("carrier", CODE(), size, processor.to_json_string()), write)
+
+
+def rate_that_is_best(rates, score):
+    """The learning rate with the best `score(rate)`; where that is the largest or the smallest that was tried, the grid grows by a factor
+    of 2, to at most `MOST_RATES`. A single rate is not tried."""
+    rates = sorted(rates)
+    if len(rates) == 1:
+        return rates[0]
+    found = {rate: score(rate) for rate in rates}
+    while True:
+        best = max(sorted(found), key=found.get)
+        further = best * 2 if best == max(found) else best / 2 if best == min(found) else None
+        if further is None or len(found) >= MOST_RATES:
+            return best
+        found[further] = score(further)

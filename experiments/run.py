@@ -1,0 +1,71 @@
+"""Runs an experiment, from raw files to its JSON and table.
+
+    python -m experiments.run include --scale tiny            # minutes; nothing may be concluded from it
+    python -m experiments.run all --scale small               # hours on two cores; what docs/results.md shows
+    python -m experiments.run include --expect                # fails where it does not agree with the kept result
+
+Real keypoints and annotations are read from --data_dir, by default what UNIGLOR_DATA names; docs/results.md says what lies there. What is
+done is not done again, and a run that was killed goes on.
+"""
+
+import os
+from pathlib import Path
+
+from experiments.workplace import Workplace
+from train.engine.commands import CommandParser
+
+NAMES = (
+    "include", "real_mix", "dgs", "bsl", "gloss_probe", "phoenix_rendered", "phoenix_rendered_varied",
+)  # fmt: skip
+ENTRIES = {  # where an experiment is not `run` of the module of its name
+    "phoenix_rendered": ("sentences", "phoenix_rendered"),
+    "phoenix_rendered_varied": ("sentences", "phoenix_rendered_varied"),
+}
+
+
+def parse(argv=None):
+    parser = CommandParser(__doc__)
+    parser.add_argument("name", choices=[*NAMES, "all"])
+    parser.add_argument("--scale", choices=["small", "tiny"], default="small")
+    parser.add_argument("--seeds", type=int, help="how many seeds a row has; by default the scale's")
+    parser.add_argument("--data_dir", type=Path, default=os.environ.get("UNIGLOR_DATA"))
+    parser.add_argument("--output_dir", type=Path, default=Path("outputs/experiments"), help="what is trained, and kept to go on from")
+    parser.add_argument("--results_dir", type=Path, help="where the JSON goes; by default output_dir/results")
+    parser.add_argument("--expect", action="store_true", help="compare with the kept result instead, and fail where they differ")
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    arguments = parse(argv)
+    import datasets
+
+    from experiments import results, table
+
+    place = Workplace(arguments.data_dir, arguments.output_dir.absolute())
+    datasets.config.HF_DATASETS_CACHE = place.output_dir / "cache" / "datasets"
+    folder = arguments.results_dir or place.output_dir / "results"
+    differing = []
+    for name in NAMES if arguments.name == "all" else [arguments.name]:
+        run, sizes = experiment(name, arguments.scale, arguments.seeds)
+        print(f"{name}, scale {arguments.scale}", flush=True)
+        written = results.write(name, run(place, sizes), folder, arguments.scale, results.command_line())
+        print(f"\n{table.format_result(written)}\n", flush=True)
+        if arguments.expect:
+            differing += [f"{name}: {told}" for told in results.differences(written, results.read(name))]
+    if differing:
+        raise SystemExit("Not as the kept results:\n" + "\n".join(differing))
+    return folder
+
+
+def experiment(name, scale, seeds=None):
+    """-> function of a `Workplace` and sizes, and its sizes at a scale."""
+    from importlib import import_module
+
+    module, function = ENTRIES.get(name, (name, "run"))
+    module = import_module(f"experiments.{module}")
+    sizes = dict(module.SIZES[scale])
+    return getattr(module, function), sizes | ({"seeds": seeds} if seeds else {})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Sentences: every row's vectors are read by the same `SignToText`, tuned alike.
+
+The learning rate is chosen by BLEU-4 on held-out training sentences, after a quarter of the steps and with one seed; where the best is the
+largest or the smallest that was tried, the grid grows. Then a translator is trained for a fixed number of steps, with nothing selected,
+once for each seed, and its translations of the test sentences are kept.
+"""
+
+import json
+import shutil
+import zlib
+
+import numpy as np
+from transformers import pipeline
+
+import modeling_unigloR  # noqa: F401  registers models and pipelines
+from experiments import encoders
+from experiments.intervals import NUM_SAMPLES, over_draws
+from experiments.pretraining import names
+from experiments.readers import CODE, carrier, rate_that_is_best
+from experiments.workplace import words
+from train import train_sign_to_text
+from train.data.clips import Clips
+from train.evaluation.translation import translate_inputs
+from train.metrics.text import drawn_scores
+from train.metrics.text_floors import best_constant_sentence, nearest_clip
+
+METRICS = ("bleu4", "wer", "rouge_l", "chrf")
+READER = {
+    "text_config": {
+        "d_model": 128, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 512, "decoder_ffn_dim": 512, "dropout": 0.1, "max_position_embeddings": 512,
+    },
+    "per_device_train_batch_size": 32, "lr_scheduler_kwargs": {"min_lr_rate": 0.02}, "max_new_tokens": 60, "generation_num_beams": 1,
+    "early_stopping_patience": None, "eval_strategy": "no", "load_best_model_at_end": False,
+}  # fmt: skip
+
+
+def translations(place, files, row, encode, sizes, processor):
+    """What a row's translators make of the test sentences, and the learning rate that was chosen.
+
+    Args:
+        place: a `Workplace`.
+        files: {"train", "validation", "test"}: Parquet files.
+        row: its name, and whatever else `encode` depends on.
+        encode: `Clips` -> `Vectors`.
+        sizes: `rates`, `seeds`, `steps`.
+
+    Returns:
+        [texts] of each seed, in the order of the test clips; a number.
+    """
+
+    def score(rate):
+        facts = [CODE(), names(files.values()), row, rate, sizes["steps"], READER]
+
+        def make():
+            folder, _ = train(place, files, row, encode, rate, 0, max(1, sizes["steps"] // 4), processor, files["validation"])
+            found = json.loads((folder / "report.json").read_text())["validation"]
+            shutil.rmtree(folder)
+            return [found["eval_bleu4"], found["eval_chrf"]]
+
+        return place.once(place.path("rate", facts), make)
+
+    rate = rate_that_is_best(sizes["rates"], score)
+    found = []
+    for seed in range(sizes["seeds"]):
+        facts = [CODE(), names(files.values()), row, rate, seed, sizes["steps"], READER]
+
+        def make(seed=seed):
+            folder, reading = train(place, files, row, encode, rate, seed, sizes["steps"], processor)
+            pipe = pipeline("sign-to-text", model=str(folder), device="cpu")
+            vectors = reading.build(clips_of(place, files["test"], processor))
+            texts = translate_inputs(pipe.model, pipe.tokenizer, [vectors[index] for index in range(len(vectors))])
+            shutil.rmtree(folder)
+            return texts
+
+        found.append(place.once(place.path("translations", facts), make))
+    return found, rate
+
+
+def train(place, files, row, encode, rate, seed, steps, processor, validation=None, fields=READER):
+    """-> the folder of a SignToText, trained on what goes on where it was killed, and its `Reading`."""
+    folder = place.path("translator", CODE(), names([files["train"]]), row, rate, seed, steps, validation is not None, fields)
+    reading = encoders.Reading(encode, clips_of(place, files["train"], processor))
+    if not (folder / "report.json").exists():
+        told = fields | {"learning_rate": rate, "max_steps": steps, "seed": seed, "output_dir": folder, "cache_dir": place.cache_dir}
+        told |= {"whiten_latents": False, "use_cpu": True, "resume_from_checkpoint": True}
+        told |= {"save_strategy": "steps", "save_steps": max(1, min(250, steps)), "save_total_limit": 1}
+        told = words(told | {"sign_mae": carrier(place, reading.size, processor), "datasets": files["train"]})
+        told += ["--validation", str(validation) if validation else "[]"]
+        train_sign_to_text.main(["paper_sign_to_text.yaml", *told], latent_store=reading)
+    return folder, reading
+
+
+def floors(train_clips, test_clips, mean_vectors):
+    """{row: [texts] of each seed} of answers that know nothing of the signing, or only the nearest training clip.
+
+    Args:
+        mean_vectors: `Clips` -> (clips, D), what the nearest clip is found by.
+    """
+    count, texts = len(test_clips), train_clips.texts
+    drawn = [np.random.default_rng(seed).integers(len(texts), size=count) for seed in range(3)]
+    nearest = nearest_clip(mean_vectors(train_clips), mean_vectors(test_clips))
+    return {
+        "floor_random_sentence": [[texts[index] for index in some] for some in drawn],
+        "floor_constant_sentence": [[best_constant_sentence(texts)] * count],
+        "floor_nearest_clip": [[texts[index] for index in nearest]],
+    }
+
+
+def score(found, references):
+    """{row: [texts] of each seed} and the true texts -> rows and contrasts of a result; sentences are drawn for the intervals."""
+
+    def scored(seeds, metric):
+        scores, draws, _ = zip(*(drawn_scores(texts, references, metric, NUM_SAMPLES) for texts in seeds))
+        return np.array(scores), np.stack(draws)
+
+    return over_draws({row: {metric: scored(seeds, metric) for metric in METRICS} for row, seeds in found.items()})
+
+
+def clips_of(place, path, processor):
+    return Clips([str(path)], "train", processor, place.cache_dir)
+
+
+# --- Ceilings ---------------------------------------------------------------------------------------------------------------------
+
+
+def gloss_vectors(lines, size):
+    """A random vector (D,) for each gloss, always the same one, of each clip's list of glosses."""
+    known = {}
+
+    def vector(gloss):
+        if gloss not in known:
+            known[gloss] = np.random.default_rng(zlib.crc32(str(gloss).encode())).standard_normal(size, dtype=np.float32)
+        return known[gloss]
+
+    return encoders.Vectors(np.stack([vector(gloss) for gloss in line]) for line in lines)
+
+
+def true_glosses(size):
+    """What a translator could make of perfect recognition: the glosses that the corpus says a clip has.
+
+    Raises (when it encodes):
+        ValueError: a clip without glosses.
+    """
+
+    def encode(clips):
+        lines = [(line or "").split() for line in clips.glosses]
+        without = sum(not line for line in lines)
+        if without:
+            raise ValueError(f"{without} of {len(clips)} clips have no gloss, which the ceiling reads. Leave the ceiling out.")
+        return gloss_vectors(lines, size)
+
+    return encode

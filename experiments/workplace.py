@@ -1,0 +1,71 @@
+"""Where an experiment reads and writes, and pieces of its work that are done once.
+
+A piece is a file or a folder that is named by what it is made of and is there when it is whole: what was killed goes on, and another
+setting never finds it.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets_scripts.whole import remove_unfinished, whole_folder, write_whole
+
+
+class MissingDataError(SystemExit):
+    """Real data are needed and not there: one line."""
+
+
+@dataclass
+class Workplace:
+    """
+    Attributes:
+        data_dir: real keypoints and annotations, or None.
+        output_dir: what is made.
+    """
+
+    data_dir: Path | None
+    output_dir: Path
+
+    def data(self, *names):
+        """A folder or file of the real data.
+
+        Raises:
+            MissingDataError: it is not there.
+        """
+        path = Path(self.data_dir or "", *names)
+        if self.data_dir is None or not path.exists():
+            said = f"{path} is missing" if self.data_dir is not None else "No real data are named"
+            raise MissingDataError(f"{said}. Set UNIGLOR_DATA or give --data_dir: the folder that holds real/ and phoenix14t_annotations/.")
+        return path
+
+    def path(self, kind, *facts):
+        """The place of a piece: `kind`, and a hash of what else it depends on."""
+        return self.output_dir / f"{kind}-{hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:10]}"
+
+    @property
+    def cache_dir(self):
+        return self.output_dir / "cache"
+
+    def once(self, path, make):
+        """What `make()` returns, as JSON, from `path` where that is there."""
+        path = path.with_name(f"{path.name}.json")
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, json.dumps(make(), ensure_ascii=False))
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    def folder_once(self, path, write):
+        """`path`, which `write(folder)` has filled."""
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            remove_unfinished(path.parent)
+            with whole_folder(path) as folder:
+                write(folder)
+        return path
+
+
+def words(fields):
+    """A training's fields as words of its command line."""
+    told = {name: value if isinstance(value, str) else json.dumps(value, default=str) for name, value in fields.items()}
+    return [word for name, value in told.items() for word in (f"--{name}", value)]
