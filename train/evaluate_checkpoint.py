@@ -62,7 +62,7 @@ from train.engine.runs import run_script
 from train.evaluation.recognition import evaluate_recognition
 from train.evaluation.sign_to_text import evaluate_sign_to_text
 from train.evaluation.tables import RECOGNITION_COLUMNS, format_table, without_nan
-from train.evaluation.text_to_sign import evaluate_text_to_sign, load_readers, load_sign_mae
+from train.evaluation.text_to_sign import PANEL_COLUMNS, SYSTEM, evaluate_text_to_sign, load_readers, load_sign_mae
 from train.figures.confusion import draw_confusion
 from train.figures.plots import save_figure
 from train.metrics.recognition import paired_top1_test
@@ -181,6 +181,11 @@ def score_text_to_sign(arguments, pipe, clips, train, folder):
     presence = pipe.model.sign_mae.keypoint_presence.cpu().numpy()
     write_generated(folder / "generated.parquet", generated, clips, presence, pipe.feature_extractor)
     print(format_table(report["rows"], ("bleu1", "bleu4", "rouge_l", "chrf", "wer", "cer")))
+    print()
+    print(format_table(report["panel"], [name for name in PANEL_COLUMNS if name in report["panel"][SYSTEM]], decimals=3))
+    if report["reader"] is not None:
+        print("\nWhat the reader of glosses sees in real clips:")
+        print(format_table(report["reader"], ("lcs_f", "gloss_wer", "gloss_f1", "order")))
     for name, values in (report["latents"] | report["pose"]["predicted"] | report["motion"]["predicted"]).items():
         print(f"{name}: {values:.4f}" if isinstance(values, float) else f"{name}: {values}")
     return report

@@ -6,11 +6,11 @@ COLUMNS = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "bleu4_13a", "chrf", "
 RECOGNITION_COLUMNS = ("top1", "top5", "top10", "top1_class", "top5_class", "top10_class")
 
 
-def format_table(rows, columns=COLUMNS):
-    """Rows {name: scores} as a Markdown table."""
+def format_table(rows, columns=COLUMNS, decimals=2):
+    """Rows {name: scores} as a Markdown table; a score that a row lacks, or that is NaN, stays blank."""
     lines = ["| | " + " | ".join(columns) + " | clips |", "| --- |" + " ---: |" * (len(columns) + 1)]
     for name, scores in rows.items():
-        values = [f"{scores[column]:.2f}" if column in scores else "" for column in columns]
+        values = [f"{scores[column]:.{decimals}f}" if not np.isnan(scores.get(column, np.nan)) else "" for column in columns]
         lines.append(f"| {name} | " + " | ".join(values) + f" | {scores['num_scored']} |")
     return "\n".join(lines)
 
