@@ -507,6 +507,16 @@ def _transition(start, start_confidence, goal, goal_confidence):
     return keypoints, (start_confidence + (goal_confidence - start_confidence) * share) * seen
 
 
+def join_on_canvas(pieces: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Clips of any signs, [(keypoints, confidence), ..] in shoulder lengths about the neck, joined as letters are into a word.
+
+    Returns:
+        keypoints (T, K, C) float32 in pixels, 0 where not seen; confidence (T, K) float32.
+    """
+    keypoints, confidence = _join(pieces)
+    return _on_canvas(keypoints, confidence), confidence.astype(np.float32)
+
+
 def _on_canvas(keypoints, confidence):
     return np.where(confidence[..., None] > 0, keypoints * SHOULDER_PIXELS + NECK_PIXELS, 0).astype(np.float32)
 

@@ -7,14 +7,24 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_unigloR import SignMAE
+from experiments import production_floors
+from modeling_unigloR import KeypointProcessor, SignMAE
 from modeling_unigloR.keypoints_uniglor import get_layout, point_index, stand_ins
 from tests.conftest import TINY_DECODER, TINY_TEXT, TINY_TEXT_ENCODER
 from train import evaluate_checkpoint, train_judges, train_text_to_sign
-from train.evaluation.text_to_sign import load_sign_mae
+from train.data.clips import Clips
+from train.evaluation.text_to_sign import gloss_reader, keypoints_of, load_sign_mae
+from train.metrics.windows import WindowFeatures
 
 STEPS = ["--max_steps", "2", "--per_device_train_batch_size", "4", "--eval_strategy", "no", "--save_strategy", "no", "--use_cpu", "true"]
 STEPS += ["--load_best_model_at_end", "false", "--early_stopping_patience", "null"]
+
+
+@pytest.fixture
+def features_of_corpus(corpus):
+    clips, train = (Clips([corpus], split, KeypointProcessor()) for split in ("test", "train"))
+    keypoints, _ = keypoints_of(train)
+    return clips, train, keypoints, WindowFeatures(keypoints)
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +66,38 @@ def test_the_table_has_system_ceiling_floors_pose_and_motion(systems, corpus, si
     rows = [
         "system, length=predicted", "system, length=reference", "ceiling: real keypoints", "ceiling: oracle latents", "floor: mean pose",
         "floor: real keypoints backwards", "floor: another sentence's keypoints", "floor: a random training clip",
+        "floor: the training clip of the nearest sentence",
     ]  # fmt: skip
     assert list(report["rows"]) == rows and all(f"| {row} |" in printed for row in rows)
     assert all(row["num_judges"] == 2 and row["num_scored"] == 5 for row in report["rows"].values())  # not the one that selects
+    panel = report["panel"]
+    assert list(panel) == [*rows, "zero: halves of the real clips"]
+    assert panel["system, length=predicted"]["diversity"] == 0  # a model without chance signs a text alike
+    assert panel["ceiling: real keypoints"]["speed"] == 1 and panel["floor: mean pose"]["frechet"] >= 0.99
+    assert panel["floor: mean pose"]["bleu4"] == report["rows"]["floor: mean pose"]["bleu4"]
+    assert set(report["reader"]) == {"real", "backwards", "shuffled segments", "another sentence"} and "lcs_f" in panel["floor: mean pose"]
+    assert not [name for name in report["latents"] if "r2" in name] and "r2" not in printed
     assert {"mpjpe_resampled", "dtw_mje_hands"} <= set(report["pose"]["predicted"]) and "speed_ratio" in report["motion"]["reference"]
     assert f"Verdict: {' '.join(report['verdict'])}" in printed and "Lower is better: wer, cer." in printed
     assert json.loads((tmp_path / "scores.json").read_text())["signature"].startswith("keypoints:uniglor73@")
     written = datasets.load_dataset("parquet", data_files=str(tmp_path / "generated.parquet"), split="train").with_format("numpy")
     assert list(written["id"])[:2] == ["test-0", "test-1"] and written[0]["keypoints"].shape[1:] == (73, 2)
+
+
+def test_without_glosses_the_panel_has_what_needs_none(corpus, features_of_corpus):
+    clips, train, keypoints, features = features_of_corpus
+    lines, reader = gloss_reader(clips, train, keypoints, features)
+    assert lines[1] == ["REGEN", "SONNE"] and reader.read(keypoints[0]) == [gloss for gloss in reader.read(keypoints[0]) if gloss]
+    clips.glosses = [None, *clips.glosses[1:]]
+    assert gloss_reader(clips, train, keypoints, features) == (None, None)
+
+
+def test_floors_of_a_corpus_need_no_system(corpus, tmp_path, capsys):
+    argv = ["--datasets", corpus, "--split", "test[:4]", "--json", str(tmp_path / "floors.json"), "--frames_dir", str(tmp_path)]
+    rows = production_floors.main(argv)
+    assert all(row["num_scored"] == 4 for row in rows.values()) and rows["ceiling: real keypoints"]["frechet"] == pytest.approx(0, abs=1e-6)
+    assert json.loads((tmp_path / "floors.json").read_text())["floor: mean pose"]["speed"] == pytest.approx(0, abs=1e-6)
+    assert "| floor: the training clip of the nearest sentence |" in capsys.readouterr().out
 
 
 def test_another_sign_mae_than_the_models_own_is_refused(systems, tiny_sign_mae, tmp_path):

@@ -62,7 +62,7 @@ from train.engine.runs import run_script
 from train.evaluation.recognition import evaluate_recognition
 from train.evaluation.sign_to_text import evaluate_sign_to_text
 from train.evaluation.tables import COLUMNS, RECOGNITION_COLUMNS, format_table, without_nan
-from train.evaluation.text_to_sign import evaluate_text_to_sign, load_readers, load_sign_mae
+from train.evaluation.text_to_sign import PANEL_COLUMNS, SYSTEM, evaluate_text_to_sign, load_readers, load_sign_mae
 from train.evaluation.verdicts import difference_in_words, directions
 from train.figures.confusion import draw_confusion
 from train.figures.plots import save_figure
@@ -183,9 +183,16 @@ def score_text_to_sign(arguments, pipe, clips, train, folder):
     presence = pipe.model.sign_mae.keypoint_presence.cpu().numpy()
     write_generated(folder / "generated.parquet", generated, clips, presence, pipe.feature_extractor)
     print_table(report["rows"], ("bleu1", "bleu4", "rouge_l", "chrf", "wer", "cer"))
+    print_table(report["panel"], [name for name in PANEL_COLUMNS if name in report["panel"][SYSTEM]], ".3f")
+    if report["reader"] is not None:
+        print("What the reader of glosses sees in real clips:")
+        print_table(report["reader"], ("lcs_f", "gloss_wer", "gloss_f1", "order"))
     numbers = report["latents"] | report["pose"]["predicted"] | report["motion"]["predicted"]
     width = max(map(len, numbers))
-    print("\n".join(f"  {name:{width}} {value:.4g}" for name, value in numbers.items() if isinstance(value, (int, float))))
+    print(
+        "\
+".join(f"  {name:{width}} {value:.4g}" for name, value in numbers.items() if isinstance(value, (int, float)))
+    )
     print(directions([name for name, value in numbers.items() if isinstance(value, (int, float))]))
     return report
 
@@ -215,8 +222,8 @@ def score_recognition(arguments, pipe, clips, train, folder):
     return report
 
 
-def print_table(rows, columns):
-    print(f"{format_table(rows, columns)}\n\n{directions(columns)}")
+def print_table(rows, columns, form=".2f"):
+    print(f"{format_table(rows, columns, form)}\n\n{directions(columns)}\n")
 
 
 def write_generated(path, generated, clips, presence, processor):

@@ -9,14 +9,15 @@ RECOGNITION_COLUMNS = ("top1", "top5", "top10", "top1_class", "top5_class", "top
 
 
 def format_table(rows, columns=COLUMNS, form=".2f"):
-    """Rows {name: scores} as a Markdown table; a score that is missing leaves its cell empty.
+    """Rows {name: scores} as a Markdown table; a score that a row lacks, or that is NaN, leaves its cell empty.
 
     Args:
         form: of a number, as `format` takes it.
     """
     lines = ["| | " + " | ".join(columns) + " | clips |", "| --- |" + " ---: |" * (len(columns) + 1)]
     for name, scores in rows.items():
-        values = [format(scores[column], form) if scores.get(column) is not None else "" for column in columns]
+        numbers = [scores.get(column) for column in columns]
+        values = ["" if number is None or np.isnan(number) else format(number, form) for number in numbers]
         lines.append(f"| {name} | " + " | ".join(values) + f" | {scores.get('num_scored', '')} |")
     return "\n".join(lines)
 

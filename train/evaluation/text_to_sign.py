@@ -9,17 +9,25 @@ import numpy as np
 import torch
 
 from modeling_unigloR import SignMAEEncoderModel
-from train.data.clips import LatentStore
+from train.data.clips import Clips, LatentStore
 from train.engine.loading import load_model, load_pipeline
 from train.evaluation.translation import translate_inputs
 from train.evaluation.verdicts import verdict_of_rows
 from train.metrics import production
+from train.metrics.gloss_reader import GlossReader
 from train.metrics.production import latent_scores
 from train.metrics.text import text_scores
 from train.metrics.text_floors import share_verbatim
+from train.metrics.windows import WindowFeatures
 
 MENDED = 3  # frames on either side of a seam
 FAMILIES = ("slt", "rouge_l", "chrf", "error_rates")
+SYSTEM, REAL = "system, length=predicted", "ceiling: real keypoints"
+HALVES = "zero: halves of the real clips"
+PANEL_COLUMNS = (
+    "speed", "motion", "variance_hands", "border_jump", "frechet", "frechet_seams", "frechet_velocity", "path_hands", "extent_hands",
+    "hold_hands", "dtw_hands", "dtw_hands_minus_other", "lcs_f", "gloss_wer", "gloss_f1", "order", "bleu4", "diversity",
+)  # fmt: skip
 
 
 def evaluate_text_to_sign(
@@ -38,11 +46,13 @@ def evaluate_text_to_sign(
         shared_encoder: (model, tokenizer) of a segment-level reader on the same SignMAE; its score is printed as `shared_encoder` only.
 
     Returns:
-        report: `rows` (name -> means over the judges of `text_scores`, with `std`), `pose` and `motion` of the system, `latents` (see
-            `latent_scores`), `judges`, `verdict` in words.
+        report: `rows` (name -> means over the judges of `text_scores`, with `std`), `panel` (the same names -> `production_panel` and
+            `bleu4`, and the Fréchet distances of two halves of the real clips), `reader` (`GlossReader.power` of the reader that the panel
+            has where all clips have glosses, else None), `pose` and `motion` of the system, `latents` (see `latent_report`), `judges`,
+            `verdict` in words.
         generated: list of (T, K, C), with the predicted lengths.
     """
-    real, masks = zip(*(clips.keypoints(index) for index in range(len(clips))))
+    real, masks = keypoints_of(clips)
     lengths = torch.tensor([model.num_segments(len(clip)) for clip in real])
     generated = sign(model, tokenizer, clips.texts, seam_frames=seam_frames)
     with_length = [
@@ -51,20 +61,17 @@ def evaluate_text_to_sign(
     hold = model.config.last_segment == "hold"
     targets = LatentStore.build(clips, sign_mae, sign_mae.config.window_size, cache_dir, hold_last=hold)
     oracle = [clip[: len(truth)] for clip, truth in zip(decode_all(model, targets, seam_frames), real)]
+    train_keypoints, train_masks = keypoints_of(train)
+    floors = floor_clips(real, clips.texts, train_keypoints, train_masks, train.texts)
     read = {
-        "system, length=predicted": generated,
+        SYSTEM: generated,
         "system, length=reference": with_length,
-        "ceiling: real keypoints": list(real),
+        REAL: list(real),
         "ceiling: oracle latents": oracle,
-        "floor: mean pose": production.mean_pose_clips(
-            [train.keypoints(index) for index in range(len(train))], [len(clip) for clip in real]
-        ),
-        "floor: real keypoints backwards": production.time_reversed(real),
-        "floor: another sentence's keypoints": production.another_clip(real),
-        "floor: a random training clip": production.random_training_clip(
-            [train.keypoints(index)[0] for index in range(len(train))], len(real)
-        ),
+        **{name: some[0] for name, some in floors.items()},
     }
+    again = {name: some[1] for name, some in floors.items() if len(some) > 1}
+    again[SYSTEM] = sign(model, tokenizer, clips.texts, seam_frames=seam_frames)
     texts = {name: [translate_inputs(*judge, keypoints) for judge in judges] for name, keypoints in read.items()}
     if shared_encoder is not None:
         latents = [encode(shared_encoder[0], clip) for clip in generated]
@@ -74,28 +81,71 @@ def evaluate_text_to_sign(
         for name, of_judges in texts.items()
     }
     presence = model.sign_mae.keypoint_presence.bool().cpu().numpy()
-    pose, panel = {}, {}
+    window = model.config.sign_mae_config.window_size
+    features = WindowFeatures(train_keypoints, window, presence=presence)
+    lines, reader = gloss_reader(clips, train, train_keypoints, features)
+    panel = {
+        name: production.production_panel(
+            keypoints, real, masks, features, lines, reader, again.get(name), window, model.config.layout, presence
+        )
+        | {"bleu4": rows[name]["bleu4"], "num_scored": len(clips)}
+        for name, keypoints in read.items()
+    }
+    panel[HALVES] = production.frechet_of_halves(real, features) | {"num_scored": len(clips)}
+    pose, motion = {}, {}
     made = {"predicted": generated, "reference": with_length, "oracle": oracle}
     if not seam_frames:  # how much of the seams can be mended is shown beside what is scored
         made[f"predicted, seam_frames={MENDED}"] = sign(model, tokenizer, clips.texts, seam_frames=MENDED)
     for name, keypoints in made.items():
         pose[name] = production.pose_errors(keypoints, real, masks, model.config.layout, presence)
-        window = model.config.sign_mae_config.window_size
-        panel[name] = production.motion_panel(keypoints, real, masks, window, model.config.layout, presence)
-    segments = np.array([len(clip) // model.config.sign_mae_config.window_size for clip in generated])
+        motion[name] = production.motion_panel(keypoints, real, masks, window, model.config.layout, presence)
+    segments = np.array([len(clip) // window for clip in generated])
     return {
         "rows": rows,
         "verdict": verdict_of_rows(rows),
         "num_scored": len(clips),
         "judges": len(judges),
         "seam_frames": seam_frames,
+        "panel": panel,
+        "reader": None if reader is None else reader.power(real, lines),
         "pose": pose,
-        "motion": panel,
+        "motion": motion,
         "latents": latent_report(model, tokenizer, clips.texts, targets),
         "length_error": float(np.median(np.abs(segments - lengths.numpy()))),
-        "share_verbatim": share_verbatim(texts["system, length=predicted"][0], train.texts),
+        "share_verbatim": share_verbatim(texts[SYSTEM][0], train.texts),
         "signature": production.signature(processor.layout, processor.fps, processor.normalize),
     }, generated
+
+
+def keypoints_of(clips: Clips) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Of `Clips`, the keypoints (T, K, C) of all and their masks (T, K): two lists."""
+    keypoints, masks = zip(*(clips.keypoints(index) for index in range(len(clips))))
+    return list(keypoints), list(masks)
+
+
+def floor_clips(
+    real: list[np.ndarray], texts: list[str], train_keypoints: list[np.ndarray], train_masks: list[np.ndarray], train_texts: list[str]
+) -> dict[str, list[list[np.ndarray]]]:
+    """{name of a floor: [clips]}, one for each real clip and its text; of floors that are drawn, two draws."""
+    return {
+        "floor: mean pose": [production.mean_pose_clips(zip(train_keypoints, train_masks), [len(clip) for clip in real])],
+        "floor: real keypoints backwards": [production.time_reversed(real)],
+        "floor: another sentence's keypoints": [production.another_clip(real, seed) for seed in (0, 1)],
+        "floor: a random training clip": [production.random_training_clip(train_keypoints, len(real), seed) for seed in (0, 1)],
+        "floor: the training clip of the nearest sentence": [
+            [train_keypoints[index] for index in production.nearest_sentences(train_texts, texts)]
+        ],
+    }
+
+
+def gloss_reader(
+    clips: Clips, train: Clips, train_keypoints: list[np.ndarray], features: WindowFeatures
+) -> tuple[list[list[str]] | None, GlossReader | None]:
+    """The glosses of `Clips`, a list for each, and a `GlossReader` of the training clips; (None, None) where a clip has none."""
+    if not all(clips.glosses) or not all(train.glosses):
+        return None, None
+    reader = GlossReader(train_keypoints, [line.split() for line in train.glosses], features=features)
+    return [line.split() for line in clips.glosses], reader
 
 
 def _over_judges(scores):
@@ -132,7 +182,10 @@ def decode_all(model, store, seam_frames=0):
 
 @torch.no_grad()
 def latent_report(model, tokenizer, texts, store, batch_size=32):
-    """`latent_scores` of the predicted latents of texts against those of a `LatentStore`, at the reference's length."""
+    """`latent_scores` of the predicted latents of texts against those of a `LatentStore`, at the reference's length, without R².
+
+    R² is no score of signing: the same glosses recorded twice have -0.02 for each other, and the model that moves least wins.
+    """
     sums = []
     for start in range(0, len(texts), batch_size):
         encoded = tokenizer(list(texts[start : start + batch_size]), padding=True, return_tensors="pt").to(model.device)
@@ -141,7 +194,8 @@ def latent_report(model, tokenizer, texts, store, batch_size=32):
             target = store[index]
             predicted = latents[: len(target)]
             sums.append([values.sum(0) for values in ((predicted - target) ** 2, predicted, predicted**2, target, target**2)])
-    return latent_scores(np.array(sums), store.lengths.sum())
+    scores = latent_scores(np.array(sums), store.lengths.sum())
+    return {name: value for name, value in scores.items() if not name.startswith("latent_r2")}
 
 
 @torch.no_grad()

@@ -1,7 +1,8 @@
 """How near generated clips come to real ones, whether they move as much, and the floors that stand beside them.
 
 An error alone flatters signing that does not move: the mean pose has a small one. So the motion panel stands beside it, and the
-floors are clips, which the same errors, the same panel and the same judges read.
+floors are clips, which the same errors, the same panel and the same judges read. `production_panel` is the table of results;
+docs/metrics.md says what each floor scores in it.
 
 Clips are arrays of floats in shoulder lengths, masks are 1 where the reference was seen; a mask is all that says so, whatever
 stands at the other points. A clip is one unit: errors are means over clips, whatever their lengths.
@@ -10,12 +11,21 @@ Shapes: T, S frames of two clips, K keypoints, C channels, P aligned pairs of fr
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from modeling_unigloR.keypoints_uniglor import get_layout, layout_hash
 from train.metrics.reconstruction import hands_and_wrists
+from train.metrics.windows import WindowFeatures, frechet_distance
 
+if TYPE_CHECKING:
+    from train.metrics.gloss_reader import GlossReader  # which needs rapidfuzz
+
+OTHERS = 1000  # seed of the sentences that are compared with; not one that `another_clip` as a floor is likely to be given
+HELD = 0.25  # of the real hands' mean speed: below it, a hand is held
+Clips = Sequence[np.ndarray]
 MOVES = np.array([(-1, -1), (-1, 0), (0, -1)])  # of `align`, from a pair to the one before it
 
 
@@ -79,6 +89,156 @@ def motion_panel(generated, references, masks, window_size=15, layout="uniglor73
     made, real = ({name: _divide(*counts) for name, counts in total.items()} for total in sums)
     ratios = {name: _divide(made[name], real[name]) for name in made}
     return ratios | {"seam_speed": made["border_jump"], "elsewhere_speed": made["motion_ratio"]}
+
+
+def production_panel(
+    generated: Clips,
+    references: Clips,
+    masks: Clips,
+    features: WindowFeatures,
+    lines: Sequence[Sequence[str]] | None = None,
+    reader: "GlossReader | None" = None,
+    again: Clips | None = None,
+    window_size: int = 15,
+    layout: str = "uniglor73",
+    presence: np.ndarray | None = None,
+) -> dict[str, float]:
+    """All numbers of one row of a table of production, under the names that results have.
+
+    Args:
+        generated, references, masks, layout, presence: as for `pose_errors`.
+        features: `WindowFeatures` of real training clips, never of a system's own latents.
+        lines: list of lists of true glosses, and reader: a `GlossReader`; without them there are no scores of glosses.
+        again: list of clips, a second sample of each; without it there is no `diversity`.
+        window_size: frames between the seams of generated clips.
+
+    Returns:
+        A dict of floats, NaN for what the clips do not say. Ratios are generated / reference, 1 is the truth.
+        `speed`, `motion`, `border_jump`: ratios of the displacement from frame to frame, everywhere, inside segments and over seams.
+        `seams`: displacement over seams / elsewhere, over the same quotient of the references. `variance_hands`: ratio.
+        `frechet`, `frechet_seams`, `frechet_velocity`, `path_hands`, `extent_hands`, `hold_hands`, `dtw_hands`, `dtw_hands_minus_other`:
+        see `frechet_panel`, `hands_panel`, `hand_warping`. `diversity`: see there.
+        `lcs_f`, `gloss_wer`, `gloss_f1`, `order`: see `gloss_scores`.
+    """
+    motion = motion_panel(generated, references, masks, window_size, layout, presence)
+    found = {
+        "speed": motion["speed_ratio"],
+        "motion": motion["motion_ratio"],
+        "border_jump": motion["border_jump"],
+        "seams": _divide(motion["border_jump"], motion["motion_ratio"]),
+        "variance_hands": motion["variance_ratio_hands"],
+        **frechet_panel(generated, references, features),
+        **hands_panel(generated, references, masks, layout, presence),
+        **hand_warping(generated, references, masks, layout, presence),
+    }
+    if again is not None:
+        found["diversity"] = diversity(generated, again, references, features)
+    if reader is not None and lines is not None:
+        found |= reader.scores(generated, lines)
+    return found
+
+
+def frechet_panel(generated: Clips, references: Clips, features: WindowFeatures) -> dict[str, float]:
+    """Fréchet distances of windows, as shares of the variance of the references' windows: 0 is the truth, the mean pose has 1 or more.
+
+    Args:
+        generated, references: lists of (T, K, C), not necessarily as many: distributions are compared, not pairs.
+        features: `WindowFeatures`.
+
+    Returns:
+        `frechet`: of windows laid end to end from the first frame, as a generator with segments makes them.
+        `frechet_seams`: of windows that start half a window later, so that each has a seam of the generator in its middle.
+        `frechet_velocity`: of differences between neighbours of the windows that are laid end to end, over their variance.
+    """
+    size, found = features.window_size, {}
+    for name, offset, order in (("frechet", 0, 0), ("frechet_seams", size // 2, 0), ("frechet_velocity", 0, 1)):
+        made, real = (
+            np.concatenate([np.diff(features(clip, range(offset, len(clip) - size + 1, size)), n=order, axis=0) for clip in clips])
+            for clips in (generated, references)
+        )
+        found[name] = _divide(frechet_distance(made, real), real.var(0).sum()) if len(real) > 1 else float("nan")
+    return found
+
+
+def frechet_of_halves(references: Clips, features: WindowFeatures, seed: int = 0) -> dict[str, float]:
+    """`frechet_panel` of one random half of real clips against the other: what the distances of equal distributions are, so few clips."""
+    order = np.random.default_rng(seed).permutation(len(references))
+    halves = [[references[index] for index in some] for some in (order[::2], order[1::2])]
+    return frechet_panel(*halves, features)
+
+
+def hands_panel(
+    generated: Clips, references: Clips, masks: Clips, layout: str = "uniglor73", presence: np.ndarray | None = None
+) -> dict[str, float]:
+    """How far hands go, how much room they take and how long they are held, as ratios generated / reference.
+
+    Args:
+        as for `pose_errors`.
+
+    Returns:
+        `path_hands`: length of a hand's path in a clip. `extent_hands`: from the 5th to the 95th percentile of its places, the mean of
+        both axes. `hold_hands`: share of frame steps in which a hand is slower than a quarter of the references' mean speed.
+    """
+    roots = [get_layout(layout).parts[part].start for part in ("left_hand", "right_hand")]
+    sides = [], []
+    for made, real, seen in _checked(generated, references, masks, layout, presence):
+        stretched = seen[np.linspace(0, len(seen) - 1, len(made)).round().astype(int)]
+        for found, clip, counted in zip(sides, (made, real), (stretched, seen)):
+            for root in roots:
+                steps, moving = (values[:, 0] for values in _differences(clip[:, [root]], counted[:, [root]], order=1))
+                places = clip[counted[:, root], root]
+                low, high = np.percentile(places, [5, 95], axis=0) if len(places) else (np.nan, np.nan)
+                found.append((steps[moving].sum() if moving.any() else np.nan, np.mean(high - low), steps[moving]))
+    speeds = [np.concatenate([steps for _, _, steps in found]) for found in sides]
+    held = [_mean(speed < HELD * _mean(speeds[1])) if len(speed) else float("nan") for speed in speeds]
+    (paths, extents), (real_paths, real_extents) = ([_mean([hand[index] for hand in found]) for index in (0, 1)] for found in sides)
+    return {
+        "path_hands": _divide(paths, real_paths),
+        "extent_hands": _divide(extents, real_extents),
+        "hold_hands": _divide(*held),
+    }
+
+
+def hand_warping(
+    generated: Clips, references: Clips, masks: Clips, layout: str = "uniglor73", presence: np.ndarray | None = None, seed: int = OTHERS
+) -> dict[str, float]:
+    """Distance of hands relative to their wrists after time warping: the shape of hands, wherever they are and whenever it comes.
+
+    Args:
+        as for `pose_errors`; seed: of the other sentences.
+
+    Returns:
+        `dtw_hands`: mean distance in shoulder lengths over the aligned frames, of the references in which a hand was seen.
+        `dtw_hands_minus_other`: minus the distance to another clip's reference. What is no nearer to its own sentence than to another
+        has 0; signing has less. A small distance alone rewards stillness. NaN for a single clip.
+    """
+    hands, wrists = hands_and_wrists(layout)
+    clips = []
+    for made, real, seen in _checked(generated, references, masks, layout, presence):
+        counted = seen[:, hands] & seen[:, wrists]
+        visible = counted.any(1)
+        shapes = [clip[:, hands] - clip[:, wrists] for clip in (made, real)]
+        clips.append((shapes[0], shapes[1][visible], counted[visible]))
+    own = np.array([_warped_distance(made, real, counted) for made, real, counted in clips])
+    if len(clips) < 2:
+        return {"dtw_hands": _mean(own), "dtw_hands_minus_other": float("nan")}
+    others = np.array([_warped_distance(made, *other[1:]) for (made, _, _), other in zip(clips, another_clip(clips, seed))])
+    return {"dtw_hands": _mean(own), "dtw_hands_minus_other": _mean(own - others)}
+
+
+def diversity(generated: Clips, again: Clips, references: Clips, features: WindowFeatures, seed: int = OTHERS) -> float:
+    """How far two samples of one text are apart, over how far two real clips of different sentences are.
+
+    0 is a generator that always signs a text alike, 1 one whose samples have no more in common than any two clips.
+
+    Args:
+        generated, again: lists of (T, K, C), two samples of each text.
+        references: list of real (T, K, C).
+        features: `WindowFeatures`; windows at the same place of both clips are compared, up to the end of the shorter.
+    """
+    if len(references) < 2:
+        return float("nan")
+    return _divide(_mean_distance(generated, again, features), _mean_distance(references, another_clip(references, seed), features))
 
 
 def signature(layout, fps, normalize):
@@ -192,6 +352,22 @@ def random_training_clip(train_clips, num_clips, seed=0):
     return [train_clips[index] for index in np.random.default_rng(seed).integers(len(train_clips), size=num_clips)]
 
 
+def nearest_sentences(train_texts: Sequence[str], texts: Sequence[str]) -> np.ndarray:
+    """The training text that is most like each text, by the cosine of their TF-IDF vectors of words: indices into `train_texts`.
+
+    Replaying that text's clip needs no model. It is the floor that is hardest to pass: all its motion is real.
+    """
+    try:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+    except ImportError as error:
+        raise ImportError("the floor of the nearest training sentence needs `pip install scikit-learn`") from error
+    if not len(train_texts) or not any(text.split() for text in train_texts):
+        raise ValueError(f"found {len(train_texts)} training texts; give at least one that has words")
+    vectorizer = TfidfVectorizer(token_pattern=r"\S+")  # words are what stands between spaces, of one letter too
+    known = vectorizer.fit_transform(train_texts)
+    return (vectorizer.transform(texts) @ known.T).toarray().argmax(1)
+
+
 # --- One clip -------------------------------------------------------------------------------------------------------------------------
 
 
@@ -214,6 +390,23 @@ def _errors_by_part(generated, reference, seen, layout):
     """Suffix of a part's name -> its points' distances (T, its points) and where they count."""
     parts = zip(_by_part(generated, seen, layout).items(), _by_part(reference, seen, layout).values())
     return {name: (np.linalg.norm(made - real, axis=-1), counted) for (name, (made, counted)), (real, _) in parts}
+
+
+def _warped_distance(generated, reference, seen):
+    """Mean over aligned pairs of frames of the mean distance over seen points; NaN where the reference shows none."""
+    if not len(reference):
+        return float("nan")
+    distances = frame_distances(generated, reference, seen)
+    return float(distances[tuple(align(distances).T)].mean())
+
+
+def _mean_distance(clips, others, features):
+    """Mean distance of the features of windows at the same places of two clips, over all windows."""
+    size, found = features.window_size, []
+    for clip, other in zip(clips, others):
+        starts = range(0, max(min(len(clip), len(other)) - size, 0) + 1, size)
+        found.append(np.linalg.norm(features(clip, starts) - features(other, starts), axis=1))
+    return _mean(np.concatenate(found))
 
 
 def _by_part(keypoints, seen, layout):
