@@ -453,7 +453,7 @@ def test_a_model_or_processor_that_does_not_fit_is_refused(tiny_text_to_sign, ti
     with pytest.raises(ValueError, match="found a model of type 'sign_mae', expected 'text_to_sign'"):
         type(pipe)(model=tiny_sign_mae(), tokenizer=pipe.tokenizer, feature_extractor=pipe.feature_extractor)
     pipe.feature_extractor.layout = "another"
-    with pytest.raises(ValueError, match="gives layout 'another', but the model moves 'uniglor73'"):
+    with pytest.raises(ValueError, match="gives layout 'another', but the model has 'uniglor73'"):
         type(pipe)(model=pipe.model, tokenizer=pipe.tokenizer, feature_extractor=pipe.feature_extractor)
 
 
