@@ -100,9 +100,10 @@ def map_layout(clip: KeypointClip, target: str = "uniglor73", min_confidence: fl
         mapped, certainty = _gather(clip, target, min_confidence)
         if certainty is not None:
             certainty = certainty.astype(np.float32)
-            sure = np.isfinite(certainty) & (certainty > 0)
-            if not np.array_equal(sure, mapped.confidence) or not np.array_equal(certainty != 0, sure):
+            usual = certainty.min() >= 0 and certainty.max() < np.inf  # False for NaN too
+            if not usual or not np.array_equal(certainty > 0, mapped.confidence):
                 # Points can be seen although their confidence is no number above 0, and the other way round.
+                sure = np.isfinite(certainty) & (certainty > 0)
                 certainty = np.where(mapped.confidence, np.where(sure, certainty, 1), 0).astype(np.float32)
             mapped = replace(mapped, confidence=certainty)
         flat = replace(mapped, keypoints=mapped.keypoints[..., :2])  # an estimator's depths of body and hands are not comparable
@@ -532,8 +533,8 @@ def _gather(clip: KeypointClip, target: str, min_confidence: float) -> tuple[Key
         raise ValueError(f"{name}: found relative={short(clip.relative)}, expected True, False, or None: seen from the coordinates' size.")
     confidence = None if clip.confidence is None else _checked_confidence(clip.confidence, keypoints, name)
     first, several, exists = _gather_table(layout, num_points, target)
-    points = keypoints[:, first].astype(np.float64)
-    certainty = None if confidence is None else confidence[:, first]
+    points = keypoints.take(first, axis=1).astype(np.float64)  # several times as fast as indexing
+    certainty = None if confidence is None else confidence.take(first, axis=1)
     if certainty is not None and certainty.dtype.kind != "f":
         certainty = certainty.astype(np.float64)
     present = seen_points(points, certainty, missing, min_confidence)
