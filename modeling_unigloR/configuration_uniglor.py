@@ -256,8 +256,8 @@ class SignMAEConfig(TransformerConfig):
     decoder_num_hidden_layers: int = number(3, 1, MAX_LAYERS)  # layers of the decoder; its other sizes are the encoder's
     decoding: str = choice("parallel", "autoregressive")  # how frames are decoded, all at once or one after the other (Tab 4a)
     query_type: str = choice("learned", "sinusoidal")  # the decoder's queries (Tab 4b)
-    # Ours: window_size views of z, one for each frame; 1 is the reading of the paper's text
-    latent_views: int | None = number(None, 1, MAX_WINDOW_SIZE)
+    # What the latent becomes for the decoder's cross-attention. Ours: window_size, one for each frame; 1 is the reading of the paper's text
+    num_memory_tokens: int | None = number(None, 1, MAX_WINDOW_SIZE)
 
     # Loss (section 3.3)
     # Ours: minus sign; "adaptive_as_printed" is Eq 1; "fixed" (Tab 5), "none"
@@ -270,8 +270,8 @@ class SignMAEConfig(TransformerConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.temporal_dilations = [1, 2, 3, 4] if self.temporal_dilations is None else list(self.temporal_dilations)
-        if self.latent_views is None:
-            self.latent_views = self.window_size
+        if self.num_memory_tokens is None:
+            self.num_memory_tokens = self.window_size
         saved_hash, self.layout_hash = self.layout_hash, layout_hash(self.layout)
         if saved_hash not in (None, self.layout_hash):
             raise ValueError(
@@ -294,8 +294,10 @@ class SignMAEConfig(TransformerConfig):
         get_layout(self.layout)
         if not 0 <= self.mask_ratio < 1 or self.num_masked_frames >= self.window_size:
             raise ValueError(f"mask_ratio={self.mask_ratio} must leave at least one of window_size={self.window_size} frames visible.")
-        if self.latent_views not in (1, self.window_size):
-            raise ValueError(f"latent_views={self.latent_views} must be 1 or window_size={self.window_size} (None chooses the latter).")
+        if self.num_memory_tokens not in (1, self.window_size):
+            raise ValueError(
+                f"num_memory_tokens={self.num_memory_tokens} must be 1 or window_size={self.window_size} (None chooses the latter)."
+            )
 
 
 # What a made configuration has in the fields of its parts; before, they may be a dict or None.
@@ -411,7 +413,7 @@ TEXT_ENCODER_DEFAULTS: dict[str, Any] = {
 }
 
 # Their tokenizers put no token before a text.
-TEXT_ENCODERS_WITHOUT_HEAD_TOKEN = ("t5", "mt5", "umt5", "longt5", "mbart", "m2m_100", "marian", "pegasus")
+TEXT_ENCODERS_WITHOUT_CLASS_TOKEN = ("t5", "mt5", "umt5", "longt5", "mbart", "m2m_100", "marian", "pegasus")
 
 
 @checked
@@ -428,8 +430,9 @@ class TextToSignConfig(TransformerConfig):
     text_config: TextFields = inner()  # a bert's missing fields are TEXT_ENCODER_DEFAULTS
 
     # Text encoder
-    # What leads the length: "token", the first; "mean" of all; None chooses by the text model's type
-    head: str | None = choice(None, "token", "mean")
+    # How the text becomes the one vector that the length is predicted from: by its first "token", or the "mean" of all; None chooses by
+    # the text model's type
+    text_pooling: str | None = choice(None, "token", "mean")
     freeze_text_model: bool = False  # the text encoder stays as it was pretrained
 
     # Latents
@@ -445,8 +448,8 @@ class TextToSignConfig(TransformerConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         self.text_config = _with_defaults(self.text_config, TEXT_ENCODER_DEFAULTS)
         super().__post_init__(**kwargs)
-        if self.head is None:
-            self.head = "mean" if self.text_config.model_type in TEXT_ENCODERS_WITHOUT_HEAD_TOKEN else "token"
+        if self.text_pooling is None:
+            self.text_pooling = "mean" if self.text_config.model_type in TEXT_ENCODERS_WITHOUT_CLASS_TOKEN else "token"
 
     @property
     def layout(self) -> str:

@@ -175,7 +175,8 @@ def as_own(clip: Any) -> KeypointClip | None:
         return clip
     if type(clip).__name__ != KeypointClip.__name__:
         return None
-    return KeypointClip(**{field.name: getattr(clip, field.name, None) for field in fields(KeypointClip)})
+    known: dict[str, Any] = {field.name: getattr(clip, field.name, None) for field in fields(KeypointClip)}
+    return KeypointClip(**known)
 
 
 def looks_relative(keypoints: np.ndarray, seen: np.ndarray) -> bool:
@@ -206,7 +207,7 @@ def check_facts(facts: Mapping[str, Any]) -> None:
             raise ValueError(f"Found {key}={short(facts[key])}, expected its name (str).")
 
 
-def _number_of_row(value):
+def _number_of_row(value: Any) -> Any:
     """A number of a row; a null that came through numpy is a NaN."""
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         return value
@@ -262,7 +263,7 @@ def surest(confidence: np.ndarray) -> np.ndarray:
     return np.sort(np.argsort(-sums, kind="stable")[:MAX_PEOPLE])
 
 
-def _tracks(frames, low, high):
+def _tracks(frames: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """(N,) which person each detection is: boxes that overlap most go together first, and one that overlaps none is somebody new.
 
     Args:

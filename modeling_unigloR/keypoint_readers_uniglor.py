@@ -17,10 +17,10 @@ import re
 import stat
 import struct
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
@@ -51,6 +51,9 @@ SCORED_LAYOUTS = ("openpose137", "openpose18", "openpose67", "wholebody133")
 # Names under which keypoints and their confidence stand in .npz and .json files and in dicts, the first that is there counts.
 KEYPOINT_KEYS = ("keypoints", "poses", "pose", "landmarks", "data")
 CONFIDENCE_KEYS = ("confidence", "scores", "keypoint_scores", "score", "conf")
+
+# What reads one kind of file: (path, layout, width) -> the clip as the file holds it.
+Reader = Callable[[Path, str | None, float | None], KeypointClip]
 
 
 def read_keypoints(
@@ -109,11 +112,11 @@ def read_keypoints(
 _PATH_ERRORS = {errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG, errno.EINVAL, errno.ENODEV, errno.EIO}
 
 
-def _size_of(path):
+def _size_of(path: Path) -> int:
     return sum(entry.stat().st_size for entry in os.scandir(path)) if path.is_dir() else path.stat().st_size
 
 
-def _read(path, layout, width, height, fps):
+def _read(path: Path, layout: str | None, width: float | None, height: float | None, fps: float | None) -> KeypointClip:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist.")
     check_fps(fps, path)
@@ -121,8 +124,8 @@ def _read(path, layout, width, height, fps):
     return _checked(_reader_of(path)(path, layout, width), layout, width, height, fps)
 
 
-def _reader_of(path):
-    """The function (path, layout, width) -> `KeypointClip` as the file holds it, which knows files of this kind."""
+def _reader_of(path: Path) -> Reader:
+    """The reader of files of this kind."""
     suffix = path.suffix.lower()
     if path.is_dir():
         return _read_openpose_dir
@@ -141,7 +144,7 @@ def _reader_of(path):
     )
 
 
-def _read_video(path, layout, width):
+def _read_video(path: Path, layout: str | None, width: float | None) -> KeypointClip:
     from .video_extraction_uniglor import extract_video
 
     return extract_video(path)
@@ -170,7 +173,7 @@ def open_regular(path: str | os.PathLike) -> tuple[int, int]:
     return descriptor, status.st_size
 
 
-def _check_regular(status, path):
+def _check_regular(status: os.stat_result, path: str | os.PathLike) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"{path}: found {_KINDS.get(stat.S_IFMT(status.st_mode), 'something else')}, expected a regular file.")
 
@@ -188,7 +191,7 @@ def file_bytes(path: str | os.PathLike, most: int = MAX_FILE_BYTES) -> bytes:
     return _content(descriptor, path, most, size + 1)
 
 
-def _content(descriptor, path, most, first=1 << 16):
+def _content(descriptor: int, path: str | os.PathLike, most: int, first: int = 1 << 16) -> bytes:
     """What open(path, "rb").read() gives, in half its time: of thousands of small files that is a fifth of all. Closes the descriptor."""
     try:
         content = os.read(descriptor, first)
@@ -218,8 +221,8 @@ _OPENPOSE_SUFFIX = "_keypoints.json"
 _DETECTIONS_HELD = 4096  # as doubles, before they become floats: 13 MB
 
 
-def _read_openpose_dir(path, layout, width):
-    numbers = {}
+def _read_openpose_dir(path: Path, layout: str | None, width: float | None) -> KeypointClip:
+    numbers: dict[int, os.DirEntry[str]] = {}
     for entry in os.scandir(path):
         name = entry.name
         stem = name.removesuffix(_OPENPOSE_SUFFIX)
@@ -253,7 +256,7 @@ def check_numbers(numbers: Sequence[int], name: object, where: str) -> None:
     check_length(num_frames, 0, name)
 
 
-def _read_json(path, layout, width):
+def _read_json(path: Path, layout: str | None, width: float | None) -> KeypointClip:
     content = _parse_json(file_bytes(path, MAX_TEXT_BYTES), path)
     if isinstance(content, dict) and "people" in content:
         return _openpose_clip([path], [0], path, width)
@@ -268,7 +271,7 @@ def _read_json(path, layout, width):
     )
 
 
-def _parse_json(content, path):
+def _parse_json(content: bytes, path: str | os.PathLike) -> Any:
     if len(content) > MAX_TEXT_VALUES:  # else it cannot hold so many
         num_values = sum(content.count(sign) for sign in b",[{")
         if num_values > MAX_TEXT_VALUES:
@@ -279,7 +282,9 @@ def _parse_json(content, path):
         raise ValueError(f"{path}: not a whole JSON file ({brief(error)}).") from error
 
 
-def _openpose_clip(files, numbers, name, width):
+def _openpose_clip(
+    files: Sequence[str | os.PathLike], numbers: Sequence[int], name: str | os.PathLike, width: float | None
+) -> KeypointClip:
     """One clip from files of one frame each, whose frame numbers are ascending."""
     try:
         from simdjson import Parser  # not needed: four times as fast
@@ -287,12 +292,15 @@ def _openpose_clip(files, numbers, name, width):
         parser = Parser()
     except ImportError:
         parser = None
-    detections, arrays, owner, body_sizes, num_bytes = [], [], [], set(), 0
+    detections: list[bytes] = []
+    arrays: list[np.ndarray] = []
+    owner: list[int] = []
+    body_sizes: set[int] = set()
+    num_bytes = 0
     for place, path in enumerate(files):
-        content, people = _content(os.open(path, _READ_ONLY), path, MAX_TEXT_BYTES), None
+        content = _content(os.open(path, _READ_ONLY), path, MAX_TEXT_BYTES)
         num_bytes += len(content)
-        if parser is not None:
-            people = _usual_people(parser, content)
+        people = None if parser is None else _usual_people(parser, content)
         if people is None:
             people = _any_people(content, path, body_sizes)
         elif people:
@@ -310,20 +318,20 @@ def _openpose_clip(files, numbers, name, width):
     if len(body_sizes) > 1:
         raise ValueError(f"{name}: bodies of {' and '.join(str(size // 3) for size in sorted(body_sizes))} points, expected one kind.")
     arrays.append(_as_floats(detections))
-    people = np.concatenate(arrays) if len(arrays) > 1 else arrays[0]  # (N, 137, 3)
+    points = np.concatenate(arrays) if len(arrays) > 1 else arrays[0]  # (N, 137, 3)
     layout = "openpose137"
     if body_sizes == {_OLD_BODY}:
-        people, layout = np.delete(people, np.s_[18:25], axis=1), "openpose18"
-    return KeypointClip(*detections_over_time(numbers, owner, people[..., :2], people[..., 2], width), layout, source=str(name))
+        points, layout = np.delete(points, np.s_[18:25], axis=1), "openpose18"
+    return KeypointClip(*detections_over_time(numbers, owner, points[..., :2], points[..., 2], width), layout, source=str(name))
 
 
-def _as_floats(people):
+def _as_floats(people: Sequence[bytes]) -> np.ndarray:
     """People of an OpenPose file, each as bytes of doubles -> (N, 137, 3) float32."""
     with np.errstate(over="ignore"):
         return np.frombuffer(b"".join(people), np.float64).astype(np.float32).reshape(-1, 137, 3)
 
 
-def _usual_people(parser, content):
+def _usual_people(parser: Any, content: bytes) -> list[bytes] | None:
     """For each person of a file, 411 numbers as bytes of doubles; None where anything is not as OpenPose usually writes it.
 
     The numbers go straight into buffers: as Python's floats they would cost half of the time.
@@ -339,7 +347,7 @@ def _usual_people(parser, content):
     return people
 
 
-def _any_people(content, path, body_sizes):
+def _any_people(content: bytes, path: str | os.PathLike, body_sizes: set[int]) -> list[bytes]:
     """The same for people that lack parts, have the older body, or were written before version 1.3, without "_2d"; says what is wrong."""
     frame = _parse_json(content, path)
     if not (isinstance(frame, dict) and isinstance(frame.get("people"), list)):
@@ -366,7 +374,7 @@ def _any_people(content, path, body_sizes):
     return people
 
 
-def _mmpose_clip(frames, path, layout, width):
+def _mmpose_clip(frames: list[dict[str, Any]], path: Path, layout: str | None, width: float | None) -> KeypointClip:
     """MMPose's predictions of a video: frames with `frame_id` and `instances` of keypoints and keypoint_scores."""
     for frame in frames:
         number, instances = frame.get("frame_id", 0), frame["instances"]
@@ -400,7 +408,9 @@ _HOLISTIC = ("POSE_LANDMARKS", "FACE_LANDMARKS", "LEFT_HAND_LANDMARKS", "RIGHT_H
 _OPENPOSE = ("pose_keypoints_2d", "face_keypoints_2d", "hand_left_keypoints_2d", "hand_right_keypoints_2d")
 _WHOLEBODY = ("BODY", "FACE", "LEFT_HAND", "RIGHT_HAND")
 _RENDERED = ("POSE", "FACE", "LEFT_HAND", "RIGHT_HAND")  # what rendering_uniglor.to_pose writes: the parts of a layout of ours
-_POSE_FILES = {  # components of a header, in our order -> their numbers of points -> our layout
+_POSE_FILES: dict[
+    tuple[str, ...], dict[tuple[int, ...], str]
+] = {  # components of a header, in our order -> their numbers of points -> our layout
     _HOLISTIC: {
         (33, 468, 21, 21): "mediapipe543",
         (33, 478, 21, 21): "mediapipe543",
@@ -420,7 +430,9 @@ _POSE_FILES = {  # components of a header, in our order -> their numbers of poin
     _WHOLEBODY: {(23, 68, 21, 21): "wholebody133"},
     _RENDERED: {(8, 19, 23, 23): "uniglor73"},
 }
-_POINT_NAMES = {  # of components whose numbers of points do not tell them from those of other programs
+_POINT_NAMES: dict[
+    str, dict[str, tuple[str, ...]]
+] = {  # of components whose numbers of points do not tell them from those of other programs
     "pose178": {"FACE_LANDMARKS": tuple(map(str, POSE178_MESH))},
     "uniglor73": {name: LAYOUTS["uniglor73"].names[span] for name, span in zip(_RENDERED, LAYOUTS["uniglor73"].parts.values())},
 }
@@ -437,7 +449,7 @@ _MAX_POSE_BYTES = 6 * MAX_CLIP_COORDINATES  # float32, and a confidence for each
 _MAX_HEADER_BYTES = 1 << 20  # names of points; a thousand of them take a hundredth
 
 
-def _read_pose(path, layout, width):
+def _read_pose(path: Path, layout: str | None, width: float | None) -> KeypointClip:
     try:
         from pose_format.numpy import NumPyPoseBody
         from pose_format.pose_header import PoseHeader
@@ -448,7 +460,7 @@ def _read_pose(path, layout, width):
     class PlainBody(NumPyPoseBody):
         """Keeps the arrays as they are: a mask costs more than the reading, and says no more than the confidence."""
 
-        def __init__(self, fps, data, confidence):
+        def __init__(self, fps: float, data: np.ndarray, confidence: np.ndarray) -> None:
             self.fps, self.data, self.confidence = fps, data, confidence
 
     content = file_bytes(path, _MAX_POSE_BYTES)
@@ -458,12 +470,10 @@ def _read_pose(path, layout, width):
     except Exception as error:  # pose-format raises whatever its struct and array calls raise
         raise ValueError(f"{path}: not a whole .pose file ({type(error).__name__}: {brief(error)}).") from error
     components = {component.name: component for component in header.components}
-    family = next((names for names in _POSE_FILES if names[0] in components), None)
-    sizes = tuple(len(components[name].points) if name in components else 0 for name in family or ())
-    found = _POSE_FILES[family].get(sizes) if family else None
-    if any(tuple(components[name].points) != points for name, points in _POINT_NAMES.get(found, {}).items()):
-        found = None
-    if found is None:
+    family = next((names for names in _POSE_FILES if names[0] in components), ())
+    sizes = tuple(len(components[name].points) if name in components else 0 for name in family)
+    own = _POSE_FILES[family].get(sizes) if family else None
+    if own is None or any(tuple(components[name].points) != points for name, points in _POINT_NAMES.get(own, {}).items()):
         have = ", ".join(f"{name} ({len(component.points)})" for name, component in components.items())
         raise ValueError(
             f"{path}: unknown points: {have}. Expected MediaPipe Holistic (whole, reduced to 178, or without the face), OpenPose, "
@@ -498,11 +508,11 @@ def _read_pose(path, layout, width):
         )
     size = header.dimensions
     return KeypointClip(
-        keypoints[..., :3], confidence, found, float(body.fps) or None, int(size.width) or None, int(size.height) or None, source=str(path)
+        keypoints[..., :3], confidence, own, float(body.fps) or None, int(size.width) or None, int(size.height) or None, source=str(path)
     )
 
 
-def _pose_file_order(components, family):
+def _pose_file_order(components: Mapping[str, Any], family: tuple[str, ...]) -> slice | list[int]:
     """Where our points are among the file's, as a slice where they are the first of them, in order. World landmarks are left out."""
     starts = dict(zip(components, np.cumsum([0] + [len(component.points) for component in components.values()])))
     order = [starts[name] + index for name in family if name in components for index in range(len(components[name].points))]
@@ -545,7 +555,7 @@ def clip_from_array(
     return _checked(_clip_of_array(values, confidence, layout, width, name), layout, width, height, fps)
 
 
-def _clip_of_array(values, confidence, layout, width, name):
+def _clip_of_array(values: Any, confidence: Any, layout: str | None, width: float | None, name: str) -> KeypointClip:
     if layout is not None:
         get_source_layout(layout)
     if _has_people(values):
@@ -555,14 +565,14 @@ def _clip_of_array(values, confidence, layout, width, name):
     return KeypointClip(*_points_of(values, confidence, layout, name), source=name)
 
 
-def _has_people(values):
+def _has_people(values: Any) -> bool:
     try:
         return len(values) > 0 and np.ndim(values[0]) == 3
     except Exception:  # no sequence, or ragged: what is wrong is said where it is read
         return False
 
 
-def _clip_of_people(values, confidence, layout, width, name):
+def _clip_of_people(values: Any, confidence: Any, layout: str | None, width: float | None, name: str) -> KeypointClip:
     check_length(len(values), 0, name)
     frames = [_numbers(frame, "keypoints", name) for frame in values]
     if {frame.ndim for frame in frames} != {3}:
@@ -600,19 +610,19 @@ def clip_from_arrays(
     return _checked(_clip_of_arrays(arrays, layout, width, name), layout, width, height, fps)
 
 
-def _clip_of_arrays(arrays, layout, width, name):
+def _clip_of_arrays(arrays: Any, layout: str | None, width: float | None, name: str) -> KeypointClip:
     if not hasattr(arrays, "keys"):
         raise ValueError(f"{name}: found {short(arrays)}, expected a mapping with keypoints.")
     keypoints, scores = _keypoints_and_scores(list(arrays), name)
     own = {key: _one_number(arrays[key], key, name) for key in ("width", "height", "fps") if key in arrays}
     check_image(name, **{key: own.get(key) or None for key in ("width", "height")})
-    sides = {key: int(own[key]) if own.get(key) else None for key in ("width", "height")}
+    own_width, own_height = (int(side) if (side := own.get(key)) else None for key in ("width", "height"))
     layout = layout or (str(arrays["layout"]) if "layout" in arrays else None)
-    clip = _clip_of_array(arrays[keypoints], arrays[scores] if scores else None, layout, width or sides["width"], name)
-    return replace(clip, fps=own.get("fps"), **sides)
+    clip = _clip_of_array(arrays[keypoints], arrays[scores] if scores else None, layout, width or own_width, name)
+    return replace(clip, fps=own.get("fps"), width=own_width, height=own_height)
 
 
-def _keypoints_and_scores(names, name):
+def _keypoints_and_scores(names: Sequence[str], name: str | os.PathLike) -> tuple[str, str | None]:
     """Under which names keypoints and confidence (or None) stand."""
     keypoints = next((key for key in KEYPOINT_KEYS if key in names), None)
     if keypoints is None and len(names) == 1:
@@ -624,7 +634,7 @@ def _keypoints_and_scores(names, name):
     return keypoints, next((key for key in CONFIDENCE_KEYS if key in names), None)
 
 
-def _one_number(value, key, name):
+def _one_number(value: Any, key: str, name: str) -> float | None:
     """A number that stands alone or in an array, None where it is null."""
     try:
         return None if value is None else float(np.ravel(value)[0])
@@ -632,19 +642,20 @@ def _one_number(value, key, name):
         raise ValueError(f"{name}: found {key}={short(value)}, expected a number.") from error
 
 
-def _read_npy(path, layout, width):
+def _read_npy(path: Path, layout: str | None, width: float | None) -> KeypointClip:
     return _clip_of_array(_read_numpy(path, False), None, layout, width, str(path))
 
 
-def _read_npz(path, layout, width):
+def _read_npz(path: Path, layout: str | None, width: float | None) -> KeypointClip:
     loaded = _read_numpy(path, True)
     if isinstance(loaded, dict):
         return _clip_of_arrays(loaded, layout, width, str(path))
     return _clip_of_array(loaded, None, layout, width, str(path))
 
 
-def _read_numpy(path, several):
+def _read_numpy(path: Path, several: bool) -> np.ndarray | dict[str, np.ndarray]:
     """The array of an .npy file, or the dict of those of an .npz file."""
+    loaded: np.ndarray | dict[str, np.ndarray]
     descriptor, size = open_regular(path)
     with os.fdopen(descriptor, "rb") as file:
         start = file.read(4)
@@ -666,15 +677,16 @@ def _read_numpy(path, several):
     return loaded
 
 
-def _archived_arrays(file, path):
+def _archived_arrays(file: BinaryIO, path: Path) -> dict[str, np.ndarray]:
     """Those of an open .npz file's arrays that make a clip; the others are not read."""
-    arrays, total = {}, 0
+    arrays: dict[str, np.ndarray] = {}
+    total = 0
     with zipfile.ZipFile(_BoundedReads(file)) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         if len(members) > MAX_ARCHIVE_MEMBERS:
             raise ValueError(f"{path}: {len(members):,} arrays, expected at most {MAX_ARCHIVE_MEMBERS:,} in an .npz file.")
         keypoints, scores = _keypoints_and_scores(list(members), path)
-        for key in {keypoints, scores, "width", "height", "fps", "layout"} & set(members):
+        for key in {keypoints, scores or keypoints, "width", "height", "fps", "layout"} & set(members):
             info = members[key]
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise ValueError(f"{key} is packed by method {info.compress_type}, expected stored or deflated, as NumPy writes it")
@@ -689,17 +701,17 @@ def _archived_arrays(file, path):
 class _BoundedReads:
     """A file whose single reads are small: the table of a zip archive is read at once, however long it says that it is."""
 
-    def __init__(self, file):
+    def __init__(self, file: BinaryIO) -> None:
         self._file, self.seek, self.tell, self.seekable = file, file.seek, file.tell, file.seekable
 
-    def read(self, size=-1):
+    def read(self, size: int = -1) -> bytes:
         content = self._file.read(size if 0 <= size <= _MAX_READ_BYTES else _MAX_READ_BYTES + 1)
         if len(content) > _MAX_READ_BYTES:
             raise ValueError(f"its table of members is longer than {_MAX_READ_BYTES >> 20} MB")
         return content
 
 
-def _read_array(file, size, path):
+def _read_array(file: IO[bytes], size: int, path: Path) -> np.ndarray:
     """The array of an open .npy file of so many bytes, after its header was checked: it may ask for any amount of memory."""
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
@@ -729,7 +741,7 @@ _PICKLED = (
 )
 
 
-def _numbers(values, what, name):
+def _numbers(values: Any, what: str, name: str) -> np.ndarray:
     try:
         values = np.asarray(values)
         if values.dtype.kind in "cmMV":
@@ -740,7 +752,9 @@ def _numbers(values, what, name):
         raise ValueError(f"{name}: {what} are not one array of numbers ({brief(error)}).") from error
 
 
-def _points_of(values, confidence, layout, name):
+def _points_of(
+    values: np.ndarray, confidence: np.ndarray | None, layout: str | None, name: str
+) -> tuple[np.ndarray, np.ndarray | None, str]:
     """-> keypoints (T, K, 2 or 3), confidence (T, K) or None, layout, from any of the shapes of `clip_from_array`."""
     check_length(len(values) if values.ndim else 0, values.size, name)
     if confidence is not None and confidence.ndim == 3 and confidence.shape[2] == 1:
@@ -768,13 +782,13 @@ def _points_of(values, confidence, layout, name):
     return values, confidence, found
 
 
-def _which_layout(candidates):
+def _which_layout(candidates: Sequence[str]) -> str:
     return f"which may be {' or '.join(candidates)}: pass layout=" if candidates else f"expected those of {', '.join(SOURCE_LAYOUTS)}"
 
 
-def _flat_forms(size, layout):
+def _flat_forms(size: int, layout: str | None) -> list[tuple[str, int, int | str]]:
     """[(layout, K, C)] that rows of `size` numbers may be; C is "visibility" for a Holistic pose of four channels."""
-    forms = []
+    forms: list[tuple[str, int, int | str]] = []
     for candidate in [layout] if layout else SOURCE_LAYOUTS:
         for num_points, blocks in SOURCE_LAYOUTS[candidate].blocks.items():
             forms += [(candidate, num_points, channels) for channels in (2, 3) if num_points * channels == size]
@@ -785,7 +799,9 @@ def _flat_forms(size, layout):
     return forms
 
 
-def _unflatten(values, confidence, layout, name):
+def _unflatten(
+    values: np.ndarray, confidence: np.ndarray | None, layout: str | None, name: str
+) -> tuple[np.ndarray, np.ndarray | None, str]:
     forms = _flat_forms(values.shape[1], layout)
     if len(forms) != 1:
         candidates = [f"{form[0]} ({form[1]} x {form[2]})" for form in forms]
@@ -802,7 +818,7 @@ def _unflatten(values, confidence, layout, name):
         return points, confidence, found
     if channels == "counter":
         return values[:, :150].reshape(-1, 50, 3), confidence, found
-    return values.reshape(-1, num_points, channels), confidence, found
+    return values.reshape(-1, num_points, int(channels)), confidence, found
 
 
 # --- .skels -----------------------------------------------------------------------------------------------------------------------------
@@ -837,7 +853,7 @@ def clip_from_skels(line: bytes, fps: float | None = None, name: str = "line") -
     return _checked(_clip_of_skels(line, name), None, None, None, fps)
 
 
-def _clip_of_skels(line, name):
+def _clip_of_skels(line: bytes, name: str) -> KeypointClip:
     if len(line) > MAX_TEXT_BYTES:
         raise ValueError(f"{name}: more than {MAX_TEXT_BYTES >> 20:,} MB, which is the most that is read of a line. Cut the clip.")
     parts, start = [], 0
@@ -859,7 +875,7 @@ def _clip_of_skels(line, name):
 _SPACE = re.compile(rb"\s")
 
 
-def _read_one_skel(path, layout, width):
+def _read_one_skel(path: Path, layout: str | None, width: float | None) -> KeypointClip:
     descriptor, _ = open_regular(path)
     with os.fdopen(descriptor, "rb") as file:
         line = file.readline(MAX_TEXT_BYTES + 1)
@@ -879,7 +895,7 @@ _READERS = {".json": _read_json, ".pose": _read_pose, ".npy": _read_npy, ".npz":
 # --- What every clip passes -------------------------------------------------------------------------------------------------------------
 
 
-def _seen(keypoints, confidence, layout):
+def _seen(keypoints: np.ndarray, confidence: np.ndarray | None, layout: str | None) -> np.ndarray:
     """(T, K) bool: finite, with a confidence above 0; where there is none, not the zero that says "not seen"."""
     finite = np.isfinite(keypoints)
     whole = finite.all()
@@ -892,7 +908,7 @@ def _seen(keypoints, confidence, layout):
     return seen
 
 
-def _checked(clip, layout, width, height, fps):
+def _checked(clip: KeypointClip, layout: str | None, width: float | None, height: float | None, fps: float | None) -> KeypointClip:
     """The clip that a reader gave, after the checks that all of them share.
 
     Args:

@@ -274,7 +274,7 @@ def layout_hash(name: str) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def point_index(layout_name: str) -> dict[str, int]:
+def point_index(layout_name: str | None) -> dict[str, int]:
     """{point name: index} of a layout."""
     return {name: index for index, name in enumerate(get_layout(layout_name).names)}
 
@@ -294,7 +294,7 @@ def mirror_permutation(layout_name: str) -> np.ndarray:
     return permutation
 
 
-def copy_pairs(layout_name: str) -> tuple[np.ndarray, np.ndarray]:
+def copy_pairs(layout_name: str | None) -> tuple[np.ndarray, np.ndarray]:
     """Index arrays (copies, originals) of the points that repeat another."""
     index = point_index(layout_name)
     copies = get_layout(layout_name).copies

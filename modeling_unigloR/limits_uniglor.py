@@ -76,14 +76,14 @@ def is_number(value: Any, least: float, most: float) -> bool:
     return real and bool(least <= value <= most)
 
 
-def check_fps(fps: object, name: str = "clip") -> None:
+def check_fps(fps: object, name: object = "clip") -> None:
     if fps is not None and not is_number(fps, MIN_FPS, MAX_FPS):
         raise ValueError(
             f"{name}: fps={short(fps)} must be above 0, from {MIN_FPS:g} to {MAX_FPS:g} frames a second, or None where it is not known."
         )
 
 
-def check_image(name: str = "clip", **sides: Any) -> None:
+def check_image(name: object = "clip", **sides: Any) -> None:
     """Checks width, height or aspect."""
     for side, value in sides.items():
         if value is not None and not (is_number(value, 0, MAX_IMAGE_SIDE) and value > 0):
@@ -92,7 +92,7 @@ def check_image(name: str = "clip", **sides: Any) -> None:
             )
 
 
-def check_length(num_frames: int, coordinates: int, name: str = "clip") -> None:
+def check_length(num_frames: int, coordinates: int, name: object = "clip") -> None:
     """Checks how large a clip is, before memory is taken for it.
 
     Args:

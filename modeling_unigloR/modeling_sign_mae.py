@@ -117,7 +117,7 @@ class SignMAEEncoder(nn.Module):
         self.positions = SinusoidalPositions(config.window_size, config.hidden_size)
         if config.mask_strategy == "replace":
             self.mask_token = nn.Parameter(torch.zeros(config.hidden_size))
-        self.gloss_token = nn.Parameter(torch.zeros(config.hidden_size))  # [GloR]
+        self.class_token = nn.Parameter(torch.zeros(config.hidden_size))  # [GloR]
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.num_hidden_layers))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
@@ -145,7 +145,7 @@ class SignMAEEncoder(nn.Module):
             num_visible = self.config.window_size - self.config.num_masked_frames
             visible = masked.int().argsort(dim=1, stable=True)[:, :num_visible, None]  # (N, V, 1)
             tokens = tokens.gather(1, visible.expand(-1, -1, tokens.shape[-1]))  # (N, V, D)
-        hidden = torch.cat([self.gloss_token.expand(len(tokens), 1, -1), tokens], dim=1)
+        hidden = torch.cat([self.class_token.expand(len(tokens), 1, -1), tokens], dim=1)
         hidden = self.dropout(hidden)
         for layer in self.layers:
             hidden = layer(hidden)
@@ -155,8 +155,8 @@ class SignMAEEncoder(nn.Module):
 class SignMAEDecoder(nn.Module):
     """Queries, one for each frame, that attend to each other and to the latent (Fig 2a, right): (N, D) -> (N, W, K, C).
 
-    The latent becomes `config.latent_views` memory tokens, each a linear function of it. A single one would give every frame the same
-    vector; the decoder then settles on one static pose for each segment.
+    The latent becomes `config.num_memory_tokens` memory tokens, each a linear function of it. A single one would give every frame the
+    same vector; the decoder then settles on one static pose for each segment.
     """
 
     offset_mean: torch.Tensor
@@ -165,10 +165,9 @@ class SignMAEDecoder(nn.Module):
 
     def __init__(self, config: SignMAEConfig) -> None:
         super().__init__()
-        assert config.latent_views is not None  # None means window_size until a configuration is made
-        self.config, self.num_views = config, config.latent_views
+        self.config, self.num_memory_tokens = config, config.num_memory_tokens or config.window_size
         self.autoregressive = config.decoding == "autoregressive"
-        self.views = nn.Linear(config.hidden_size, self.num_views * config.hidden_size)
+        self.memory_projection = nn.Linear(config.hidden_size, self.num_memory_tokens * config.hidden_size)
         if self.autoregressive:
             self.start_token = nn.Parameter(torch.zeros(config.hidden_size))
             self.frame_embedding = nn.Linear(config.num_keypoints * config.num_channels, config.hidden_size)
@@ -180,7 +179,7 @@ class SignMAEDecoder(nn.Module):
             self.register_buffer("queries", queries, persistent=True)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.layers = nn.ModuleList(
-            TransformerLayer(config, memory_size=self.num_views, is_causal=self.autoregressive)
+            TransformerLayer(config, memory_size=self.num_memory_tokens, is_causal=self.autoregressive)
             for _ in range(config.decoder_num_hidden_layers)
         )
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
@@ -199,7 +198,7 @@ class SignMAEDecoder(nn.Module):
             previous_keypoints: (N, W, K, C) true frames, for teacher forcing; read by autoregressive decoding only, which
                 without them feeds itself its own frames.
         """
-        memory = self.views(latent).unflatten(-1, (self.num_views, -1))  # (N, W or 1, D)
+        memory = self.memory_projection(latent).unflatten(-1, (self.num_memory_tokens, -1))  # (N, W or 1, D)
         if not self.autoregressive:
             return self._decode(self.queries.expand(len(latent), -1, -1), memory)
         if previous_keypoints is not None:
@@ -245,7 +244,7 @@ class SignMAEPreTrainedModel(UniGloRPreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, SignMAEEncoder):
-            init.normal_(module.gloss_token, std=self.config.initializer_range)
+            init.normal_(module.class_token, std=self.config.initializer_range)
             if self.config.mask_strategy == "replace":
                 init.normal_(module.mask_token, std=self.config.initializer_range)
         elif isinstance(module, SignMAEDecoder):
@@ -367,7 +366,7 @@ class DecodesSegments(SignMAEPreTrainedModel):
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Undoes `encode`: standardised latents (..., D) -> keypoints (..., W, K, C) in shoulder lengths."""
-        check_numbers("latents", latents, ("...", self.config.hidden_size), self.decoder.views.weight)
+        check_numbers("latents", latents, ("...", self.config.hidden_size), self.decoder.memory_projection.weight)
         latent = (latents * self.latent_std + self.latent_mean).to(latents.dtype).reshape(-1, latents.shape[-1])
         return self.decoder(latent).view(*latents.shape[:-1], *self.segment_shape)
 

@@ -50,7 +50,7 @@ class SignRecognition(ClipReadingModel):
 
     def __init__(self, config: SignRecognitionConfig) -> None:
         super().__init__(config, config.hidden_size)
-        self.pooling_token = nn.Parameter(torch.zeros(config.hidden_size))
+        self.class_token = nn.Parameter(torch.zeros(config.hidden_size))
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.num_hidden_layers))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
@@ -62,7 +62,7 @@ class SignRecognition(ClipReadingModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, SignRecognition):
-            init.normal_(module.pooling_token, std=self.config.initializer_range)
+            init.normal_(module.class_token, std=self.config.initializer_range)
             init.normal_(module.classifier.weight, std=self.config.initializer_range)  # start near equal probabilities of all labels
 
     @classmethod
@@ -130,11 +130,11 @@ class SignRecognition(ClipReadingModel):
         return (labels != -100).long()[:, None]
 
     def pool(self, embeddings: torch.Tensor, input_mask: torch.Tensor) -> torch.Tensor:
-        """One vector of a clip, the output at the pooling token: (B, S, D), (B, S) -> (B, D)."""
+        """One vector of a clip, the output at the class token: (B, S, D), (B, S) -> (B, D)."""
         num_inputs, size = embeddings.shape[1:]
         # Computed for the clip at hand rather than kept: a table would set a longest clip.
         tokens = embeddings + sinusoids(num_inputs, size).to(embeddings)
-        hidden = torch.cat([self.pooling_token.to(tokens.dtype).expand(len(tokens), 1, -1), tokens], dim=1)  # (B, 1 + S, D)
+        hidden = torch.cat([self.class_token.to(tokens.dtype).expand(len(tokens), 1, -1), tokens], dim=1)  # (B, 1 + S, D)
         hidden = self.dropout(hidden)
         attention_mask = create_bidirectional_mask(self.config, hidden, F.pad(input_mask != 0, (1, 0), value=True))
         for layer in self.layers:

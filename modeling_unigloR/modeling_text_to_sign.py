@@ -250,7 +250,7 @@ class TextToSign(UniGloRPreTrainedModel):
     def encode_text(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The text's one vector (B, D'), its tokens without the head token (B, L', D'), and their mask (B, L')."""
+        """The text's one vector (B, D'), its tokens without the class token (B, L', D'), and their mask (B, L')."""
         check_ids("input_ids", input_ids, ("texts", "tokens"), self.config.text_config.vocab_size)
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
@@ -259,7 +259,7 @@ class TextToSign(UniGloRPreTrainedModel):
         if longest is not None and input_ids.shape[1] > longest:
             raise ValueError(f"Found a text of {input_ids.shape[1]} tokens, but the text model reads {longest}. Cut the text in two.")
         hidden = self.text_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # (B, L, D')
-        if self.config.head == "token":
+        if self.config.text_pooling == "token":
             return hidden[:, 0], hidden[:, 1:], attention_mask[:, 1:]
         weights = attention_mask[..., None].to(hidden.dtype)
         return (hidden * weights).sum(1) / weights.sum(1), hidden, attention_mask
@@ -386,10 +386,10 @@ class TextToSign(UniGloRPreTrainedModel):
                 "tokenizer.pad_token and tokenizer.padding_side."
             )
         plain = tokenizer("a", add_special_tokens=False).input_ids
-        if self.config.head == "token" and tokenizer("a").input_ids[: len(plain)] == plain:
+        if self.config.text_pooling == "token" and tokenizer("a").input_ids[: len(plain)] == plain:
             raise ValueError(
-                "head='token' reads the length from a token before the text, such as [CLS], but this tokenizer puts none there. Use the "
-                "text model's own tokenizer, or train with head='mean'."
+                "text_pooling='token' predicts the length from a token before the text, such as [CLS], but this tokenizer puts none there. "
+                "Use the text model's own tokenizer, or train with text_pooling='mean'."
             )
 
     def _checked_num_segments(self, num_segments: int | Sequence[int] | torch.Tensor, num_texts: int) -> torch.Tensor:

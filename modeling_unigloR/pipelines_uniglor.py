@@ -4,16 +4,16 @@ Shapes: T frames, S segments (or frames that are read), K keypoints, C channels,
 """
 
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from transformers import Pipeline
+from transformers import Pipeline, PreTrainedModel
 from transformers.utils import logging
 
 from .keypoint_clip_uniglor import KeypointClip, as_own, check_facts
-from .keypoint_processing_uniglor import check_calibration
+from .keypoint_processing_uniglor import Calibration, check_calibration
 from .keypoint_readers_uniglor import read_keypoints
 from .keypoints_uniglor import get_layout
 from .limits_uniglor import (
@@ -24,6 +24,9 @@ from .limits_uniglor import (
 )
 
 logger = logging.get_logger(__name__)
+
+# The steps of a pipeline take the arguments of its task and give dicts, against what transformers' base class declares:
+# mypy: disable-error-code="override"
 
 CLIP_FACTS = ("layout", "fps", "width", "height", "confidence", "aspect", "missing", "relative")  # fields of a `KeypointClip`
 CLIP_PARAMETERS = (*CLIP_FACTS, "causal", "calibration")
@@ -44,22 +47,35 @@ OWN_ARGUMENTS = (  # of `generate`, which the pipeline gives itself
     "inputs", "inputs_embeds", "input_ids", "keypoints", "latents", "attention_mask", "latent_mask", "decoder_input_ids", "encoder_outputs",
     "labels", "return_dict_in_generate",
 )  # fmt: skip
+
+Parameters = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]  # of preprocess, _forward and postprocess
+Array = TypeVar("Array", np.ndarray, torch.Tensor)
+
 # Where generated signing stands on a picture, ours: a raised hand, both elbows and the waist are within it.
 SHOULDER_SHARE = 1 / 4  # of the shorter side
 NECK_PLACE = 0.5, 0.42  # of width and height
 
 
-class ClipPipeline(Pipeline):
-    """What the pipelines that read clips share: which models and processors they take, and the way from a clip to a batch."""
+class UniGloRPipeline(Pipeline):
+    """What all pipelines of this package share: a model of one type, with a keypoint processor and maybe a tokenizer."""
 
-    task_name = model_type = script = None  # the registered name, the models' type, and what trains them
+    task_name: str  # that it is registered under
+    model_type: str
+    script: str  # what trains such models
 
-    _load_feature_extractor = True
-    _load_processor = False
-    _load_image_processor = False
-    _load_video_processor = False
+    # They may be of a checkpoint's own code, and then of other classes than ours.
+    model: Any
+    feature_extractor: Any  # a `KeypointProcessor`
+    tokenizer: Any
 
-    def __init__(self, *args, **kwargs):
+    _load_feature_extractor: Any = True  # transformers declares the type of these as None
+    _load_tokenizer: Any = False
+    _load_processor: Any = False
+    _load_image_processor: Any = False
+    _load_video_processor: Any = False
+    _pipeline_calls_generate: Any = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         config = self.model.config
         if getattr(config, "model_type", None) != self.model_type:
@@ -69,9 +85,20 @@ class ClipPipeline(Pipeline):
             )
         if self.feature_extractor.layout != config.layout:
             raise ValueError(
-                f"The keypoint processor gives layout {self.feature_extractor.layout!r}, but the model reads {config.layout!r}. "
+                f"The keypoint processor gives layout {self.feature_extractor.layout!r}, but the model has {config.layout!r}. "
                 "Use the processor that was saved with the model."
             )
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+        return [] if _checked_call(inputs, kwargs) == 0 else super().__call__(inputs, **kwargs)
+
+
+class ClipPipeline(UniGloRPipeline):
+    """What the pipelines that read clips share: the way from a clip to a batch."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        config = self.model.config
         num_channels = getattr(config, "sign_mae_config", config).num_channels
         if self.feature_extractor.num_channels != num_channels:
             raise ValueError(
@@ -79,10 +106,7 @@ class ClipPipeline(Pipeline):
                 "the processor that was saved with the model."
             )
 
-    def __call__(self, inputs, **kwargs):
-        return [] if _checked_call(inputs, kwargs) == 0 else super().__call__(inputs, **kwargs)
-
-    def _checked_parameters(self, parameters):
+    def _checked_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """What the caller says of clips, checked before the first one is read."""
         check_facts(parameters)
         if parameters.get("calibration") is not None:
@@ -106,10 +130,12 @@ class ClipPipeline(Pipeline):
                 "guess."
             )
 
-    def preprocess(self, inputs, causal=False, calibration=None, **known):
-        given = as_clip(inputs, known)
-        clip = self.feature_extractor.process(given, causal=causal, calibration=calibration)
-        self._say_guesses(given, len(clip.keypoints))
+    def preprocess(
+        self, inputs: Any, causal: bool = False, calibration: Calibration | None = None, **known: Any
+    ) -> dict[str, torch.Tensor]:
+        source = as_clip(inputs, known)
+        clip = self.feature_extractor.process(source, causal=causal, calibration=calibration)
+        self._say_guesses(source, len(clip.keypoints))
         layout = get_layout(self.feature_extractor.layout)
         hands = [index for part, span in layout.parts.items() if part.endswith("_hand") for index in range(span.start, span.stop)]
         if not clip.keypoint_mask[:, [index for index in hands if layout.names[index] not in layout.copies]].any():
@@ -138,15 +164,15 @@ class SignToTextPipeline(ClipPipeline):
 
     task_name, model_type, script = "sign-to-text", "sign_to_text", "train/train_sign_to_text.py"
 
-    _load_tokenizer = True
+    _load_tokenizer: Any = True
     _pipeline_calls_generate = True
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.model.check_tokenizer(self.tokenizer)
         self._generate_kwargs = checked_generation(self.model, self._generate_kwargs)
 
-    def __call__(self, inputs, **kwargs):
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """Translates one clip, or several.
 
         Args:
@@ -159,13 +185,15 @@ class SignToTextPipeline(ClipPipeline):
         """
         return super().__call__(inputs, **kwargs)
 
-    def _sanitize_parameters(self, return_attentions=None, **kwargs):
+    def _sanitize_parameters(self, return_attentions: bool | None = None, **kwargs: Any) -> Parameters:
         clip = self._checked_parameters({name: kwargs.pop(name) for name in CLIP_PARAMETERS if name in kwargs})
         _check_generation(self.model, kwargs)
         chosen = {} if return_attentions is None else {"return_attentions": return_attentions}
         return clip, chosen | kwargs, {}
 
-    def _forward(self, model_inputs, return_attentions=False, **generate_kwargs):
+    def _forward(
+        self, model_inputs: dict[str, torch.Tensor], return_attentions: bool = False, **generate_kwargs: Any
+    ) -> dict[str, torch.Tensor]:
         keypoints, attention_mask = model_inputs["keypoints"], model_inputs["attention_mask"]
         if self.model.config.sign_encoder == "frames":
             read = {"keypoints": keypoints, "attention_mask": attention_mask}
@@ -190,7 +218,7 @@ class SignToTextPipeline(ClipPipeline):
             outputs["input_mask"] = found.input_mask
         return outputs
 
-    def postprocess(self, outputs):
+    def postprocess(self, outputs: dict[str, torch.Tensor]) -> dict[str, Any]:
         ids = outputs["ids"][0]
         ids = ids[ids >= 0]
         answer = {
@@ -219,10 +247,7 @@ class SignRecognitionPipeline(ClipPipeline):
 
     task_name, model_type, script = "sign-recognition", "sign_recognition", "train/train_recognition.py"
 
-    _load_tokenizer = False
-    _pipeline_calls_generate = False
-
-    def __call__(self, inputs, **kwargs):
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """Recognises one clip, or several.
 
         Args:
@@ -235,16 +260,16 @@ class SignRecognitionPipeline(ClipPipeline):
         """
         return super().__call__(inputs, **kwargs)
 
-    def _sanitize_parameters(self, top_k=None, **clip):
+    def _sanitize_parameters(self, top_k: int | None = None, **clip: Any) -> Parameters:
         if unknown := sorted(set(clip) - set(CLIP_PARAMETERS)):
             raise ValueError(f"Unknown argument {', '.join(unknown)}. Expected top_k, or of the clip: {', '.join(CLIP_PARAMETERS)}.")
         chosen = {} if top_k is None else {"top_k": _at_least_1("top_k", top_k)}
         return self._checked_parameters(clip), {}, chosen
 
-    def _forward(self, model_inputs):
+    def _forward(self, model_inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {"logits": self.model(model_inputs["keypoints"], model_inputs["attention_mask"]).logits}
 
-    def postprocess(self, outputs, top_k=5):
+    def postprocess(self, outputs: dict[str, torch.Tensor], top_k: int = 5) -> list[dict[str, Any]]:
         probabilities = _finite(outputs["logits"][0].float()).softmax(-1)  # (L,)
         best = probabilities.topk(min(top_k, len(probabilities)))
         return [
@@ -263,10 +288,7 @@ class SignFeatureExtractionPipeline(ClipPipeline):
 
     task_name, model_type, script = "sign-feature-extraction", "sign_mae", "train/pretrain.py"
 
-    _load_tokenizer = False
-    _pipeline_calls_generate = False
-
-    def __call__(self, inputs, **kwargs):
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """Encodes one clip, or several.
 
         Args:
@@ -279,13 +301,13 @@ class SignFeatureExtractionPipeline(ClipPipeline):
         """
         return super().__call__(inputs, **kwargs)
 
-    def _sanitize_parameters(self, stride=None, **clip):
+    def _sanitize_parameters(self, stride: int | None = None, **clip: Any) -> Parameters:
         if unknown := sorted(set(clip) - set(CLIP_PARAMETERS)):
             raise ValueError(f"Unknown argument {', '.join(unknown)}. Expected stride, or of the clip: {', '.join(CLIP_PARAMETERS)}.")
         chosen = {} if stride is None else {"stride": _at_least_1("stride", stride)}
         return self._checked_parameters(clip), chosen, chosen
 
-    def _forward(self, model_inputs, stride=None):
+    def _forward(self, model_inputs: dict[str, torch.Tensor], stride: int | None = None) -> dict[str, torch.Tensor]:
         attention_mask = model_inputs["attention_mask"]
         latents, latent_mask = self.model.encode_sequence(model_inputs["keypoints"], attention_mask, stride)
         return {
@@ -295,7 +317,7 @@ class SignFeatureExtractionPipeline(ClipPipeline):
             "num_frames": attention_mask.sum(1),
         }
 
-    def postprocess(self, outputs, stride=None):
+    def postprocess(self, outputs: dict[str, torch.Tensor], stride: int | None = None) -> dict[str, Any]:
         config = self.model.config
         num_segments, num_frames = int(outputs["num_segments"][0]), int(outputs["num_frames"][0])
         first = np.arange(num_segments) * (config.stride if stride is None else stride)
@@ -308,7 +330,7 @@ class SignFeatureExtractionPipeline(ClipPipeline):
         }
 
 
-class TextToSignPipeline(Pipeline):
+class TextToSignPipeline(UniGloRPipeline):
     """Signs texts: moving keypoints for a sentence, or for several.
 
     Returns for each text a dict:
@@ -323,28 +345,15 @@ class TextToSignPipeline(Pipeline):
     What it gives is a machine's guess at signing; it replaces no interpreter.
     """
 
-    _load_tokenizer = True
-    _load_feature_extractor = True
-    _load_processor = False
-    _load_image_processor = False
-    _load_video_processor = False
-    _pipeline_calls_generate = False
+    task_name, model_type, script = "text-to-sign", "text_to_sign", "train/train_text_to_sign.py"
 
-    def __init__(self, *args, **kwargs):
+    _load_tokenizer: Any = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if getattr(self.model.config, "model_type", None) != "text_to_sign":
-            raise ValueError(
-                f"pipeline('text-to-sign') found a model of type {self.model.config.model_type!r}, expected 'text_to_sign': a folder "
-                "that train/train_text_to_sign.py wrote."
-            )
-        if self.feature_extractor.layout != self.model.config.layout:
-            raise ValueError(
-                f"The keypoint processor gives layout {self.feature_extractor.layout!r}, but the model moves {self.model.config.layout!r}. "
-                "Use the processor that was saved with the model."
-            )
         self.model.check_tokenizer(self.tokenizer)
 
-    def __call__(self, inputs, **kwargs):
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """Signs one text, or several.
 
         Args:
@@ -356,11 +365,19 @@ class TextToSignPipeline(Pipeline):
             width, height: of the picture.
             **kwargs: of `Pipeline`, such as batch_size.
         """
-        return [] if _checked_call(inputs, kwargs) == 0 else super().__call__(inputs, **kwargs)
+        return super().__call__(inputs, **kwargs)
 
-    def _sanitize_parameters(self, num_segments=None, seam_frames=None, units=None, width=None, height=None):
+    def _sanitize_parameters(
+        self,
+        num_segments: int | Sequence[int] | torch.Tensor | None = None,
+        seam_frames: int | None = None,
+        units: str | None = None,
+        width: float | None = None,
+        height: float | None = None,
+    ) -> Parameters:
         several = isinstance(num_segments, (list, tuple)) or getattr(num_segments, "ndim", 0) > 0  # an array of no dimension is one number
-        for count in num_segments if several else [num_segments]:
+        counts: Any = num_segments if several else [num_segments]
+        for count in counts:
             if count is not None:
                 count = count.item() if isinstance(count, torch.Tensor) else count
                 checked_number("num_segments", count, 1, self.model.config.max_segments, whole=True)
@@ -371,9 +388,9 @@ class TextToSignPipeline(Pipeline):
         check_facts({"width": width, "height": height})
         chosen = {"num_segments": num_segments, "seam_frames": seam_frames}
         placed = {"units": units, "width": width, "height": height}
-        return {}, *({name: value for name, value in given.items() if value is not None} for given in (chosen, placed))
+        return {}, _without_none(chosen), _without_none(placed)
 
-    def preprocess(self, inputs):
+    def preprocess(self, inputs: Any) -> dict[str, torch.Tensor]:
         if not isinstance(inputs, str):
             raise ValueError(f"Found a {type(inputs).__name__}, expected a text (str).")
         if len(inputs) > MAX_TEXT_LETTERS:
@@ -397,11 +414,13 @@ class TextToSignPipeline(Pipeline):
         encoded = self.tokenizer(inputs, return_tensors="pt")
         return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
 
-    def _forward(self, model_inputs, **generate_kwargs):
+    def _forward(self, model_inputs: dict[str, torch.Tensor], **generate_kwargs: Any) -> dict[str, torch.Tensor]:
         generated = self.model.generate(**model_inputs, **generate_kwargs)
         return {"keypoints": generated.keypoints, "num_frames": generated.num_frames}
 
-    def postprocess(self, outputs, units="shoulder", width=None, height=None):
+    def postprocess(
+        self, outputs: dict[str, torch.Tensor], units: str = "shoulder", width: float | None = None, height: float | None = None
+    ) -> dict[str, Any]:
         keypoints = outputs["keypoints"][0, : int(outputs["num_frames"][0])].float().numpy()  # (T, K, C)
         if units == "pixels":
             if not (width and height):
@@ -419,7 +438,11 @@ class TextToSignPipeline(Pipeline):
         return answer | ({"width": width, "height": height} if units == "pixels" else {})
 
 
-def checked_generation(model, kwargs):
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def checked_generation(model: PreTrainedModel, kwargs: dict[str, Any]) -> dict[str, Any]:
     """Arguments of `generate` within their limits; a default length that is beyond the text model's positions is cut to them."""
     _check_generation(model, kwargs)
     defaults = model.generation_config
@@ -430,25 +453,25 @@ def checked_generation(model, kwargs):
     return kwargs | {"max_new_tokens": positions}
 
 
-def _check_generation(model, kwargs):
+def _check_generation(model: PreTrainedModel, kwargs: Mapping[str, Any]) -> None:
     if own := sorted(set(OWN_ARGUMENTS) & set(kwargs)):
         raise ValueError(f"Found the argument {', '.join(own)}, which is worked out from the clip. Leave it out.")
     positions = _text_positions(model)
     limits = GENERATION_LIMITS | {"max_new_tokens": (1, positions, True), "max_length": (2, positions + 1, True)}
-    own = kwargs.get("generation_config")
+    config = kwargs.get("generation_config")
     for name, limit in limits.items():
-        value = kwargs.get(name, getattr(own, name, None))
+        value = kwargs.get(name, getattr(config, name, None))
         if value is not None:
             checked_number(name, value, *limit)
 
 
-def _text_positions(model):
+def _text_positions(model: PreTrainedModel) -> int:
     """How many tokens a translation may have."""
     text_config = getattr(model.config, "text_config", None)  # a model of another type is refused later
     return getattr(text_config, "max_position_embeddings", None) or MAX_NEW_TOKENS
 
 
-def _checked_call(inputs, kwargs):
+def _checked_call(inputs: Any, kwargs: Mapping[str, Any]) -> int | None:
     """The number of inputs, or None where it shows later; batch_size and num_workers are checked."""
     if kwargs.get("batch_size") is not None:
         _at_least_1("batch_size", kwargs["batch_size"])
@@ -457,18 +480,18 @@ def _checked_call(inputs, kwargs):
     return len(inputs) if isinstance(inputs, (list, tuple)) else None
 
 
-def _at_least_1(name, value):
+def _at_least_1(name: str, value: Any) -> int:
     return int(checked_number(name, value, 1, 10**9, whole=True))
 
 
-def _finite(values):
+def _finite(values: Array) -> Array:
     """What leaves a pipeline, or `ValueError` where it is no number."""
     if not np.isfinite(values.cpu().numpy() if isinstance(values, torch.Tensor) else values).all():
         raise ValueError("The model's answer holds NaN or infinite numbers: its weights, or the coordinates, are damaged or far too large.")
     return values
 
 
-def span_seconds(frame_times, frames):
+def span_seconds(frame_times: np.ndarray, frames: np.ndarray) -> np.ndarray:
     """Start and end of spans of frames, in the unit of the frames' times.
 
     Args:
@@ -500,7 +523,7 @@ def as_clip(inputs: Any, known: dict[str, Any]) -> KeypointClip:
     return KeypointClip.of(keypoints, **known)
 
 
-def _array(keypoints):
+def _array(keypoints: Any) -> np.ndarray:
     try:
         return np.asarray(keypoints)
     except (ValueError, TypeError, RuntimeError) as error:

@@ -5,6 +5,7 @@ Shapes: T frames, P points of the source layout, K keypoints, C channels, W fram
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -42,7 +43,7 @@ class CausalKeypointProcessor:
             is not said here is taken from the first clip that is pushed.
     """
 
-    def __init__(self, processor: KeypointProcessor, calibration: Calibration | None = None, **known: Any):
+    def __init__(self, processor: KeypointProcessor, calibration: Calibration | None = None, **known: Any) -> None:
         if unknown := sorted(set(known) - set(FACTS)):
             raise ValueError(f"Unknown argument {', '.join(unknown)}. Expected fields of the clips: {', '.join(FACTS)}.")
         self.processor = processor
@@ -50,7 +51,7 @@ class CausalKeypointProcessor:
         self._given = None if calibration is None else check_calibration(calibration, processor.num_channels)
         self.reset()
 
-    def _checked(self, clip):
+    def _checked(self, clip: KeypointClip) -> KeypointClip:
         """The facts of all portions, without keypoints: a `KeypointClip`."""
         check_facts({name: getattr(clip, name) for name in FACTS})
         if clip.layout is not None:
@@ -77,7 +78,7 @@ class CausalKeypointProcessor:
         self._held = self._no_frames  # one frame: where every point was last seen
         self.first_frame = 0  # of those that come out: its number since the stream's begin
         self._num_read = self._num_given = 0
-        self._newest = None  # the newest processed frame, which resampling repeats
+        self._newest: np.ndarray | None = None  # the newest processed frame, which resampling repeats
 
     @property
     def fps(self) -> float | None:
@@ -87,7 +88,7 @@ class CausalKeypointProcessor:
     @property
     def rate(self) -> float | None:
         """Frames a second of what comes out; None where `fps` is not known."""
-        return self.processor.fps if self._resamples else self.fps
+        return self.fps if self._rates is None else self._rates[1]
 
     @property
     def num_waiting(self) -> int:
@@ -106,14 +107,14 @@ class CausalKeypointProcessor:
         """The frames that wait for a calibration, calibrated on them however few they are; none where no shoulders were seen."""
         return self._attempt(lambda ahead: ahead._take(ahead._no_frames, few=True))
 
-    def _attempt(self, step):
+    def _attempt(self, step: Callable[["CausalKeypointProcessor"], np.ndarray]) -> np.ndarray:
         """A step of a copy, which takes this one's place when all went well. Arrays are never changed in place."""
         ahead = copy.copy(self)
         frames = step(ahead)
         self.__dict__.update(ahead.__dict__)
         return frames
 
-    def _portion(self, clip, confidence):
+    def _portion(self, clip: Any, confidence: np.ndarray | None) -> KeypointClip:
         """A `KeypointClip` of what is pushed, with the facts of the stream."""
         own = as_own(clip)
         if own is None:
@@ -135,14 +136,14 @@ class CausalKeypointProcessor:
             self._relative = self.facts.relative
         return replace(self.facts, keypoints=clip.keypoints, confidence=clip.confidence if confidence is None else confidence)
 
-    def _read(self, portion):
+    def _read(self, portion: KeypointClip) -> KeypointClip:
         """Checks a portion -> `KeypointClip` in the model's layout and the source's units."""
         keypoints, confidence = _numbers("keypoints", portion.keypoints), portion.confidence
         if not len(keypoints):
             return self._no_frames
         if keypoints.ndim != 3:
             raise ValueError(f"stream: found keypoints of shape {keypoints.shape}, expected (frames, keypoints, 2 or 3).")
-        longest = MAX_CLIP_FRAMES if not self._resamples else int(MAX_CLIP_FRAMES * min(1, self.fps / self.processor.fps))
+        longest = MAX_CLIP_FRAMES if self._rates is None else int(MAX_CLIP_FRAMES * min(1, self._rates[0] / self._rates[1]))
         if len(keypoints) > longest:
             raise ValueError(f"stream: found {len(keypoints):,} frames in a portion, expected at most {longest:,}. Push smaller portions.")
         if confidence is not None:
@@ -160,7 +161,7 @@ class CausalKeypointProcessor:
             raise ValueError(f"stream: found a coordinate beyond {MAX_SOURCE_COORDINATE:g}. Are the coordinates right?")
         return clip
 
-    def _take(self, clip, few=False):
+    def _take(self, clip: KeypointClip, few: bool = False) -> np.ndarray:
         if self.calibration is None:
             clip = self._waiting = self._calibrate(_joined(self._waiting, clip), few)
             if self.calibration is None:
@@ -178,7 +179,7 @@ class CausalKeypointProcessor:
                 )
         return self._process(clip)
 
-    def _calibrate(self, clip, few):
+    def _calibrate(self, clip: KeypointClip, few: bool) -> KeypointClip:
         """Sets `calibration` where the frames of a clip allow it. Returns those that are not left out."""
         processor = self.processor
         clip = replace(clip, confidence=clip.confidence.copy())
@@ -198,36 +199,38 @@ class CausalKeypointProcessor:
             self._relative = relative
             return self._left_over(clip)
 
-    def _left_over(self, clip):
+    def _left_over(self, clip: KeypointClip) -> KeypointClip:
         """Without the oldest frames that no shoulders were seen in, where there are too many of them."""
         span, shows_shoulders = self.processor.calibration_span(clip)
         too_many = (span.start if shows_shoulders else len(clip)) - max(MAX_WAITING_FRAMES, self.processor.calibration_frames)
         if too_many <= 0:
             return clip
         self._num_read += too_many
-        if self._resamples:
-            self._num_given = math.ceil(self._num_read / self.fps * self.processor.fps - 1e-6)
-        self.first_frame = self._num_given if self._resamples else self._num_read
+        if self._rates is not None:
+            self._num_given = math.ceil(self._num_read / self._rates[0] * self._rates[1] - 1e-6)
+        self.first_frame = self._num_read if self._rates is None else self._num_given
         return _frames(clip, slice(too_many, None))
 
-    def _measured(self, clip):
+    def _measured(self, clip: KeypointClip) -> tuple[KeypointClip, np.ndarray]:
         """-> the clip in one unit for x and y, and which points (T, K) are too far away to be a body's."""
         if self._relative is None and clip.confidence.any():  # the calibration was given
             self._relative = self._judged(clip)
         clip = self._in_pixels(clip, bool(self._relative))
+        assert self.calibration is not None  # `_take` sees to it, here and in `_process`
         far = np.abs(clip.keypoints - self.calibration.center).max(-1) > MAX_COORDINATE * self.calibration.scale
         return clip, clip.confidence & far
 
-    def _judged(self, clip):
+    def _judged(self, clip: KeypointClip) -> bool:
         """Whether a stream is relative to the image, by frames of it."""
         source = get_source_layout(self.facts.layout or self.processor.layout)
         return source.image and looks_relative(clip.keypoints, clip.confidence)
 
-    def _in_pixels(self, clip, relative):
+    def _in_pixels(self, clip: KeypointClip, relative: bool) -> KeypointClip:
         return replace(clip, relative=relative).in_pixels(need_size=self.processor.noisy_frame_unit == "pixels")
 
-    def _process(self, clip):
+    def _process(self, clip: KeypointClip) -> np.ndarray:
         calibration = self.calibration
+        assert calibration is not None
         if not len(clip):
             return np.zeros(clip.keypoints.shape, np.float32)
         clip = settle_hands(clip, calibration.hands_swapped, calibration.scale)
@@ -238,27 +241,28 @@ class CausalKeypointProcessor:
         return self._resample(self.processor.center_and_scale(points, calibration)[0].astype(np.float32))
 
     @property
-    def _resamples(self):
-        rate = self.processor.fps
-        return not (self.fps is None or rate is None or abs(self.fps - rate) < 1e-3 * rate)
+    def _rates(self) -> tuple[float, float] | None:
+        """Frames a second of what is pushed and of what comes out; None where frames come out as they are."""
+        pushed, wanted = self.fps, self.processor.fps
+        return None if pushed is None or wanted is None or abs(pushed - wanted) < 1e-3 * wanted else (pushed, wanted)
 
-    def _resample(self, points):
+    def _resample(self, points: np.ndarray) -> np.ndarray:
         """Frame n of the output is the latest one at time n / fps of the processor."""
         first, self._num_read = self._num_read, self._num_read + len(points)
-        if not self._resamples:
+        if self._rates is None:
             return points
-        rate = self.processor.fps
-        newest = (self._num_read - 1) / self.fps
+        pushed, rate = self._rates
+        newest = (self._num_read - 1) / pushed
         wanted = np.arange(self._num_given, int(np.floor(newest * rate + 1e-6)) + 1)
         self._num_given += len(wanted)
         known = points if self._newest is None else np.concatenate([self._newest, points])
         offset = first if self._newest is None else first - 1
-        source = np.floor(wanted / rate * self.fps + 1e-6).astype(int)
+        source = np.floor(wanted / rate * pushed + 1e-6).astype(int)
         self._newest = points[-1:]
         return known[np.clip(source - offset, 0, len(known) - 1)]
 
 
-def _numbers(name, values):
+def _numbers(name: str, values: Any) -> np.ndarray:
     """An array of numbers, or `ValueError`."""
     try:
         array = np.asarray(values)
@@ -269,7 +273,7 @@ def _numbers(name, values):
     return array
 
 
-def _last_seen(clip):
+def _last_seen(clip: KeypointClip) -> KeypointClip:
     """One frame: the newest place at which every point was seen."""
     present = clip.confidence
     frame = np.arange(len(clip))[:, None]
@@ -278,11 +282,11 @@ def _last_seen(clip):
     return replace(clip, keypoints=newest, confidence=(last >= 0)[None])
 
 
-def _frames(clip, frames):
+def _frames(clip: KeypointClip, frames: slice) -> KeypointClip:
     return replace(clip, keypoints=clip.keypoints[frames], confidence=clip.confidence[frames])
 
 
-def _joined(first, second):
+def _joined(first: KeypointClip, second: KeypointClip) -> KeypointClip:
     keypoints, confidence = (np.concatenate([getattr(clip, part) for clip in (first, second)]) for part in ("keypoints", "confidence"))
     return replace(second, keypoints=keypoints, confidence=confidence)
 
@@ -319,7 +323,7 @@ class SignToTextStreamer:
         calibration: Calibration | None = None,
         max_segments: int | None = None,
         **known: Any,
-    ):
+    ) -> None:
         if model.config.sign_encoder != "segments":
             raise ValueError(
                 f"Found sign_encoder={model.config.sign_encoder!r}, expected 'segments': a stream is encoded window by window."
@@ -334,7 +338,7 @@ class SignToTextStreamer:
         self.reset()
 
     @property
-    def _rest_segments(self):
+    def _rest_segments(self) -> int:
         """How many segments at rest, in a row, end a sentence."""
         window = self.model.config.sign_mae_config.window_size
         return max(math.ceil((REST_SECONDS * (self.frames.rate or 25.0) - window) / self._stride), 0) + 1
@@ -348,7 +352,7 @@ class SignToTextStreamer:
         self._latents: list[torch.Tensor] = []  # S of (D), those of segments that were not given yet
         self._num_forgotten = 0  # segments before them
         self._ended: list[tuple[int, int]] = []  # (first, last + 1) segments of sentences, counted from the stream's begin
-        self._begin = None  # the first segment of the sentence that goes on
+        self._begin: int | None = None  # the first segment of the sentence that goes on
         self._num_resting = 0  # segments at rest in a row, the latest one among them
 
     @property
@@ -399,7 +403,7 @@ class SignToTextStreamer:
             latents = list(self._encode(now._pending))
         return now._translated(latents, first, kwargs)
 
-    def _settled(self):
+    def _settled(self) -> "SignToTextStreamer":
         """This stream, or while frames wait for their calibration, a copy that is calibrated on those that there are."""
         if not self.frames.num_waiting:
             return self
@@ -407,18 +411,18 @@ class SignToTextStreamer:
         now._take(now.frames.flush())
         return now
 
-    def _copy(self):
+    def _copy(self) -> "SignToTextStreamer":
         ahead = copy.copy(self)
         ahead.frames = copy.copy(self.frames)
         return ahead
 
     @torch.no_grad()
-    def _encode(self, frames):
+    def _encode(self, frames: np.ndarray) -> torch.Tensor:
         """(T, K, C) -> (S, D)."""
         return self.model.encode_sequence(torch.from_numpy(frames)[None].to(self.model.device))[0][0]
 
     @torch.no_grad()
-    def _translated(self, latents, first, kwargs):
+    def _translated(self, latents: list[torch.Tensor], first: int, kwargs: dict[str, Any]) -> dict[str, Any]:
         window, rate = self.model.config.sign_mae_config.window_size, self.frames.rate or 1.0
         start = self.frames.first_frame + first * self._stride
         end = start + (len(latents) - 1) * self._stride + window if latents else start
@@ -428,7 +432,7 @@ class SignToTextStreamer:
             text = self.tokenizer.decode(ids[0], skip_special_tokens=True).strip()
         return {"translation_text": text, "start": start / rate, "end": end / rate, "num_segments": len(latents)}
 
-    def _take(self, frames):
+    def _take(self, frames: np.ndarray) -> int:
         """Encodes the windows that new frames complete. Returns how many."""
         pending = np.concatenate([self._pending, frames])
         self._between, pending = max(self._between - len(pending), 0), pending[self._between :]
@@ -447,7 +451,7 @@ class SignToTextStreamer:
         self._forget()
         return len(latents)
 
-    def _mark(self, segment, rests):
+    def _mark(self, segment: int, rests: bool) -> None:
         """Begins and ends sentences at a new segment."""
         self._num_resting = self._num_resting + 1 if rests else 0
         if self._begin is None and not rests:
@@ -461,7 +465,7 @@ class SignToTextStreamer:
             self._ended.append((self._begin, segment + 1))
             self._begin = None
 
-    def _forget(self):
+    def _forget(self) -> None:
         """Leaves out the oldest segments where there are too many, and sentences that are no longer whole."""
         too_many = len(self._latents) - KEPT_WINDOWS * self.max_segments
         if too_many > 0:

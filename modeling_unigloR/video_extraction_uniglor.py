@@ -11,6 +11,7 @@ import io
 import os
 import warnings
 from collections.abc import Iterator
+from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ class HolisticExtractor:
     layout = "mediapipe543"
     num_keypoints, num_channels = 543, 3
 
-    def __init__(self):
+    def __init__(self) -> None:
         try:
             with warnings.catch_warnings(), _quiet_stderr():
                 import mediapipe
@@ -43,13 +44,13 @@ class HolisticExtractor:
             self._graph = mediapipe.solutions.holistic.Holistic(model_complexity=1)  # the only complexity whose model is in the wheel
             self._graph.process(np.zeros((64, 64, 3), np.uint8))
 
-    def start(self):
+    def start(self) -> None:
         """Forgets the person it followed: a new video begins."""
         with _quiet_stderr():
             self._graph.reset()
             self._graph.process(np.zeros((64, 64, 3), np.uint8))  # what starting writes to stderr, it writes by the end of a frame
 
-    def __call__(self, image):
+    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(H, W, 3) uint8 RGB -> keypoints (P, K, C) in pixels, confidence (P, K); P is 0 or 1."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # protobuf's, about MediaPipe's way to call it
@@ -83,7 +84,7 @@ class RTMPoseExtractor:
     layout = "wholebody133"
     num_keypoints, num_channels = 133, 2
 
-    def __init__(self, detector, pose, device="cpu"):
+    def __init__(self, detector: str | os.PathLike, pose: str | os.PathLike, device: str = "cpu") -> None:
         for path in (detector, pose):
             if not Path(path).is_file():  # rtmlib would take it for an address to download from
                 raise FileNotFoundError(f"{path} does not exist. Expected an ONNX file of rtmlib's detector (YOLOX) and pose model (RTMW).")
@@ -102,10 +103,10 @@ class RTMPoseExtractor:
         hashes = {Path(path).name: hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in (detector, pose)}
         self.facts = {"extractor": "rtmlib", "version": version("rtmlib"), "layout": self.layout, "models": hashes}
 
-    def start(self):
+    def start(self) -> None:
         """Nothing to forget: every frame is new to it."""
 
-    def __call__(self, image):
+    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(H, W, 3) uint8 RGB -> keypoints (P, K, C) in pixels, confidence (P, K)."""
         image = np.ascontiguousarray(image[..., ::-1])  # rtmlib takes BGR
         boxes = self._detector(image)
@@ -117,14 +118,14 @@ class RTMPoseExtractor:
         return np.asarray(keypoints, np.float32), np.maximum(np.asarray(scores, np.float32), 0)
 
 
-def _input_size(model):
+def _input_size(model: Any) -> tuple[int, ...]:
     """(height, width) that an ONNX model takes, which rtmlib would have its callers know."""
     return tuple(int(size) for size in model.session.get_inputs()[0].shape[2:4])
 
 
 def extract_video(
     path: str | os.PathLike,
-    extractor: Any = None,
+    extractor: "HolisticExtractor | RTMPoseExtractor | None" = None,
     progress: bool = False,
     max_seconds: float | None = None,
 ) -> KeypointClip:
@@ -241,11 +242,11 @@ _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg
 _CONVERT = "ffmpeg -i FILE clip.mp4"
 
 
-def _kinds(container):
+def _kinds(container: Any) -> str:
     return ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
 
 
-def _check_pixels(path, width, height):
+def _check_pixels(path: Path, width: int, height: int) -> None:
     if width * height > MAX_VIDEO_PIXELS:
         raise _Refused(
             f"{path}: frames of {width} x {height} pixels, expected at most {MAX_VIDEO_PIXELS:,} pixels. "
@@ -253,22 +254,23 @@ def _check_pixels(path, width, height):
         )
 
 
-def _check_seconds(path, seconds, max_seconds):
+def _check_seconds(path: Path, seconds: float, max_seconds: float) -> None:
     if seconds > max_seconds:
         raise _Refused(f"{path}: a video of more than {max_seconds:g} s, which is the most that is read here. Cut it.")
 
 
-def _frame_rate(rate, times):
+def _frame_rate(rate: Fraction | None, times: list[float | None]) -> float | None:
     """Frames a second by the frames' own times; the container's word where it agrees, as it is exact, or where there are none."""
-    rate = float(rate) if rate else None
-    if len(times) < 2 or None in (times[0], times[-1]) or times[-1] <= times[0]:
-        return rate
-    measured = (len(times) - 1) / (times[-1] - times[0])
-    return rate if rate and abs(rate - measured) < 0.01 * rate else measured  # browsers' recordings claim 1000
+    claimed = float(rate) if rate else None
+    first, last = times[0], times[-1]
+    if first is None or last is None or last <= first:
+        return claimed
+    measured = (len(times) - 1) / (last - first)
+    return claimed if claimed and abs(claimed - measured) < 0.01 * claimed else measured  # browsers' recordings claim 1000
 
 
 @contextlib.contextmanager
-def _quiet_stderr():
+def _quiet_stderr() -> Iterator[None]:
     """C++ writes past Python's sys.stderr; only the descriptor itself can be turned away."""
     saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

@@ -117,7 +117,7 @@ TINY_DECODER = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, 
 
 @pytest.fixture
 def tiny_text_to_sign(tiny_sign_mae):
-    """A factory of pipelines around tiny random TextToSigns: `tiny_text_to_sign(head="mean").model`."""
+    """A factory of pipelines around tiny random TextToSigns: `tiny_text_to_sign(text_pooling="mean").model`."""
 
     def make(seed=0, texts=TEXTS, sign_mae=None, **fields):
         from train.train_text_to_sign import TextToSignArguments, make_tokenizer

@@ -33,7 +33,7 @@ OLDER = {  # config.json of a SignMAE from before configurations named their ver
     "initializer_range": 0.02,
     "intermediate_size": 512,
     "keypoint_weighting": "adaptive",
-    "latent_views": 15,
+    "num_memory_tokens": 15,
     "layer_norm_eps": 1e-06,
     "layout": "uniglor73",
     "layout_hash": "638d0fa07a42",
@@ -95,7 +95,7 @@ def test_an_older_config_with_a_field_that_nobody_knows_still_loads(tmp_path, wa
     config = load(tmp_path, OLDER)
     assert isinstance(config, SignMAEConfig) and not warnings
     assert config.uniglor_version is None  # nobody knows: not this one by default
-    assert (config.graph_channels, config.latent_views, config.a_field_of_another_version) == (16, 15, "kept")
+    assert (config.graph_channels, config.num_memory_tokens, config.a_field_of_another_version) == (16, 15, "kept")
 
 
 def test_a_config_of_a_newer_major_version_warns_before_it_is_refused(tmp_path, warnings):
@@ -140,7 +140,7 @@ WRONG = [
     (SignToTextConfig, "lora_targets", "q", "must be of type list"),
     (SignToTextConfig, "label_smoothing", 1, "must be at least 0 and below 1"),
     (SignToTextConfig, "text_config", [1], "must be of type dict"),
-    (TextToSignConfig, "head", "cls", "head='cls' must be one of 'token', 'mean'"),
+    (TextToSignConfig, "text_pooling", "cls", "text_pooling='cls' must be one of 'token', 'mean'"),
     (TextToSignConfig, "max_segments", 10**9, "at most 10000"),
     (SignRecognitionConfig, "stride", -1, "stride=-1 must be at least 1"),
 ]

@@ -160,7 +160,8 @@ def pipes():
     sign_mae = SignMAE(SignMAEConfig(**TINY)).eval()
     sign_mae.set_latent_statistics(torch.randn(16), torch.rand(16) + 0.5)
     read = SignToText.from_parts(sign_mae, text_config=TINY_TEXT | {"vocab_size": len(tokenizer)})
-    sign = TextToSign.from_parts(sign_mae, **TINY_DECODER, head="mean", text_config=TINY_TEXT_ENCODER | {"vocab_size": len(tokenizer)})
+    text_config = TINY_TEXT_ENCODER | {"vocab_size": len(tokenizer)}
+    sign = TextToSign.from_parts(sign_mae, **TINY_DECODER, text_pooling="mean", text_config=text_config)
     recognise = SignRecognition.from_parts(sign_mae, ("REGEN", "SONNE", "SCHNEE"), **TINY_ENCODER)
     torch.nn.init.normal_(recognise.classifier.weight)
     made = (

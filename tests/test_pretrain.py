@@ -269,7 +269,7 @@ def test_the_paper_config_is_the_papers_optimiser(tmp_path):
     assert (args.learning_rate, args.adam_beta1, args.adam_beta2, args.weight_decay, args.num_train_epochs) == (1e-4, 0.9, 0.98, 1e-3, 50)
     assert args.per_device_train_batch_size == 64 and args.lr_scheduler_kwargs == {"min_lr_rate": 0.5}
     assert args.get_warmup_steps(1000) == 100 and args.get_warmup_steps(10**6) == 10_000
-    assert model_fields["latent_views"] is None and model_fields["mask_ratio"] == 0.25
+    assert model_fields["num_memory_tokens"] is None and model_fields["mask_ratio"] == 0.25
 
 
 def test_command_line_fields_stand_over_the_file(tmp_path):

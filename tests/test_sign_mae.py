@@ -12,10 +12,10 @@ from modeling_unigloR.keypoints_uniglor import paths_to_center, point_index
 from .conftest import assert_same_weights
 
 ABLATIONS = [
-    {}, {"decoding": "autoregressive"}, {"query_type": "sinusoidal"}, {"latent_views": 1}, {"mask_stage": "keypoints"},
+    {}, {"decoding": "autoregressive"}, {"query_type": "sinusoidal"}, {"num_memory_tokens": 1}, {"mask_stage": "keypoints"},
     {"mask_strategy": "drop"}, {"block_norm": "batch"}, {"block_norm": "layer"},
     {"window_size": 32}, {"num_channels": 3}, {"keypoint_weighting": "none"},
-    {"decoding": "autoregressive", "query_type": "sinusoidal", "latent_views": 1},
+    {"decoding": "autoregressive", "query_type": "sinusoidal", "num_memory_tokens": 1},
 ]  # fmt: skip
 
 
@@ -59,7 +59,7 @@ def test_saved_and_loaded_models_agree(tiny_sign_mae, fields, tmp_path):
 def test_the_paper_sized_model_has_the_papers_numbers():
     config = SignMAEConfig()
     assert (config.window_size, config.stride, config.mask_ratio, config.hidden_size, config.num_hidden_layers) == (15, 7, 0.25, 512, 3)
-    assert config.num_masked_frames == 4 and config.latent_views == 15 and config.num_keypoints == 73
+    assert config.num_masked_frames == 4 and config.num_memory_tokens == 15 and config.num_keypoints == 73
     assert SignMAE(config).encoder.temporal.out_channels == 96
 
 
@@ -264,7 +264,9 @@ def test_a_config_survives_json(tmp_path):
     config.save_pretrained(tmp_path)
     loaded = AutoConfig.from_pretrained(tmp_path)
     assert (
-        loaded.window_size == loaded.latent_views == 32 and loaded.temporal_dilations == [1, 2] and loaded.layout_hash == config.layout_hash
+        loaded.window_size == loaded.num_memory_tokens == 32
+        and loaded.temporal_dilations == [1, 2]
+        and loaded.layout_hash == config.layout_hash
     )
 
 
@@ -272,7 +274,7 @@ def test_a_config_survives_json(tmp_path):
     "fields, message",
     [({"window_size": 0}, "window_size=0 must be at least 1"), ({"hidden_size": 100}, "hidden_size=100 .* num_attention_heads=8"),
      ({"decoding": "beam"}, "decoding='beam' must be one of"), ({"mask_ratio": 1.0}, "at least one"),
-     ({"latent_views": 3}, "latent_views=3"),
+     ({"num_memory_tokens": 3}, "num_memory_tokens=3"),
      ({"layout": "openpose137"}, "Unknown keypoint layout"), ({"layout_hash": "0123456789ab"}, "its points differ")],
 )  # fmt: skip
 def test_bad_configs_say_what_is_wrong(fields, message):

@@ -292,7 +292,7 @@ def test_a_processor_of_another_layout_is_refused(tiny_sign_to_text):
     pipe = tiny_sign_to_text()
     processor = KeypointProcessor()
     processor.layout = "another"
-    with pytest.raises(ValueError, match="gives layout 'another', but the model reads 'uniglor73'"):
+    with pytest.raises(ValueError, match="gives layout 'another', but the model has 'uniglor73'"):
         type(pipe)(model=pipe.model, tokenizer=pipe.tokenizer, feature_extractor=processor)
 
 

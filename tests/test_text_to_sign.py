@@ -121,7 +121,7 @@ def test_the_keypoint_loss_goes_through_the_frozen_decoder(tiny_text_to_sign):
     assert all(parameter.grad is None for parameter in model.sign_mae.parameters())
 
 
-@pytest.mark.parametrize("fields", [{}, {"keypoint_loss_weight": 1.0}, {"head": "mean"}, {"freeze_text_model": True}])
+@pytest.mark.parametrize("fields", [{}, {"keypoint_loss_weight": 1.0}, {"text_pooling": "mean"}, {"freeze_text_model": True}])
 def test_every_trainable_parameter_gets_a_gradient(fields, tiny_text_to_sign):
     model = tiny_text_to_sign(**fields).model.train()
     inputs, targets = batch()
@@ -150,9 +150,9 @@ def test_it_learns_a_batch(tiny_text_to_sign):
 # --- Padding and batching ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("head", ["token", "mean"])
-def test_batch_equals_single(head, tiny_text_to_sign):
-    model = tiny_text_to_sign(head=head).model
+@pytest.mark.parametrize("text_pooling", ["token", "mean"])
+def test_batch_equals_single(text_pooling, tiny_text_to_sign):
+    model = tiny_text_to_sign(text_pooling=text_pooling).model
     inputs, _ = batch((7, 5, 3), (3, 5, 2))
     together = model.generate(**inputs, num_segments=[3, 5, 2], seam_frames=3)
     predicted = model(**inputs)
@@ -182,7 +182,7 @@ def test_the_head_token_leads_the_length_and_stays_out_of_the_memory(model):
 
 
 def test_without_a_head_token_the_mean_of_real_tokens_leads(tiny_text_to_sign):
-    model = tiny_text_to_sign(head="mean").model
+    model = tiny_text_to_sign(text_pooling="mean").model
     inputs, _ = batch()
     head, memory, _ = model.encode_text(**inputs)
     hidden = model.text_model(**inputs).last_hidden_state
@@ -276,7 +276,7 @@ def test_a_pretrained_text_encoder_is_taken_whole(kind, tiny_sign_mae, tmp_path)
     encoder = text_model.get_encoder() if PRETRAINED[kind].is_encoder_decoder else text_model
     inputs, targets = batch()
     torch.testing.assert_close(model.text_model(**inputs).last_hidden_state, encoder(**inputs).last_hidden_state)
-    assert model.config.head == ("mean" if kind == "t5" else "token")
+    assert model.config.text_pooling == ("mean" if kind == "t5" else "token")
     together, alone = model(**inputs), model(inputs["input_ids"][1:, :4])
     torch.testing.assert_close(alone.latents[0], together.latents[1], atol=1e-5, rtol=1e-4)
     model.save_pretrained(tmp_path / "out")
@@ -320,7 +320,7 @@ def test_a_process_without_the_package_signs_the_same(tiny_text_to_sign, tmp_pat
 def test_the_default_is_the_papers(tmp_path):
     config = TextToSignConfig()
     assert (config.max_segments, config.num_hidden_layers, config.hidden_size, config.num_attention_heads) == (128, 3, 512, 8)
-    assert (config.text_config.model_type, config.text_config.hidden_size, config.head) == ("bert", 512, "token")
+    assert (config.text_config.model_type, config.text_config.hidden_size, config.text_pooling) == ("bert", 512, "token")
     assert (config.latent_loss_weight, config.length_loss_weight, config.keypoint_loss_weight) == (1.0, 1.0, 0.0)
     config.save_pretrained(tmp_path)
     assert TextToSignConfig.from_pretrained(tmp_path).to_dict() == config.to_dict()
@@ -453,14 +453,14 @@ def test_a_model_or_processor_that_does_not_fit_is_refused(tiny_text_to_sign, ti
     with pytest.raises(ValueError, match="found a model of type 'sign_mae', expected 'text_to_sign'"):
         type(pipe)(model=tiny_sign_mae(), tokenizer=pipe.tokenizer, feature_extractor=pipe.feature_extractor)
     pipe.feature_extractor.layout = "another"
-    with pytest.raises(ValueError, match="gives layout 'another', but the model moves 'uniglor73'"):
+    with pytest.raises(ValueError, match="gives layout 'another', but the model has 'uniglor73'"):
         type(pipe)(model=pipe.model, tokenizer=pipe.tokenizer, feature_extractor=pipe.feature_extractor)
 
 
 @pytest.mark.parametrize(
     "fields, message",
     [
-        ({"head": "cls"}, "head='cls' must be one of 'token', 'mean'"),
+        ({"text_pooling": "cls"}, "text_pooling='cls' must be one of 'token', 'mean'"),
         ({"last_segment": "pad"}, "last_segment='pad' must be one of 'hold', 'drop'"),
         ({"max_segments": 0}, "max_segments=0 must be at least 1"),
         ({"length_loss_weight": -1.0}, "length_loss_weight=-1.0 must be at least 0"),

@@ -127,7 +127,7 @@ def load_judge(folder, processor):
 
 
 def make_tokenizer(data, texts):
-    """The text model's tokenizer; or one of the training texts that puts a head token before each, which the length is read from."""
+    """The text model's tokenizer; or one of the training texts that puts a class token before each, which the length is read from."""
     if data.text_model is not None or data.tokenizer not in KINDS:
         return load_tokenizer(data)
     tokenizer = train_tokenizer(texts, data.tokenizer, data.vocab_size, data.lowercase)
