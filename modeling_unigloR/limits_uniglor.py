@@ -6,6 +6,7 @@ Together they keep the memory for one clip under 2 GB.
 
 import numbers
 import reprlib
+from collections.abc import Sized
 
 # Time
 MIN_FPS = 1.0  # frames a second
@@ -103,6 +104,15 @@ def check_length(num_frames, coordinates, name="clip"):
         raise ValueError(
             f"{name}: {num_frames:,} frames with {coordinates:,} coordinates in all, expected at most {MAX_CLIP_COORDINATES:,} in one "
             "clip. Cut it into shorter ones."
+        )
+
+
+def check_vocabulary(tokenizer: Sized, size: int) -> None:
+    """Raises `ValueError` where a tokenizer has more tokens than the text model's vocabulary."""
+    if len(tokenizer) > size:
+        raise ValueError(
+            f"The tokenizer has {len(tokenizer)} tokens, but the text model's vocabulary {size}: ids would be out of range. Use the "
+            "tokenizer that was saved with the model."
         )
 
 
