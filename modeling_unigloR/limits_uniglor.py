@@ -6,7 +6,6 @@ Together they keep the memory for one clip under 2 GB.
 
 import numbers
 import reprlib
-from collections.abc import Sized
 
 # Time
 MIN_FPS = 1.0  # frames a second
@@ -107,15 +106,6 @@ def check_length(num_frames, coordinates, name="clip"):
         )
 
 
-def check_vocabulary(tokenizer: Sized, size: int) -> None:
-    """Raises `ValueError` where a tokenizer has more tokens than the text model's vocabulary."""
-    if len(tokenizer) > size:
-        raise ValueError(
-            f"The tokenizer has {len(tokenizer)} tokens, but the text model's vocabulary {size}: ids would be out of range. Use the "
-            "tokenizer that was saved with the model."
-        )
-
-
 def short(value):
     """What an error says of a value that may be anything, in a few letters."""
     try:
@@ -128,3 +118,12 @@ def brief(error):
     """What an error says, without what it quotes of a stranger's file at length."""
     text = str(error)
     return text if len(text) <= 300 else text[:300] + "..."
+
+
+def check_vocabulary(num_tokens: int, size: int) -> None:
+    """Raises `ValueError` where a tokenizer has more tokens than the text model's vocabulary."""
+    if num_tokens > size:
+        raise ValueError(
+            f"The tokenizer has {num_tokens} tokens, but the text model's vocabulary {size}: ids would be out of range. Use the tokenizer "
+            "that was saved with the model."
+        )

@@ -360,7 +360,7 @@ class SignToText(ClipReadingModel, GenerationMixin):
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Raises `ValueError` where a tokenizer's ids are not this model's."""
-        check_vocabulary(tokenizer, self.config.text_config.vocab_size)
+        check_vocabulary(len(tokenizer), self.config.text_config.vocab_size)
         if tokenizer.pad_token_id is None or tokenizer.eos_token_id is None:
             raise ValueError("The tokenizer has no pad or no end-of-sentence token; set tokenizer.pad_token and tokenizer.eos_token.")
 

@@ -370,7 +370,7 @@ class TextToSign(UniGloRPreTrainedModel):
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Raises `ValueError` where a tokenizer's ids are not this model's."""
-        check_vocabulary(tokenizer, self.config.text_config.vocab_size)
+        check_vocabulary(len(tokenizer), self.config.text_config.vocab_size)
         if tokenizer.pad_token_id is None or tokenizer.padding_side != "right":
             raise ValueError(
                 f"The tokenizer pads with {tokenizer.pad_token!r} on the {tokenizer.padding_side}, expected a pad token on the right; set "
