@@ -17,7 +17,7 @@ NAMES = (
 def parse(argv=None):
     parser = CommandParser(__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(NAMES)}; by default all")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where both run")
     parser.add_argument("--rounds", type=int, default=5, help="how often each of the two runs, by turns")
     parser.add_argument("--json", metavar="FILE", help="write the results there too")
     arguments = parser.parse_args(argv)
