@@ -6,7 +6,31 @@ All names by default; --help lists them. Results that are kept stand in `benchma
 for the README.
 """
 
-import argparse
+from train.engine.commands import CommandParser
+
+NAMES = (
+    "graph_convolution", "pretrain_step", "encode_sequence", "segments", "growth", "keypoint_processor", "fingerspelling",
+    "rendering", "openpose_json", "pose_file", "build_memory", "built_segments", "segment_index", "nearest_segments",
+)  # fmt: skip
+
+
+def parse(argv=None):
+    parser = CommandParser(__doc__)
+    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(NAMES)}; by default all")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where both run")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each of the two runs, by turns")
+    parser.add_argument("--json", metavar="FILE", help="write the results there too")
+    arguments = parser.parse_args(argv)
+    if unknown := sorted(set(arguments.names) - set(NAMES)):
+        parser.error(f"unknown benchmark {', '.join(unknown)}; expected {', '.join(NAMES)}")
+    if arguments.rounds < 1:
+        parser.error(f"--rounds {arguments.rounds}: expected at least 1")
+    return arguments
+
+
+if __name__ == "__main__":
+    parse()  # answers --help and mistakes before the imports that take seconds
+
 import json
 import sys
 import tempfile
@@ -23,6 +47,9 @@ from benchmarks.rendering import rendering
 from benchmarks.scale import nearest_segments, segment_index
 from modeling_unigloR import KeypointClip, KeypointProcessor, SignMAE, SignMAEConfig
 from modeling_unigloR.modeling_layers_uniglor import ChannelTopologyGraphConv, MultiScaleTemporalConv
+from train.engine.loading import check_device
+from train.engine.runs import run_script
+from train.engine.trainers import is_out_of_memory
 
 SIZES = (64, 512)  # segments
 
@@ -282,30 +309,14 @@ BENCHMARKS = {
 }  # fmt: skip
 
 
-def parse(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(BENCHMARKS)}; by default all")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", metavar="FILE", help="write the results there too")
-    arguments = parser.parse_args(argv)
-    unknown = set(arguments.names) - set(BENCHMARKS)
-    if unknown:
-        parser.error(f"unknown benchmark {', '.join(sorted(unknown))}; expected {', '.join(BENCHMARKS)}")
-    if arguments.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda: torch finds no CUDA device here; use --device cpu")
-    return arguments
-
-
 def main(argv=None):
     arguments = parse(argv)
+    check_device(arguments.device)
     results = []
     for name in arguments.names or BENCHMARKS:
         try:
             rows = BENCHMARKS[name](arguments.device, arguments.rounds)
         except (MemoryError, RuntimeError) as error:
-            from train.engine.trainers import is_out_of_memory
-
             if not is_out_of_memory(error):
                 raise
             sys.exit(f"{name}: does not fit into the memory of this {arguments.device}: {error}")
@@ -324,4 +335,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -120,3 +120,12 @@ def brief(error: object) -> str:
     """What an error says, without what it quotes of a stranger's file at length."""
     text = str(error)
     return text if len(text) <= 300 else text[:300] + "..."
+
+
+def check_vocabulary(num_tokens: int, size: int) -> None:
+    """Raises `ValueError` where a tokenizer has more tokens than the text model's vocabulary."""
+    if num_tokens > size:
+        raise ValueError(
+            f"The tokenizer has {num_tokens} tokens, but the text model's vocabulary {size}: ids would be out of range. Use the tokenizer "
+            "that was saved with the model."
+        )

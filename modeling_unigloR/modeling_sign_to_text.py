@@ -18,7 +18,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_uniglor import SignToTextConfig
-from .limits_uniglor import MAX_BEAMS, MAX_NEW_TOKENS, checked_number
+from .limits_uniglor import MAX_BEAMS, MAX_NEW_TOKENS, check_vocabulary, checked_number
 from .modeling_clip_reader import ClipReadingModel
 from .modeling_layers_uniglor import check_ids, exact, mean_loss
 from .modeling_sign_mae import SignMAEEncoderModel, SignMAEPreTrainedModel
@@ -313,12 +313,7 @@ class SignToText(ClipReadingModel, GenerationMixin):
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Raises `ValueError` where a tokenizer's ids are not this model's."""
-        size = self.config.text_config.vocab_size
-        if len(tokenizer) > size:
-            raise ValueError(
-                f"The tokenizer has {len(tokenizer)} tokens, but the text model's vocabulary {size}: ids would be out of range. Use the "
-                "tokenizer that was saved with the model."
-            )
+        check_vocabulary(len(tokenizer), self.config.text_config.vocab_size)
         if tokenizer.pad_token_id is None or tokenizer.eos_token_id is None:
             raise ValueError("The tokenizer has no pad or no end-of-sentence token; set tokenizer.pad_token and tokenizer.eos_token.")
 

@@ -20,6 +20,7 @@ from transformers.utils import ModelOutput
 
 from .configuration_uniglor import TextToSignConfig
 from .keypoints_uniglor import stand_ins
+from .limits_uniglor import check_vocabulary
 from .modeling_layers_uniglor import (
     RECORDED_WITH_MEMORY,
     TransformerLayer,
@@ -374,12 +375,7 @@ class TextToSign(UniGloRPreTrainedModel):
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Raises `ValueError` where a tokenizer's ids are not this model's."""
-        size = self.config.text_config.vocab_size
-        if len(tokenizer) > size:
-            raise ValueError(
-                f"The tokenizer has {len(tokenizer)} tokens, but the text model's vocabulary {size}: ids would be out of range. Use the "
-                "tokenizer that was saved with the model."
-            )
+        check_vocabulary(len(tokenizer), self.config.text_config.vocab_size)
         if tokenizer.pad_token_id is None or tokenizer.padding_side != "right":
             raise ValueError(
                 f"The tokenizer pads with {tokenizer.pad_token!r} on the {tokenizer.padding_side}, expected a pad token on the right; set "

@@ -1,5 +1,6 @@
 """What `--help` prints, and that it is at once."""
 
+import ast
 import dataclasses
 import os
 import subprocess
@@ -18,7 +19,7 @@ TRAIN = Path(pretrain.__file__).parent
 TRAININGS = ["pretrain.py", "train_sign_to_text.py", "train_text_to_sign.py", "train_recognition.py"]
 COMMANDS = [
     "evaluate_checkpoint.py", "embed.py", "pose_weights.py", "train_judges.py", "demo.py", "publish.py", "cache.py", "checkpoints.py",
-    "figures/attention.py", "figures/latents.py", "figures/strips.py",
+    "figures/attention.py", "figures/latents.py", "figures/strips.py", "../benchmarks/run.py",
 ]  # fmt: skip
 SCRIPTS = [pretrain, train_sign_to_text, train_text_to_sign, train_recognition]
 
@@ -43,6 +44,13 @@ def test_every_field_of_the_scripts_has_a_sentence(script):
     for kind in script.OWNERS.values():
         fields = own_fields(Path(script.__file__), kind.__name__)
         assert fields and [field.name for field in fields if not field.help] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_of_the_commands_has_a_sentence(command):
+    calls = [node for node in ast.walk(ast.parse((TRAIN / command).read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    options = [call for call in calls if getattr(call.func, "attr", "") == "add_argument"]
+    assert options and [ast.unparse(call) for call in options if "help" not in {word.arg for word in call.keywords}] == []
 
 
 def test_help_groups_fields_with_type_default_and_sentence(script, capsys):

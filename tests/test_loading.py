@@ -215,7 +215,7 @@ def test_statistics_that_are_not_finite_are_refused_and_never_published(value, s
         load_model(folder, SignMAEEncoderModel)
     assert check_checkpoint(tmp_path / "x") == "sign_mae"
     card = ["--license", "mit", "--training_data", "X:mit:yes", "--sign_language", "gsg", "--extractor", "x"]
-    with pytest.raises(SystemExit, match="not finite .* in latent_std"):
+    with pytest.raises(ValueError, match="not finite .* in latent_std"):
         publish(["--checkpoint", folder, "--repo_id", "me/x", "--dry_run", "--output_dir", str(tmp_path / "out"), *card])
 
 

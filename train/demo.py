@@ -16,7 +16,7 @@ from train.engine.commands import CommandParser
 
 def parse(argv=None):
     parser = CommandParser(__doc__)
-    parser.add_argument("--output_dir", type=Path, default=Path("outputs/demo"))
+    parser.add_argument("--output_dir", type=Path, default=Path("outputs/demo"), help="of models, pictures and the page")
     parser.add_argument("--max_steps", type=int, help="of every training, for a try")
     return parser.parse_args(argv)
 

@@ -18,7 +18,7 @@ def parse(argv=None):
     writing = parser.add_argument_group("writing latents")
     writing.add_argument("--checkpoint", help="folder or Hub id of a SignMAE and its keypoint processor")
     writing.add_argument("--datasets", nargs=1, help="canonical rows: a folder, a .parquet file or a Hub id")
-    writing.add_argument("--split", nargs="+", default=["train"])
+    writing.add_argument("--split", nargs="+", default=["train"], help="names of splits; by default train")
     writing.add_argument("--stride", type=int, help="frames between the starts of segments; by default the model's")
     writing.add_argument("--output_dir", type=Path, help="a folder that is not there yet")
     writing.add_argument("--batch_size", type=int, default=16, help="clips that are encoded together")
@@ -26,7 +26,7 @@ def parse(argv=None):
     searching = parser.add_argument_group("searching them")
     searching.add_argument("--latents", type=Path, help="a folder that was written")
     searching.add_argument("--nearest", metavar="CLIP_ID:SEGMENT", help="segment whose nearest ones are printed; the first is 0")
-    searching.add_argument("--top", type=int, default=10)
+    searching.add_argument("--top", type=int, default=10, help="how many are printed; by default 10")
     searching.add_argument("--other_clips", action="store_true", help="leave out the segment's own clip")
     arguments = parser.parse_args(argv)
     if arguments.nearest is not None:

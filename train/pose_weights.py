@@ -12,7 +12,7 @@ from train.engine.commands import CommandParser
 def parse(argv=None):
     parser = CommandParser(__doc__)
     parser.add_argument("--datasets", nargs=1, required=True, help="canonical rows: a folder, a .parquet file or a Hub id")
-    parser.add_argument("--split", default="train")
+    parser.add_argument("--split", default="train", help="of the data set; by default train")
     parser.add_argument("--processor", metavar="DIR", help="a saved KeypointProcessor, such as a checkpoint's; by default a new one")
     parser.add_argument("--window_size", type=int, help="frames in a segment; by default as a SignMAE has them")
     parser.add_argument("--weight_variance", choices=("pooled", "temporal"), help="by default as a SignMAE has it")

@@ -1,9 +1,10 @@
 """Pretrains a SignMAE on canonical data sets.
 
-    accelerate launch train/pretrain.py                                   # small, on the built-in fingerspelling corpus
-    accelerate launch train/pretrain.py paper.yaml --datasets DIR --output_dir OUT
-    accelerate launch train/pretrain.py adapt.yaml --init_from outputs/sign-mae --datasets DIR --output_dir OUT    # to your signing
-    accelerate launch train/pretrain.py paper.yaml --resume_from_checkpoint true --bf16 true
+    python train/pretrain.py                                          # small, on the built-in fingerspelling corpus
+    python train/pretrain.py paper.yaml --datasets DIR --output_dir OUT
+    python train/pretrain.py adapt.yaml --init_from outputs/sign-mae --datasets DIR --output_dir OUT    # to your signing
+    python train/pretrain.py paper.yaml --resume_from_checkpoint true --bf16 true
+    accelerate launch --config_file train/configs/accelerate/ddp.yaml train/pretrain.py ...    # several GPUs; every training takes it
 
 Writes a folder that `AutoModel.from_pretrained` and `AutoFeatureExtractor.from_pretrained` load, and `report.json`: error by
 part, motion, floors and the state of the latents.

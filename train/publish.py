@@ -15,7 +15,7 @@ from train.engine.commands import CommandParser
 def parse_options(argv=None):
     parser = CommandParser(__doc__)
     parser.add_argument("--checkpoint", required=True, type=Path, help="a folder that a training script wrote")
-    parser.add_argument("--repo_id", required=True, metavar="OWNER/NAME")
+    parser.add_argument("--repo_id", required=True, metavar="OWNER/NAME", help="of the model on the Hub; made where it is not there")
     parser.add_argument("--private", action="store_true", help="a new repository is seen by its owner only")
     parser.add_argument("--dry_run", action="store_true", help="write what would be uploaded to --output_dir, and upload nothing")
     parser.add_argument("--output_dir", type=Path, help="of a dry run; must be empty")

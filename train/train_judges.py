@@ -18,11 +18,13 @@ def parse(argv=None):
     parser.add_argument(
         "--datasets", nargs="+", required=True, help="folders or Hub ids of canonical rows, with splits train and validation"
     )
-    parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3])
-    parser.add_argument("--config", default="paper_sign_to_text.yaml")
+    parser.add_argument("--output_dir", type=Path, required=True, help="a folder for each judge, and judges.json")
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=[0, 1, 2, 3], help="of the judges; the first one selects, the others report"
+    )
+    parser.add_argument("--config", default="paper_sign_to_text.yaml", help="of train/train_sign_to_text.py, whose fields may follow")
     parser.add_argument("--sign_mae", help="a SignMAE whose keypoint processor the judges use, so that both see the same keypoints")
-    parser.add_argument("--final_dot", choices=["keep", "strip", "add"], default="keep")
+    parser.add_argument("--final_dot", choices=["keep", "strip", "add"], default="keep", help="of a text's last dot, before scoring")
     return parser.parse_known_args(argv)
 
 

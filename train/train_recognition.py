@@ -1,6 +1,6 @@
 """Trains a SignRecognition on canonical data sets whose rows have a label.
 
-    accelerate launch train/train_recognition.py --sign_mae outputs/sign-mae --datasets data/ksl_guide --output_dir OUT
+    python train/train_recognition.py --sign_mae outputs/sign-mae --datasets data/ksl_guide --output_dir OUT
     ... --sign_encoder frames                                         # every frame's keypoints: what the segments are compared with
     ... --cache_latents false --augmentation {}                       # other speeds and views in every epoch
 

@@ -1,7 +1,7 @@
 """Trains a SignToText on canonical data sets whose rows have a text.
 
-    accelerate launch train/train_sign_to_text.py demo_sign_to_text.yaml --sign_mae outputs/demo/sign-mae    # small
-    accelerate launch train/train_sign_to_text.py paper_sign_to_text.yaml --sign_mae outputs/sign-mae --datasets DIR --output_dir OUT
+    python train/train_sign_to_text.py demo_sign_to_text.yaml --sign_mae outputs/demo/sign-mae    # small
+    python train/train_sign_to_text.py paper_sign_to_text.yaml --sign_mae outputs/sign-mae --datasets DIR --output_dir OUT
     ... --text_model google/mt5-small --lora_rank 16       # a pretrained text model
     ... --sign_encoder frames                              # Joint-SLT on keypoints: the baseline, and the judge of text-to-sign
 

@@ -1,7 +1,7 @@
 """Trains a TextToSign on canonical data sets whose rows have a text.
 
-    accelerate launch train/train_text_to_sign.py demo_text_to_sign.yaml --sign_mae outputs/demo/sign-mae    # small
-    accelerate launch train/train_text_to_sign.py paper_text_to_sign.yaml --sign_mae outputs/sign-mae --datasets DIR --output_dir OUT
+    python train/train_text_to_sign.py demo_text_to_sign.yaml --sign_mae outputs/demo/sign-mae    # small
+    python train/train_text_to_sign.py paper_text_to_sign.yaml --sign_mae outputs/sign-mae --datasets DIR --output_dir OUT
     ... --text_model distilbert/distilbert-base-multilingual-cased    # another pretrained text encoder
     ... --judge outputs/judges/0                                      # early stopping on back-translated BLEU-4
 

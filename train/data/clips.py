@@ -236,7 +236,32 @@ def pad(tensors, value=0.0):
     return padded, (torch.arange(padded.shape[1]) < lengths[:, None]).long()
 
 
-class TranslationDataset(Dataset):
+class EncodedClips(Dataset):
+    """Base class of the data sets whose model encodes a clip: each item holds its `latents` (S, D) or its `keypoints` (T, K, C).
+
+    Args:
+        clips: `Clips`.
+        latents: a `LatentStore`, or None: the items hold keypoints.
+    """
+
+    def __init__(self, clips, latents=None):
+        self.clips, self.latents = clips, latents
+
+    def __len__(self):
+        return len(self.clips)
+
+    @property
+    def lengths(self):
+        """(clips,) how many inputs a clip gives, for batches of like length."""
+        return self.clips.num_frames if self.latents is None else self.latents.lengths
+
+    def __getitem__(self, index):
+        if self.latents is None:
+            return {"keypoints": torch.from_numpy(self.clips.keypoints(index)[0])}
+        return {"latents": torch.from_numpy(self.latents[index])}
+
+
+class TranslationDataset(EncodedClips):
     """A clip and its text in each item: `latents` (S, D) or `keypoints` (T, K, C), `labels` (L,) and, with glosses, `gloss_labels`.
 
     Args:
@@ -248,7 +273,7 @@ class TranslationDataset(Dataset):
     """
 
     def __init__(self, clips, tokenizer, latents=None, glosses=None, max_target_length=None):
-        self.clips, self.latents = clips, latents
+        super().__init__(clips, latents)
         encoded = tokenizer(text_target=clips.texts).input_ids
         too_long = sum(len(ids) > max_target_length for ids in encoded) if max_target_length else 0
         if too_long:
@@ -262,20 +287,8 @@ class TranslationDataset(Dataset):
                 torch.tensor([index[gloss] for gloss in (line or "").split() if gloss in index], dtype=torch.long) for line in clips.glosses
             ]
 
-    def __len__(self):
-        return len(self.clips)
-
-    @property
-    def lengths(self):
-        """(clips,) how many inputs a clip gives, for batches of like length."""
-        return self.clips.num_frames if self.latents is None else self.latents.lengths
-
     def __getitem__(self, index):
-        item = {"labels": self.labels[index]}
-        if self.latents is None:
-            item["keypoints"] = torch.from_numpy(self.clips.keypoints(index)[0])
-        else:
-            item["latents"] = torch.from_numpy(self.latents[index])
+        item = super().__getitem__(index) | {"labels": self.labels[index]}
         if self.gloss_labels is not None:
             item["gloss_labels"] = self.gloss_labels[index]
         return item
@@ -302,30 +315,11 @@ class TranslationCollator:
         return batch
 
 
-class RecognitionDataset(Dataset):
-    """A clip and its label in each item: `latents` (S, D) or `keypoints` (T, K, C), `label` int.
-
-    Args:
-        clips: `LabelledClips`.
-        latents: a `LatentStore`, or None: the items hold keypoints.
-    """
-
-    def __init__(self, clips, latents=None):
-        self.clips, self.latents = clips, latents
-
-    def __len__(self):
-        return len(self.clips)
-
-    @property
-    def lengths(self):
-        """(clips,) how many inputs a clip gives, for batches of like length."""
-        return self.clips.num_frames if self.latents is None else self.latents.lengths
+class RecognitionDataset(EncodedClips):
+    """A clip of `LabelledClips` and its label in each item: `latents` (S, D) or `keypoints` (T, K, C), `label` int."""
 
     def __getitem__(self, index):
-        label = int(self.clips.labels[index])
-        if self.latents is None:
-            return {"keypoints": torch.from_numpy(self.clips.keypoints(index)[0]), "label": label}
-        return {"latents": torch.from_numpy(self.latents[index]), "label": label}
+        return super().__getitem__(index) | {"label": int(self.clips.labels[index])}
 
 
 class RecognitionCollator(TranslationCollator):

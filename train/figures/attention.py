@@ -19,7 +19,7 @@ def parse(argv=None):
     parser.add_argument("--layout", help="of the keypoints, where the file leaves it open")
     parser.add_argument("--fps", type=float, help="frames a second, where the file does not say")
     parser.add_argument("--width", type=int, help="of the image in pixels; coordinates relative to it need both")
-    parser.add_argument("--height", type=int)
+    parser.add_argument("--height", type=int, help="of the image in pixels")
     parser.add_argument("--output", type=Path, required=True, help=".svg, .pdf or .png")
     arguments = parser.parse_args(argv)
     if arguments.output.suffix.lower() not in FORMATS:

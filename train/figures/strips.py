@@ -16,7 +16,7 @@ def parse(argv=None):
     parser = CommandParser(__doc__)
     parser.add_argument("--checkpoint", required=True, help="of a SignMAE or a TextToSign, which says what is drawn")
     parser.add_argument("--datasets", nargs=1, required=True, help="a folder or Hub id of canonical rows")
-    parser.add_argument("--split", default="test")
+    parser.add_argument("--split", default="test", help="of the data set; by default test")
     parser.add_argument("--ids", nargs="+", help="clips to draw; by default the split's first")
     parser.add_argument("--num_clips", type=int, default=3, help="how many of the first")
     parser.add_argument("--num_frames", type=int, default=16, help="shown of each row")
