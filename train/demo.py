@@ -248,7 +248,7 @@ weights with what it reads.</p>
 
 
 def say(**facts):
-    print(json.dumps(rounded(facts)), flush=True)
+    print(json.dumps(rounded(without_nan(facts))), flush=True)
 
 
 if __name__ == "__main__":
