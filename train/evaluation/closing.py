@@ -70,6 +70,8 @@ def assess_signing(trainer, clips, judge=None):
 
 def assess_recognition(trainer, clips):
     """As `assess_texts`, of recognised labels."""
+    if trainer.scored is None:
+        return {"verdict": [NOT_SCORED]}
     logits, labels = trainer.scored
     floor = most_frequent_floor(clips.labels, labels, logits.shape[1])
     interval = top1_interval(logits, labels) | {"metric": "top1"}
