@@ -19,7 +19,7 @@ from train.evaluation.closing import (
     training_command,
 )
 from train.evaluation.tables import compute_in_words, duration, format_table, rounded
-from train.evaluation.verdicts import BLIND_JUDGES
+from train.evaluation.verdicts import BLIND_JUDGE
 
 REPORT = {
     "selection": {"why": "Stopped at step 8 of 40: bleu4 was not above 7 since step 4."},
@@ -56,7 +56,7 @@ def test_a_closing_of_a_sign_mae_has_its_errors_and_latents():
         "latents": {"effective_rank": 12.345, "hidden_size": 16, "dead_dimensions": 0},
     }
     said = closing(report, "out")
-    assert "| this model | 0.2216 | 0.5000 |" in said and "| floor: static | 0.1300 |  |" in said and "bank" not in said
+    assert "| this model | 0.2216 | 0.5000 |" in said and "| floor: static | 0.1300 |  |\n" in said and "bank" not in said
     assert "effective rank 12.3 of 16, 0 dead" in said and "next:" not in said and "kept:" not in said
 
 
@@ -80,7 +80,7 @@ def test_what_older_reports_call_threads_is_said_alike():
 
 def test_numbers_are_rounded_to_what_a_person_reads():
     assert rounded({"a": [0.22159212827682495, 12345.678, 3], "b": None}) == {"a": [0.2216, 12350.0, 3], "b": None}
-    assert "| a | 1.00 |  |  |" in format_table({"a": {"x": 1.0, "y": None}}, ("x", "y"))
+    assert "| a | 1.00 |  |" in format_table({"a": {"x": 1.0, "y": None}}, ("x", "y"))
 
 
 def test_floors_of_texts_look_at_no_clip():
@@ -93,7 +93,7 @@ def test_what_a_judge_reads_says_nothing_where_it_cannot_read_real_signing(tmp_p
     trainer = SimpleNamespace(scored=(texts, texts), final_dot="keep", args=SimpleNamespace(metric_for_best_model="bleu4"))
     clips = SimpleNamespace(texts=["a b c d", "x y z w"])
     assert "is better than" in assess_signing(trainer, clips, tmp_path)["verdict"][0]
-    blind = f"bleu4 1 is worse than one constant sentence (4.1): {BLIND_JUDGES}."
+    blind = f"bleu4 1 is worse than one constant sentence (4.1): {BLIND_JUDGE}."
     (tmp_path / "judge.json").write_text(json.dumps({"verdict": [blind]}))
     assert assess_signing(trainer, clips, tmp_path)["verdict"] == [f"On real signing: {blind}"]
     assert assess_signing(trainer, clips)["verdict"][0].startswith("Nobody has read what it signs yet")

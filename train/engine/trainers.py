@@ -401,8 +401,10 @@ class RecognitionTrainer(SelectsTheBest, BatchesThatFit, LossOfTheWhole, WholeCh
     """Trains a `SignRecognition`; evaluation counts how often the true label is among the first k.
 
     Attributes:
-        scored: (logits, labels) of the last evaluation.
+        scored: (logits, labels) of the last evaluation, or None.
     """
+
+    scored = None
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, compute_metrics=self.scores, **kwargs)

@@ -12,7 +12,7 @@ from train.data.segments import describe
 from train.engine.trainers import SELECTING
 from train.evaluation.recognition import most_frequent_floor
 from train.evaluation.tables import compute_in_words, format_table
-from train.evaluation.verdicts import BLIND_JUDGES, directions, headline, is_number, verdict, verdict_of_rows
+from train.evaluation.verdicts import BLIND_JUDGE, directions, headline, is_number, verdict, verdict_of_rows
 from train.metrics.recognition import top1_interval
 from train.metrics.text import bootstrap_interval, text_scores
 from train.metrics.text_floors import constant_sentence_floor, random_sentence_floor
@@ -64,12 +64,14 @@ def assess_signing(trainer, clips, judge=None):
         return {"verdict": ["Nobody has read what it signs yet, so what it is worth is open."]}
     path = Path(judge, "judge.json")
     told = json.loads(path.read_text(encoding="utf-8")).get("verdict", []) if path.is_file() else []
-    blind = [f"On real signing: {said}" for said in told if BLIND_JUDGES in said]
+    blind = [f"On real signing: {said}" for said in told if BLIND_JUDGE in said]
     return assess_texts(trainer, clips) | ({"verdict": blind} if blind else {})
 
 
 def assess_recognition(trainer, clips):
     """As `assess_texts`, of recognised labels."""
+    if trainer.scored is None:
+        return {"verdict": [NOT_SCORED]}
     logits, labels = trainer.scored
     floor = most_frequent_floor(clips.labels, labels, logits.shape[1])
     interval = top1_interval(logits, labels) | {"metric": "top1"}
@@ -100,7 +102,7 @@ def closing(report, output_dir, next_command=None):
     rows, columns, form = validation_rows(report)
     if columns:
         lines += ["", format_table(rows, columns, form), "", f"  On validation clips. {directions(columns)}"]
-    lines += [f"  verdict: {' '.join(report['verdict'])}"] if report.get("verdict") else []
+    lines += ["  verdict: " + "\n           ".join(report["verdict"])] if report.get("verdict") else []
     lines += [f"  next:    {next_command}"] if next_command else []
     return "\n".join(lines)
 
@@ -109,7 +111,7 @@ def validation_rows(report):
     """Rows, columns and form of numbers of a report's validation scores and floors, for `format_table`; no columns without scores."""
     scores = {name.removeprefix("eval_"): value for name, value in (report.get("validation") or {}).items()}
     columns = [name for name in COLUMNS if is_number(scores.get(name))]
-    rows = {"this model": scores | {"num_scored": report.get("num_validation_clips", "")}}
+    rows = {"this model": scores | ({"num_scored": report["num_validation_clips"]} if "num_validation_clips" in report else {})}
     for name, row in (report.get("floors") or {}).items():
         if name != "bank_segments":
             rows[f"floor: {name.replace('_', ' ')}"] = row if isinstance(row, dict) else {"mpjpe": row}

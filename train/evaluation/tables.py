@@ -14,11 +14,14 @@ def format_table(rows, columns=COLUMNS, form=".2f"):
     Args:
         form: of a number, as `format` takes it.
     """
-    lines = ["| | " + " | ".join(columns) + " | clips |", "| --- |" + " ---: |" * (len(columns) + 1)]
+    counted = any(scores.get("num_scored") for scores in rows.values())
+    heads = [*columns, *(["clips"] if counted else [])]
+    lines = ["| | " + " | ".join(heads) + " |", "| --- |" + " ---: |" * len(heads)]
     for name, scores in rows.items():
         numbers = [scores.get(column) for column in columns]
         values = ["" if number is None or np.isnan(number) else format(number, form) for number in numbers]
-        lines.append(f"| {name} | " + " | ".join(values) + f" | {scores.get('num_scored', '')} |")
+        values += [str(scores.get("num_scored", ""))] if counted else []
+        lines.append(f"| {name} | " + " | ".join(values) + " |")
     return "\n".join(lines)
 
 

@@ -17,7 +17,8 @@ FLOOR_NAMES = {  # of a SignMAE's report
     "static": "a static pose for each segment",
     "nearest_segment": "the nearest training segment",
 }
-BLIND_JUDGES = "judges cannot read real signing: their scores mean nothing"
+BLIND_JUDGES = "Judges cannot read real signing: their scores mean nothing"
+BLIND_JUDGE = "this judge cannot read real signing, and its scores mean nothing"
 
 
 # --- Comparing --------------------------------------------------------------------------------------------------------------------
@@ -128,13 +129,13 @@ def blind_judges(rows: dict, metric: str | None = None) -> list[str]:
     if ceiling is None:
         return []
     if not is_number(ceiling.get(metric)):
-        return [f"The judges' {metric} of real signing is no number: {BLIND_JUDGES}."]
+        return [f"{BLIND_JUDGES} ({metric} of real signing is no number)."]
     for name, row in rows.items():
         if name.startswith("floor") and not _keeps_signs(name):
             spread = math.hypot(_spread(ceiling, metric), _spread(row, metric))
             if compare(ceiling[metric], row.get(metric), lower_is_better(metric), spread=spread) in ("worse", "equal"):
                 read = f"{metric} {_digits(ceiling[metric])} of real signing, {_digits(row[metric])} of {name.removeprefix('floor: ')}"
-                return [f"The judges read {read}: {BLIND_JUDGES}."]
+                return [f"{BLIND_JUDGES} ({read})."]
     return []
 
 
@@ -144,7 +145,7 @@ def verdict_of_judge(scores: dict, floors: dict, interval: dict | None = None) -
     metric = headline(rows)
     bounds = (interval["low"], interval["high"]) if interval and interval.get("metric", metric) == metric else None
     told = {name: (row.get(metric), _spread(row, metric)) for name, row in floors.items()}
-    return verdict(metric, scores.get(metric), told, bounds, BLIND_JUDGES)
+    return verdict(metric, scores.get(metric), told, bounds, BLIND_JUDGE)
 
 
 def verdict_of_reconstruction(scores: dict, floors: dict, linear_codes: dict | None = None) -> list[str]:
@@ -169,7 +170,7 @@ def verdict_of_reconstruction(scores: dict, floors: dict, linear_codes: dict | N
         values = {int(key): value for key, value in linear_codes.items()}
         sentences.append(f"{size} principal components of the training segments come nearer ({_digits(values[size])}).")
     if is_number(scores.get("motion_ratio")) and scores["motion_ratio"] < LITTLE_MOTION:
-        sentences.append(f"It gives back {scores['motion_ratio']:.0%} of the motion inside segments: hardly more than a pose.")
+        sentences.append(f"It gives back {scores['motion_ratio']:.0%} of the motion inside segments.")
     return [sentence[:1].upper() + sentence[1:] if sentence.startswith("the ") else sentence for sentence in sentences]
 
 
