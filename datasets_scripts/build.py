@@ -1,4 +1,4 @@
-"""A corpus, as its owner distributes it, to canonical rows in sharded Parquet.
+"""Builds canonical rows in sharded Parquet from a corpus as its owner distributes it.
 
     python -m datasets_scripts.build phoenix14t --data_dir PHOENIX-2014-T --output_dir phoenix14t --layout uniglor73 --num_proc 4
     python -m datasets_scripts.build folder --data_dir clips --annotations sentences.csv --output_dir rows --dry_run
@@ -76,7 +76,7 @@ def _corpus_parser(name: str) -> CommandParser:
 
 
 def checked(argv: list[str] | None = None) -> argparse.Namespace:
-    """The arguments of a command line, if its folders can be."""
+    """The arguments of a command line, after a look at its folders."""
     arguments = parse(argv)
     arguments.data_dir = existing_folder(arguments.data_dir, "--data_dir")
     arguments.output_dir = output_folder(arguments.output_dir)
@@ -113,12 +113,12 @@ from .whole import SEAL, damage, discard, remove_unfinished, seal, sync_entry, w
 Audit = dict[str, Any]  # what audit.json holds
 
 CLIPS_PER_ROW_GROUP = 32  # what is held in memory while writing: about 10 MB of whole OpenPose clips
-READY, RESULTS = "ready", ("data", "audit.json", "dataset_card.md")  # moved in this order: alone, the audit would be read as rows
-ROWS, REPORT = "rows.parquet", "report.json"  # in the folder of a shard that waits
+READY, RESULTS = "ready", ("data", "audit.json", "dataset_card.md")  # moved in this order: `datasets` would read a lone audit as rows
+ROWS, REPORT = "rows.parquet", "report.json"  # in the folder of a finished shard
 
 
 class Shard(NamedTuple):
-    """One file of a split: which clips, of what shape, and the folder where it waits until all are there (None in a dry run)."""
+    """One file of a split: its clips, their shape, and the folder where it waits for the other shards (None in a dry run)."""
 
     corpus: Corpus
     sources: list[ClipSource]
@@ -171,7 +171,10 @@ def build_shard(shard: Shard, advance: Callable[[int], None] | None = None) -> A
     else:
         from datasets.arrow_writer import ParquetWriter  # takes a second, which a dry run does not need
 
-        with contextlib.suppress(FileExistsError), whole_folder(shard.path) as folder:  # a worker of a killed build was faster
+        with (
+            contextlib.suppress(FileExistsError),
+            whole_folder(shard.path) as folder,
+        ):  # a worker that survived its killed build may have finished first
             path, columns = str(folder / ROWS), features(*shard.shape[1:])
             with ParquetWriter(path=path, features=columns, writer_batch_size=CLIPS_PER_ROW_GROUP) as writer:
                 for row in rows():
@@ -189,7 +192,7 @@ def _start_worker(counter: Any) -> None:
     global _counter
     _counter = counter
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # Ctrl-C is for the process that started it to explain
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # the main process reports Ctrl-C
 
 
 def _advance(num_frames: int) -> None:
@@ -199,7 +202,7 @@ def _advance(num_frames: int) -> None:
 
 
 def build_shards(shards: list[Shard], num_proc: int = 1) -> list[Audit]:
-    """Reports of all shards in order; those that are finished already are not built again."""
+    """Builds the shards that are not finished yet; returns the reports of all, in order."""
     reports = [_finished(shard) or {} for shard in shards]
     open_places = [place for place, report in enumerate(reports) if not report]
     num_clips = sum(len(shards[place].sources) for place in open_places)
@@ -246,7 +249,7 @@ def _finished(shard: Shard) -> Audit | None:
     """The report of a shard that was built before, or None."""
     if shard.path is None:
         return None
-    if not (shard.path / ROWS).exists():  # they may have been moved before a build was killed
+    if not (shard.path / ROWS).exists():  # an earlier build was killed after it had moved them
         discard(shard.path)
         return None
     wrong = damage(shard.path)
@@ -303,7 +306,7 @@ def build(
         "num_channels": shape[2],
         "key": f"{key}-{clips_per_shard}",
     }
-    places = ("annotations", "keypoints_dir")  # of the machine that built it: nobody else's business
+    places = ("annotations", "keypoints_dir")  # paths of this machine are private
     facts["options"] = {name: str(value) for name, value in sorted(options.items()) if value is not None and name not in places}
     facts["languages"] = sorted({source.language or corpus.language for source in listing.sources})
     chunks = list(_chunks(listing.sources, clips_per_shard))
@@ -314,7 +317,7 @@ def build(
         return _audit(corpus, facts, listing, shards, build_shards(shards, num_proc), data_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     lock = output_dir / ".lock"
-    with FileLock(lock):  # of two builds into one folder, the second waits and finds the work done
+    with FileLock(lock):  # a second build into the same folder waits, and then has nothing to do
         staging.mkdir(exist_ok=True)
         remove_unfinished(staging)
         _drop_damaged(staging)
@@ -341,7 +344,7 @@ def _check_strict(strict: bool, left_out: list[Entry]) -> None:
 
 
 def _chunks(sources: list[ClipSource], size: int) -> Iterator[list[ClipSource]]:
-    """Runs of at most `size` sources of one split."""
+    """Lists of at most `size` consecutive sources of one split."""
     by_split: dict[str, list[ClipSource]] = {}
     for source in sources:
         by_split.setdefault(source.split, []).append(source)
@@ -351,7 +354,7 @@ def _chunks(sources: list[ClipSource], size: int) -> Iterator[list[ClipSource]]:
 
 
 def _finished_audit(output_dir: Path, key: str) -> Audit | None:
-    """The audit of a finished build of the same, None where nothing was built; anything else is refused."""
+    """The audit of a finished build with the same key, None if nothing was built; raises `ValueError` for any other build."""
     path = output_dir / "audit.json"
     if not (output_dir / "data").exists():
         return None
@@ -365,7 +368,7 @@ def _finished_audit(output_dir: Path, key: str) -> Audit | None:
 
 
 def _make_ready(corpus: Corpus, shards: list[Shard], audit: Audit, staging: Path) -> None:
-    """Gives the shards their names, and puts all results where they need only be moved."""
+    """Names the shards, and collects all results in a folder from which they need only be moved."""
     by_split: dict[str, list[Path]] = {}
     for shard in shards:
         report = _finished(shard)
@@ -384,9 +387,9 @@ def _make_ready(corpus: Corpus, shards: list[Shard], audit: Audit, staging: Path
 
 
 def _drop_damaged(staging: Path) -> None:
-    """Empties the folder where results wait to be moved, if they were altered there."""
+    """Deletes all results that wait to be moved, if one of them was altered."""
     ready = staging / READY
-    if (ready / "data").exists() and (ready / SEAL).exists():  # earlier versions sealed nothing
+    if (ready / "data").exists() and (ready / SEAL).exists():  # earlier versions wrote no seal
         wrong = damage(ready)
         if wrong:
             print(f"Finished results were damaged while they waited ({wrong}): all is built again.", file=sys.stderr)
@@ -438,7 +441,7 @@ def _audit(
 
 
 def _without_folders(entries: list[Entry], sources: list[ClipSource], data_dir: str | Path) -> list[Entry]:
-    """Entries whose reasons name no folder of this machine: a file below `data_dir` by the way from there, another by its name."""
+    """Entries without folders of this machine: files below `data_dir` keep their path from there, others their name."""
     parents = {source.id: os.path.dirname(source.path) for source in sources}
     cleaned = []
     for entry in entries:
@@ -464,7 +467,7 @@ def describe(audit: Audit) -> str:
 
 
 def remarks(audit: Audit) -> list[str]:
-    """What all or some clips lack, and where it may be found, as sentences."""
+    """Sentences about what clips lack, and the columns and options that may provide it."""
     splits, table_columns = audit["splits"].values(), audit["columns_not_read"]
     total = sum(counts["clips"] for counts in splits)
     absent: list[str] = []

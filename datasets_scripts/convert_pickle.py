@@ -1,4 +1,4 @@
-"""Pickles in which some corpora come, to Parquet, without running what a pickle could run.
+"""Converts pickles, in which some corpora come, to Parquet, without running the code that a pickle may contain.
 
     python -m datasets_scripts.convert_pickle FILE_OR_FOLDER ... --output_dir converted [--width 1920 --height 1080] [--language csl]
 
@@ -38,7 +38,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def checked(argv: list[str] | None = None) -> argparse.Namespace:
-    """The arguments of a command line, if its files exist and no rows would be replaced."""
+    """The arguments of a command line, after a look at its files and folders."""
     arguments = parse(argv)
     arguments.files = [existing_path(path, "file") for path in arguments.files]
     arguments.output_dir = output_folder(arguments.output_dir)
@@ -178,7 +178,7 @@ class PickleReader:
                 size -= len(block)
             process.stdin.flush()
         except (BrokenPipeError, OSError):
-            pass  # it refused the file before its end, and has said why
+            pass  # it refused the file before reading all of it; its reason is read next
 
 
 class _Content:
@@ -224,7 +224,7 @@ class _Content:
 
     def add(self, kind: str, *about: Any) -> None:
         made = getattr(self, f"make_{kind}")(*about)
-        if len(self.objects) == len(self.sizes):  # nothing inside
+        if len(self.objects) == len(self.sizes):  # not a container
             self.sizes.append(made.nbytes if isinstance(made, np.ndarray) else 16 * len(made) if hasattr(made, "__len__") else 64)
             self.depths.append(0)
         self.objects.append(made)

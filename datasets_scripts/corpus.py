@@ -13,7 +13,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,13 +48,19 @@ from .schema import Row, check_row
 Entry = dict[str, str]  # {split, id, reason} of a clip in the audit
 Shape = tuple[str, int, int]  # layout, K, C
 
-CLIP_SUFFIXES = (".pose", ".npz", ".npy", ".skels", ".json")  # of two files of one name the first counts
+CLIP_SUFFIXES = (".pose", ".npz", ".npy", ".skels", ".json")  # of two files of the same name, the first kind is read
 OPENPOSE_SUFFIX = "_keypoints.json"
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
     ("dev", "val", "valid", "validation"), "validation"
 )
-CLIPS_PROBED = 16  # read once more, to see what most of a data set's clips are
-KNOWN_BETTER = ("language", "source_layout", "width", "height", "fps")  # options of `list_corpus`, where a user knows more than the files
+CLIPS_PROBED = 16  # to find out the shape that most clips of a data set have
+KNOWN_BETTER = (
+    "language",
+    "source_layout",
+    "width",
+    "height",
+    "fps",
+)  # what a user may know better than the files: options of `list_corpus`
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
 
@@ -135,7 +141,7 @@ def read_clip(source: ClipSource) -> KeypointClip:
 
 
 def check_times(source: ClipSource) -> None:
-    """Raises `ValueError` where `start` and `end` are no span of seconds."""
+    """Raises `ValueError` if `start` and `end` are no span of seconds."""
     for key in ("start", "end"):
         value = getattr(source, key)
         if value is not None and not is_number(value, 0, MAX_CLIP_SECONDS):
@@ -158,7 +164,7 @@ def _cut(clip: KeypointClip, source: ClipSource) -> KeypointClip:
     num_frames = len(clip.keypoints)
     first = round((source.start or 0) * clip.fps)
     last = num_frames if source.end is None else round(source.end * clip.fps)
-    if first >= num_frames or last > num_frames + clip.fps:  # rounding and a stop a little late are no error
+    if first >= num_frames or last > num_frames + clip.fps:  # rounding, and an end that is a little late, are no error
         raise ValueError(
             f"{source.id}: its times {source.start} to {source.end} s lie beyond the {num_frames / clip.fps:.2f} s of {source.path}."
         )
@@ -312,7 +318,7 @@ def _checked_cells(table: Any, path: Path) -> Iterator[list[str]]:
 
 
 def _check_delimiter(header: str, path: Path) -> None:
-    """Raises `ValueError` where a table has one column by its own delimiter, and several by another."""
+    """Raises `ValueError` if a table has one column by its own delimiter, and several by another."""
     expected, other = ("\t", ",") if path.suffix == ".tsv" else (",", "\t")
     names = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
     likely = next((delimiter for delimiter in (";", other, "|") if delimiter in header), None)
@@ -342,6 +348,30 @@ def first_existing(candidates: Iterable[str | Path], what: str, data_dir: str | 
             return data_dir / candidate
     looked = ", ".join(str(data_dir / candidate) for candidate in candidates)
     raise FileNotFoundError(f"No {what} here. Looked for: {looked}.")
+
+
+def tables_of_splits(
+    splits: Mapping[str, str], data_dir: str | Path, places: Callable[[str], list[str]]
+) -> Iterator[tuple[str, str, Path]]:
+    """Yields (corpus' name of a split, our name, its table) of the tables that exist.
+
+    Args:
+        splits: {corpus' name: our name}.
+        places: the paths below `data_dir` where the table of a split may be.
+
+    Raises:
+        FileNotFoundError: no split has a table.
+    """
+    missing = []
+    for name, split in splits.items():
+        try:
+            path = first_existing(places(name), Path(places(name)[0]).name, data_dir)
+        except FileNotFoundError as error:
+            missing.append(error)
+        else:
+            yield name, split, path
+    if len(missing) == len(splits):
+        raise missing[-1]
 
 
 def walk(data_dir: str | Path) -> Iterator[tuple[str, list[str], list[str]]]:
@@ -385,7 +415,7 @@ def find_clips(data_dir: str | Path) -> tuple[dict[str, Path], list[tuple[str, s
             continue
         with_video += sum(name.lower().endswith(VIDEO_SUFFIXES) for name in files)
         named = [here / name for name in files if not name.startswith(".") and Path(name).suffix.lower() in CLIP_SUFFIXES]
-        if any(path.suffix.lower() != ".json" for path in named):  # JSON beside other clips is about them
+        if any(path.suffix.lower() != ".json" for path in named):  # JSON files beside other clips describe them
             named = [path for path in named if path.suffix.lower() != ".json"]
         for path in sorted(named, key=lambda path: (path.stem, CLIP_SUFFIXES.index(path.suffix.lower()))):
             name = path.relative_to(data_dir).with_suffix("").as_posix()
@@ -419,7 +449,7 @@ def split_of(name: object, where: str | Path) -> str:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Facts of a corpus, and how its clips are found.
+    """Facts of a corpus, and the function that lists its clips.
 
     Attributes:
         name: what `datasets_scripts.build` calls it.
@@ -456,7 +486,7 @@ def list_corpus(
     fps: float | None = None,
     **options: Any,
 ) -> Listing:
-    """The clips of a corpus, each id once, with what the caller knows better than its files.
+    """The clips of a corpus, each id once.
 
     Args:
         corpus: a `Corpus`.
@@ -498,7 +528,7 @@ def row_of(corpus: Corpus, source: ClipSource, layout: str | None = None) -> Row
     """
     try:
         clip = corpus.read(source)
-        if layout is not None:  # the model's layouts know no image
+        if layout is not None:  # rows in the model's layout have no image size
             clip = map_layout(clip.in_pixels(), layout)
         return check_row(clip.row(source.id, source.language or corpus.language, source.text, source.gloss, source.label, source.signer))
     except (ValueError, OSError, ImportError):
@@ -512,7 +542,7 @@ def row_shape(corpus: Corpus, sources: Sequence[ClipSource], layout: str | None 
     if layout is not None:
         get_layout(layout)
     step = -(-len(sources) // CLIPS_PROBED)
-    spread = [source for start in range(step) for source in sources[start::step]]  # all of them, a few spread ones first
+    spread = [source for start in range(step) for source in sources[start::step]]  # all clips; the first ones are spread over the list
     shapes: Counter[Shape] = Counter()
     reasons: list[str] = []
     for number, source in enumerate(spread):
@@ -550,7 +580,7 @@ def kind_of_reason(reason: str) -> str:
 def read_rows(
     corpus: Corpus, sources: Iterable[ClipSource], shape: Shape, layout: str | None = None
 ) -> Iterator[tuple[ClipSource, Row | None, str | None]]:
-    """Yields (source, row, None) for each source, or (source, None, reason) where it cannot be used."""
+    """Yields (source, row, None) for each source, or (source, None, reason) if it cannot be used."""
     for source in sources:
         try:
             row = row_of(corpus, source, layout)
@@ -567,7 +597,9 @@ def sources_hash(corpus: Corpus, sources: Iterable[ClipSource], layout: str | No
     """Sixteen digits that change with the clips, their annotations, their files, or the code that reads them."""
     facts: list[Any] = [corpus.code_hash(), corpus.name, layout, shape]
     for source in sources:
-        facts.append(dataclasses.astuple(dataclasses.replace(source, path=Path(source.path).name)))  # a corpus may move
+        facts.append(
+            dataclasses.astuple(dataclasses.replace(source, path=Path(source.path).name))
+        )  # the same corpus in another folder has the same hash
         try:
             status = os.stat(source.path)
             facts.append((status.st_size, status.st_mtime_ns))

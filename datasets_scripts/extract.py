@@ -44,7 +44,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def checked(argv: list[str] | None = None) -> argparse.Namespace:
-    """The arguments of a command line, if its files exist and no rows would be replaced."""
+    """The arguments of a command line, after a look at its files and folders."""
     arguments = parse(argv)
     arguments.videos = [existing_path(path, "video") for path in arguments.videos]
     arguments.output_dir = output_folder(arguments.output_dir)

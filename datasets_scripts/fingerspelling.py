@@ -47,7 +47,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def checked(argv: list[str] | None = None) -> argparse.Namespace:
-    """The arguments of a command line, if its file and folder can be."""
+    """The arguments of a command line, after a look at its file and folder."""
     arguments = parse(argv)
     arguments.output_dir = output_folder(arguments.output_dir)
     arguments.words = arguments.words and existing_path(arguments.words, "--words")

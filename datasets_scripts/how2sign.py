@@ -22,7 +22,7 @@ import math
 import re
 from pathlib import Path
 
-from .corpus import CLIP_SUFFIXES, ClipSource, Corpus, Listing, first_existing, read_table
+from .corpus import CLIP_SUFFIXES, ClipSource, Corpus, Listing, first_existing, read_table, tables_of_splits
 from .schema import Row
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
@@ -33,24 +33,21 @@ JSON = "openpose_output/json"
 
 
 def list_clips(data_dir: str | Path, keypoints_dir: str | Path | None = None) -> Listing:
-    listing, num_tables = Listing(), 0
-    for name, split in SPLITS.items():
-        file = f"how2sign_realigned_{name}.csv"
-        try:
-            path = first_existing([file, *(Path(root) / name / "text/en/raw_text/re_aligned" / file for root in ROOTS)], file, data_dir)
-        except FileNotFoundError:
-            if name == "test" and not num_tables:
-                raise
-            continue
-        num_tables += 1
+    listing = Listing()
+    for name, split, path in tables_of_splits(SPLITS, data_dir, _places):
         folder = Path(keypoints_dir) / name if keypoints_dir else None
         if folder is None:
             candidates: list[str | Path] = [f"{name}_2D_keypoints/{JSON}", f"{name}/{JSON}"]
             candidates += [Path(root) / name / "rgb_front/features" / JSON for root in ROOTS]
             folder = first_existing(candidates, f"folder of the clips of {name} (--keypoints_dir)", data_dir)
         clips = {path.stem if path.suffix in CLIP_SUFFIXES else path.name: path for path in sorted(folder.iterdir())}
-        _add_split(listing, split, read_table(path, "\t", COLUMNS), clips, file)
+        _add_split(listing, split, read_table(path, "\t", COLUMNS), clips, path.name)
     return listing
+
+
+def _places(name: str) -> list[str]:
+    file = f"how2sign_realigned_{name}.csv"
+    return [file, *(str(Path(root) / name / "text/en/raw_text/re_aligned" / file) for root in ROOTS)]
 
 
 def _add_split(listing: Listing, split: str, rows: list[Row], clips: dict[str, Path], file: str) -> None:

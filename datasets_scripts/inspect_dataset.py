@@ -27,7 +27,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def checked(argv: list[str] | None = None) -> argparse.Namespace:
-    """The arguments of a command line, if the data set exists or can be on the Hub."""
+    """The arguments of a command line, after a look at its paths."""
     arguments = parse(argv)
     arguments.dataset = local_or_hub(arguments.dataset, "data set")
     arguments.output_dir = arguments.output_dir and output_folder(arguments.output_dir)
@@ -408,7 +408,7 @@ def report_html(name: str, report: Facts, inspectors: Mapping[str, SplitInspecto
         ("clips", lambda facts: f"{facts['clips']:,}"),
         ("frames", lambda facts: f"{facts['frames']:,}"),
         ("hours (clips of known rate)", lambda facts: f"{facts['hours']:.2f}"),
-        ("frames a second", lambda facts: ", ".join(facts["fps"])),
+        ("frames per second", lambda facts: ", ".join(facts["fps"])),
         ("layout", lambda facts: ", ".join(facts["layouts"])),
         ("sign language", lambda facts: ", ".join(facts["languages"])),
         ("signers", lambda facts: f"{len(facts['signers']):,}"),

@@ -8,8 +8,8 @@ The folder: <word>/<clip>, where a clip is any file of keypoints or a folder of 
 (INCLUDE's categories), and one called train, val or test is the split; a number before a word ("1. loud") is no part of it.
 Labels are the words in alphabetical order; `gloss` is the word.
 
-WLASL (American, 2,000 words; https://github.com/dxli94/WLASL; C-UDA licence, for research): if WLASL_v0.3.json lies in the folder, it
-says word, split and signer of each clip by its video number, wherever that lies, and the labels are in its order.
+WLASL (American, 2,000 words; https://github.com/dxli94/WLASL; C-UDA licence, for research): if the folder contains WLASL_v0.3.json,
+that gives the word, split and signer of each clip by its video number, at any depth of folders, and the labels have its order.
 INCLUDE (Indian, 263 words; https://zenodo.org/records/4010759; CC BY 4.0): keypoints are yours; MediaPipe's are relative to an image
 of 1920 x 1080, so pass its size.
 """

@@ -1,4 +1,4 @@
-"""Which corpora `build` knows, and what its command line takes for each. Reading this imports nothing that takes time."""
+"""The corpora of `build`, and the options of each. Nothing here imports what takes time, so that --help is printed at once."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ class CorpusOptions(NamedTuple):
     options: dict[str, dict[str, Any]] = {}
 
 
-COLUMNS = {  # option of `folder` -> the column that is read where the option is absent; all but id may be absent then
+COLUMNS = {  # option of `folder` -> the column that is read without the option, if the table has it
     "id_column": "id", "path_column": None, "text_column": "text", "gloss_column": "gloss", "label_column": "label",
     "signer_column": "signer", "split_column": "split", "language_column": "language", "fps_column": "fps", "start_column": None,
     "end_column": None,

@@ -18,7 +18,7 @@ Another folder of keypoints is named by --keypoints_dir.
 from pathlib import Path
 from typing import Any
 
-from .corpus import CLIP_SUFFIXES, ClipSource, Corpus, Listing, first_existing, read_lines, read_table, skels_offsets
+from .corpus import CLIP_SUFFIXES, ClipSource, Corpus, Listing, first_existing, read_lines, read_table, skels_offsets, tables_of_splits
 
 SPLITS = {"train": "train", "dev": "validation", "test": "test"}
 COLUMNS = ("name", "speaker", "orth", "translation")
@@ -27,16 +27,8 @@ ROOTS = ("", "PHOENIX-2014-T", "PHOENIX-2014-T-release-v3/PHOENIX-2014-T")
 
 
 def list_clips(data_dir: str | Path, keypoints_dir: str | Path | None = None) -> Listing:
-    listing, num_tables = Listing(), 0
-    for name, split in SPLITS.items():
-        file = f"PHOENIX-2014-T.{name}.corpus.csv"
-        try:
-            path = first_existing([Path(root) / place / file for root in ROOTS for place in ("", "annotations/manual")], file, data_dir)
-        except FileNotFoundError:
-            if name == "test" and not num_tables:
-                raise
-            continue
-        num_tables += 1
+    listing = Listing()
+    for name, split, path in tables_of_splits(SPLITS, data_dir, _places):
         clips = keypoint_files(keypoints_dir, data_dir, name)
         for row in read_table(path, "|", COLUMNS):
             place = clips.pop(row["name"], None)
@@ -46,8 +38,13 @@ def list_clips(data_dir: str | Path, keypoints_dir: str | Path | None = None) ->
             text, gloss = row["translation"].strip() or None, row["orth"].strip() or None
             listing.sources.append(ClipSource(row["name"], split, text=text, gloss=gloss, signer=row["speaker"], fps=FPS, **place))
         for clip in clips:
-            listing.leave_out(split, clip, f"keypoints, but no line in {file}")
+            listing.leave_out(split, clip, f"keypoints, but no line in {path.name}")
     return listing
+
+
+def _places(name: str) -> list[str]:
+    file = f"PHOENIX-2014-T.{name}.corpus.csv"
+    return [str(Path(root) / folder / file) for root in ROOTS for folder in ("", "annotations/manual")]
 
 
 def keypoint_files(keypoints_dir: str | Path | None, data_dir: str | Path, name: str) -> dict[str, dict[str, Any]]:

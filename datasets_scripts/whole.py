@@ -1,8 +1,8 @@
-"""Files and folders that are whole or absent: written beside their place, forced to the disk, then renamed.
+"""Files and folders that are whole or absent: written under another name, forced to the disk, then renamed.
 
     with whole_folder("cache/key") as folder:   # a folder of another name until the block ends without an error
         (folder / "frames.f4").write_bytes(...)
-        seal(folder)                            # notes size and SHA-256 of its files, for `damage`
+        seal(folder)                            # writes size and SHA-256 of its files, for `damage`
 
 A crash, a full disk or a lost power supply leaves the old state or the new one. The names of unfinished files and folders contain
 the process that writes them, so that `remove_unfinished` can delete those of killed processes.
@@ -24,12 +24,12 @@ from typing import Any
 
 try:
     import fcntl
-except ImportError:  # Windows, which deletes and renames nothing that a process holds open
+except ImportError:  # Windows, which does not delete or rename open files
     fcntl = None  # type: ignore[assignment]
 
 SEAL = "seal.json"
 _UNFINISHED = re.compile(r"^\..+-unfinished-(?P<host>.+)-(?P<pid>\d+)-[^-]+$")
-_MAX_AGE = 7 * 24 * 3600.0  # seconds; a process number may have been given to another process since
+_MAX_AGE = 7 * 24 * 3600.0  # seconds; by then another process may have the same number
 
 
 # --- Writing --------------------------------------------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def scratch_folder(path: str | Path) -> Iterator[Path]:
-    """Yields an empty folder beside `path` that is deleted when the block ends, or when `remove_unfinished` finds its process dead."""
+    """Yields an empty folder beside `path` that is deleted when the block ends, or by `remove_unfinished` after its process has died."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=_prefix(path), dir=path.parent))

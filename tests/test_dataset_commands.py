@@ -117,7 +117,7 @@ MISTAKES = {
     "a pickle that is none": (None, ("convert_pickle", "sentences.csv", "--output_dir", "rows"), "cannot be unpickled"),
     "two clips of one id": (
         lambda: write_pickles("p", {"a": POSE}, {"a": POSE}), ("convert_pickle", "pickles", "--output_dir", "rows"), "'a' is in .* too"),
-    "an unknown language": (None, ("fingerspelling", "--output_dir", "rows", "--languages", "asl"), "'asl' .choose from 'ase'"),
+    "an unknown language": (None, ("fingerspelling", "--output_dir", "rows", "--languages", "asl"), "'asl' .choose from '?ase"),
     "an augmentation that is no JSON": (None, ("fingerspelling", "--output_dir", "rows", "--augmentation", "noise=1"), "--augmentation"),
 }  # fmt: skip
 
