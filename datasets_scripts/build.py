@@ -1,17 +1,91 @@
-"""A corpus, as its owner distributes it, to canonical rows in sharded Parquet.
+"""Builds canonical rows in sharded Parquet from a corpus as its owner distributes it.
 
     python -m datasets_scripts.build phoenix14t --data_dir PHOENIX-2014-T --output_dir phoenix14t --layout uniglor73 --num_proc 4
     python -m datasets_scripts.build folder --data_dir clips --annotations sentences.csv --output_dir rows --dry_run
 
-OUTPUT_DIR/data holds <split>-00000-of-0000N.parquet, for `datasets.load_dataset(output_dir)`; audit.json says what was left out and
-why, and counts clips beside the published numbers; dataset_card.md says what it is. What a corpus' folder must look like, and where
-to get it, stands at the top of its module: `datasets_scripts/<name>.py`.
+OUTPUT_DIR/data holds <split>-00000-of-0000N.parquet, which `datasets.load_dataset(output_dir)` reads. audit.json says what was left out
+and why, and counts clips beside the published numbers. dataset_card.md describes the data set.
 
 A build that is interrupted leaves nothing that looks finished: finished shards wait in OUTPUT_DIR/.unfinished, and the same command
 goes on from there. On a finished output it does nothing; an output of other arguments, files or code is refused.
 """
 
+# ruff: noqa: E402 (--help and mistakes are answered before the imports that take seconds)
+
 import argparse
+import ast
+import sys
+from pathlib import Path
+from typing import Any
+
+from .commands import (
+    CommandParser,
+    did_you_mean,
+    existing_folder,
+    language_code,
+    output_folder,
+    parse_early,
+    positive,
+    print_written,
+    run_command,
+)
+from .options import CORPORA
+
+PROG = "python -m datasets_scripts.build"
+CLIPS_PER_SHARD = 500
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    words = sys.argv[1:] if argv is None else list(argv)
+    corpora = "\n".join(f"  {name:12}{entry.about}" for name, entry in CORPORA.items())
+    overview = CommandParser(
+        __doc__, prog=PROG, usage=f"{PROG} CORPUS --data_dir FOLDER --output_dir FOLDER [option ...]",
+        epilog=f"corpora:\n{corpora}\n\n{PROG} CORPUS --help describes the folder of a corpus and lists its options.",
+    )  # fmt: skip
+    overview.add_argument("name", metavar="CORPUS", choices=CORPORA, help="one of the corpora below; it comes first")
+    name = overview.parse_args(words[:1]).name
+    return _corpus_parser(name).parse_args(words[1:], argparse.Namespace(name=name))
+
+
+def _corpus_parser(name: str) -> CommandParser:
+    source = Path(__file__).with_name(f"{CORPORA[name].module}.py").read_text(encoding="utf-8")
+    parser = CommandParser(
+        ast.get_docstring(ast.parse(source)), prog=f"{PROG} {name}", argument_default=argparse.SUPPRESS,
+        usage=f"{PROG} {name} --data_dir FOLDER --output_dir FOLDER [option ...]",
+    )  # fmt: skip
+    parser.add_argument("--data_dir", required=True, metavar="FOLDER", help="the corpus' folder, as described above")
+    parser.add_argument("--output_dir", required=True, metavar="FOLDER", help="datasets.load_dataset(output_dir) reads the rows")
+    parser.add_argument(
+        "--layout", metavar="LAYOUT", help="map the points to this layout of the model, such as uniglor73; by default they stay as they are"
+    )
+    parser.add_argument("--num_proc", type=positive, metavar="N", help="processes (default 1); the files are the same for any number")
+    parser.add_argument("--clips_per_shard", type=positive, metavar="N", help=f"rows of a file (default {CLIPS_PER_SHARD})")
+    parser.add_argument("--dry_run", action="store_true", help="read everything, write nothing, print the audit")
+    parser.add_argument("--strict", action="store_true", help="stop at the first clip that would be left out")
+    parser.add_argument("--push_to_hub", metavar="REPO", help="then upload it, as a private data set")
+    own = parser.add_argument_group(f"of {name}")
+    for option, described in CORPORA[name].options.items():
+        own.add_argument(f"--{option}", **described)
+    known = parser.add_argument_group("what you know better than the files")
+    known.add_argument("--source_layout", metavar="LAYOUT", help="layout of the keypoints, where their shape leaves it open")
+    known.add_argument("--width", type=int, metavar="PIXELS", help="of the image in pixels; coordinates relative to it need both")
+    known.add_argument("--height", type=int, metavar="PIXELS")
+    known.add_argument("--fps", type=float, help="frames per second")
+    known.add_argument("--language", type=language_code, metavar="CODE", help="ISO 639-3 code of the sign language")
+    return parser
+
+
+def checked(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments of a command line, after a look at its folders."""
+    arguments = parse(argv)
+    arguments.data_dir = existing_folder(arguments.data_dir, "--data_dir")
+    arguments.output_dir = output_folder(arguments.output_dir)
+    return arguments
+
+
+if __name__ == "__main__":
+    parse_early(checked)
+
 import collections
 import concurrent.futures
 import contextlib
@@ -21,70 +95,59 @@ import json
 import multiprocessing
 import os
 import shutil
-import sys
+import signal
 import time
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from datasets.arrow_writer import ParquetWriter
 from filelock import FileLock
 from huggingface_hub.errors import HTTPError
 from tqdm import tqdm
 
 from modeling_unigloR.configuration_uniglor import VERSION
 
-from .corpus import Corpus, list_corpus, read_rows, row_shape, sources_hash
-from .extract import write_json
-from .schema import features
-from .whole import SEAL, damage, discard, remove_unfinished, seal, sync_entry, whole_folder
+from .corpus import KNOWN_BETTER, ClipSource, Corpus, Entry, Listing, Shape, kind_of_reason, list_corpus, read_rows, row_shape, sources_hash
+from .schema import Row, features
+from .whole import SEAL, damage, discard, remove_unfinished, seal, sync_entry, whole_folder, write_json
 
-CORPORA = {  # name -> its module and object
-    "phoenix14t": ("phoenix14t", "CORPUS"),
-    "how2sign": ("how2sign", "CORPUS"),
-    "ksl_guide": ("ksl_guide", "CORPUS"),
-    "wlasl": ("isolated", "WLASL"),
-    "include": ("isolated", "INCLUDE"),
-    "isolated": ("isolated", "ISOLATED"),
-    "folder": ("folder", "CORPUS"),
-}
-CLIPS_PER_SHARD = 500
+Audit = dict[str, Any]  # what audit.json holds
+
 CLIPS_PER_ROW_GROUP = 32  # what is held in memory while writing: about 10 MB of whole OpenPose clips
-READY, RESULTS = "ready", ("data", "audit.json", "dataset_card.md")  # moved in this order: alone, the audit would be read as rows
-ROWS, REPORT = "rows.parquet", "report.json"  # in the folder of a shard that waits
+READY, RESULTS = "ready", ("data", "audit.json", "dataset_card.md")  # moved in this order: `datasets` would read a lone audit as rows
+ROWS, REPORT = "rows.parquet", "report.json"  # in the folder of a finished shard
 
 
 class Shard(NamedTuple):
-    """One file of a split: which clips, of what shape, and the folder where it waits until all are there (None in a dry run)."""
+    """One file of a split: its clips, their shape, and the folder where it waits for the other shards (None in a dry run)."""
 
     corpus: Corpus
-    sources: list
-    shape: tuple
+    sources: list[ClipSource]
+    shape: Shape
     layout: str | None
     strict: bool
     path: Path | None
 
 
-def get_corpus(name):
+def get_corpus(name: str) -> Corpus:
     if name not in CORPORA:
-        raise ValueError(f"Unknown corpus {name!r}. Expected one of {', '.join(CORPORA)}.")
-    module, attribute = CORPORA[name]
-    return getattr(importlib.import_module(f"datasets_scripts.{module}"), attribute)
+        raise ValueError(f"Unknown corpus {name!r}. Expected one of {', '.join(CORPORA)}.{did_you_mean(name, CORPORA)}")
+    return getattr(importlib.import_module(f"datasets_scripts.{CORPORA[name].module}"), CORPORA[name].attribute)
 
 
 # --- Shards ---------------------------------------------------------------------------------------------------------------------------
 
 
-def build_shard(shard, advance=None):
+def build_shard(shard: Shard, advance: Callable[[int], None] | None = None) -> Audit:
     """Reads a shard's clips and writes them, whole or not at all; returns its part of the audit.
 
     Args:
         advance: called with the number of frames after each clip.
     """
     advance = advance or _advance
-    report = {"clips": 0, "frames": 0, "seconds": 0.0, "without_fps": 0, "without_text": 0, "without_label": 0, "left_out": []}
-    kinds = collections.Counter()
+    report: Audit = {"clips": 0, "frames": 0, "seconds": 0.0, "without_fps": 0, "without_text": 0, "without_label": 0, "left_out": []}
+    kinds: collections.Counter[str] = collections.Counter()
 
-    def rows():
+    def rows() -> Iterator[Row]:
         for source, row, reason in read_rows(shard.corpus, shard.sources, shard.shape, shard.layout):
             num_frames = 0 if row is None else len(row["keypoints"])
             advance(num_frames)
@@ -106,7 +169,12 @@ def build_shard(shard, advance=None):
         for _ in rows():
             pass
     else:
-        with contextlib.suppress(FileExistsError), whole_folder(shard.path) as folder:  # a worker of a killed build was faster
+        from datasets.arrow_writer import ParquetWriter  # takes a second, which a dry run does not need
+
+        with (
+            contextlib.suppress(FileExistsError),
+            whole_folder(shard.path) as folder,
+        ):  # a worker that survived its killed build may have finished first
             path, columns = str(folder / ROWS), features(*shard.shape[1:])
             with ParquetWriter(path=path, features=columns, writer_batch_size=CLIPS_PER_ROW_GROUP) as writer:
                 for row in rows():
@@ -117,30 +185,32 @@ def build_shard(shard, advance=None):
     return report | {"kinds": dict(sorted(kinds.items()))}
 
 
-_counter = None  # of this worker: clips and frames so far, shared by all
+_counter: Any = None  # of this worker: clips and frames so far, shared by all
 
 
-def _share(counter):
+def _start_worker(counter: Any) -> None:
     global _counter
     _counter = counter
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # the main process reports Ctrl-C
 
 
-def _advance(num_frames):
+def _advance(num_frames: int) -> None:
     with _counter.get_lock():
         _counter[0] += 1
         _counter[1] += num_frames
 
 
-def build_shards(shards, num_proc=1):
-    """Reports of all shards in order; those that are finished already are not built again."""
-    reports = [_finished(shard) for shard in shards]
-    open_places = [place for place, report in enumerate(reports) if report is None]
+def build_shards(shards: list[Shard], num_proc: int = 1) -> list[Audit]:
+    """Builds the shards that are not finished yet; returns the reports of all, in order."""
+    reports = [_finished(shard) or {} for shard in shards]
+    open_places = [place for place, report in enumerate(reports) if not report]
     num_clips = sum(len(shards[place].sources) for place in open_places)
     with tqdm(total=num_clips, unit=" clips", desc="Reading clips", disable=not open_places) as bar:
         if num_proc <= 1:
             started, frames = time.monotonic(), 0
 
-            def advance(num_frames):
+            def advance(num_frames: int) -> None:
                 nonlocal frames
                 frames += num_frames
                 _show(bar, bar.n + 1, frames, started)
@@ -153,10 +223,10 @@ def build_shards(shards, num_proc=1):
     return reports
 
 
-def _in_processes(shards, num_proc, bar):
+def _in_processes(shards: list[Shard], num_proc: int, bar: tqdm) -> Iterator[tuple[int, Audit]]:
     context = multiprocessing.get_context()
     counter, started = context.Array("q", 2), time.monotonic()
-    with concurrent.futures.ProcessPoolExecutor(min(num_proc, len(shards)), context, _share, (counter,)) as pool:
+    with concurrent.futures.ProcessPoolExecutor(min(num_proc, len(shards)), context, _start_worker, (counter,)) as pool:
         places = {pool.submit(build_shard, shard): place for place, shard in enumerate(shards)}
         try:
             waiting = set(places)
@@ -170,15 +240,17 @@ def _in_processes(shards, num_proc, bar):
             raise
 
 
-def _show(bar, clips, frames, started):
+def _show(bar: tqdm, clips: int, frames: int, started: float) -> None:
     bar.set_postfix_str(f"{frames / max(time.monotonic() - started, 1e-3):,.0f} frames/s", refresh=False)
     bar.update(clips - bar.n)
 
 
-def _finished(shard):
+def _finished(shard: Shard) -> Audit | None:
     """The report of a shard that was built before, or None."""
-    if shard.path is None or not (shard.path / ROWS).exists():  # they may have been moved before a build was killed
-        discard(shard.path) if shard.path else None
+    if shard.path is None:
+        return None
+    if not (shard.path / ROWS).exists():  # an earlier build was killed after it had moved them
+        discard(shard.path)
         return None
     wrong = damage(shard.path)
     if wrong:
@@ -191,7 +263,17 @@ def _finished(shard):
 # --- Data sets ------------------------------------------------------------------------------------------------------------------------
 
 
-def build(name, data_dir, output_dir, layout=None, num_proc=1, dry_run=False, strict=False, clips_per_shard=CLIPS_PER_SHARD, **options):
+def build(
+    name: str,
+    data_dir: str | Path,
+    output_dir: str | Path,
+    layout: str | None = None,
+    num_proc: int = 1,
+    dry_run: bool = False,
+    strict: bool = False,
+    clips_per_shard: int = CLIPS_PER_SHARD,
+    **options: Any,
+) -> Audit:
     """Builds a corpus; returns its audit, which is also OUTPUT_DIR/audit.json.
 
     Args:
@@ -203,19 +285,30 @@ def build(name, data_dir, output_dir, layout=None, num_proc=1, dry_run=False, st
         dry_run: reads everything and writes nothing.
         strict: raises `ValueError` at the first clip that would be left out.
         clips_per_shard: rows of a file.
-        **options: of `corpus.list_corpus` and of the corpus.
+        **options: of `corpus.list_corpus`, and those of the corpus in `options.CORPORA`.
     """
     if clips_per_shard < 1:
         raise ValueError(f"clips_per_shard={clips_per_shard} must be at least 1.")
     corpus, output_dir = get_corpus(name), Path(output_dir)
+    accepted = (*CORPORA[name].options, *KNOWN_BETTER)
+    unknown = [option for option in options if option not in accepted]
+    if unknown:
+        hints = "".join(did_you_mean(option, accepted) for option in unknown)
+        raise ValueError(f"{name} knows no option {', '.join(unknown)}. Expected {', '.join(accepted)}.{hints}")
     listing = list_corpus(corpus, data_dir, **options)
     _check_strict(strict, listing.left_out)
     shape = row_shape(corpus, listing.sources, layout)
     key = sources_hash(corpus, listing.sources, layout, shape)
-    facts = {"corpus": name, "layout": shape[0], "num_keypoints": shape[1], "num_channels": shape[2], "key": f"{key}-{clips_per_shard}"}
-    places = ("annotations", "keypoints_dir")  # of the machine that built it: nobody else's business
+    facts: Audit = {
+        "corpus": name,
+        "layout": shape[0],
+        "num_keypoints": shape[1],
+        "num_channels": shape[2],
+        "key": f"{key}-{clips_per_shard}",
+    }
+    places = ("annotations", "keypoints_dir")  # paths of this machine are private
     facts["options"] = {name: str(value) for name, value in sorted(options.items()) if value is not None and name not in places}
-    facts["languages"] = sorted({source.language for source in listing.sources})
+    facts["languages"] = sorted({source.language or corpus.language for source in listing.sources})
     chunks = list(_chunks(listing.sources, clips_per_shard))
 
     staging = output_dir / ".unfinished"
@@ -224,7 +317,7 @@ def build(name, data_dir, output_dir, layout=None, num_proc=1, dry_run=False, st
         return _audit(corpus, facts, listing, shards, build_shards(shards, num_proc), data_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     lock = output_dir / ".lock"
-    with FileLock(lock):  # of two builds into one folder, the second waits and finds the work done
+    with FileLock(lock):  # a second build into the same folder waits, and then has nothing to do
         staging.mkdir(exist_ok=True)
         remove_unfinished(staging)
         _drop_damaged(staging)
@@ -244,15 +337,15 @@ def build(name, data_dir, output_dir, layout=None, num_proc=1, dry_run=False, st
     return audit
 
 
-def _check_strict(strict, left_out):
+def _check_strict(strict: bool, left_out: list[Entry]) -> None:
     if strict and left_out:
         entry = left_out[0]
         raise ValueError(f"{len(left_out)} clips would be left out. The first, {entry['id']} of {entry['split']}: {entry['reason']}")
 
 
-def _chunks(sources, size):
-    """Runs of at most `size` sources of one split."""
-    by_split = {}
+def _chunks(sources: list[ClipSource], size: int) -> Iterator[list[ClipSource]]:
+    """Lists of at most `size` consecutive sources of one split."""
+    by_split: dict[str, list[ClipSource]] = {}
     for source in sources:
         by_split.setdefault(source.split, []).append(source)
     for of_split in by_split.values():
@@ -260,8 +353,8 @@ def _chunks(sources, size):
             yield of_split[start : start + size]
 
 
-def _finished_audit(output_dir, key):
-    """The audit of a finished build of the same, None where nothing was built; anything else is refused."""
+def _finished_audit(output_dir: Path, key: str) -> Audit | None:
+    """The audit of a finished build with the same key, None if nothing was built; raises `ValueError` for any other build."""
     path = output_dir / "audit.json"
     if not (output_dir / "data").exists():
         return None
@@ -274,12 +367,12 @@ def _finished_audit(output_dir, key):
     return audit
 
 
-def _make_ready(corpus, shards, audit, staging):
-    """Gives the shards their names, and puts all results where they need only be moved."""
-    by_split = {}
+def _make_ready(corpus: Corpus, shards: list[Shard], audit: Audit, staging: Path) -> None:
+    """Names the shards, and collects all results in a folder from which they need only be moved."""
+    by_split: dict[str, list[Path]] = {}
     for shard in shards:
         report = _finished(shard)
-        if report is None:
+        if report is None or shard.path is None:
             raise ValueError(f"{shard.path} was altered while the others were built. The same command builds it again, and goes on.")
         if report["clips"]:  # a split without rows could not be read back
             by_split.setdefault(shard.sources[0].split, []).append(shard.path)
@@ -293,10 +386,10 @@ def _make_ready(corpus, shards, audit, staging):
         seal(ready)
 
 
-def _drop_damaged(staging):
-    """Empties the folder where results wait to be moved, if they were altered there."""
+def _drop_damaged(staging: Path) -> None:
+    """Deletes all results that wait to be moved, if one of them was altered."""
     ready = staging / READY
-    if (ready / "data").exists() and (ready / SEAL).exists():  # earlier versions sealed nothing
+    if (ready / "data").exists() and (ready / SEAL).exists():  # earlier versions wrote no seal
         wrong = damage(ready)
         if wrong:
             print(f"Finished results were damaged while they waited ({wrong}): all is built again.", file=sys.stderr)
@@ -304,18 +397,21 @@ def _drop_damaged(staging):
             staging.mkdir()
 
 
-def _publish(staging, output_dir):
+def _publish(staging: Path, output_dir: Path) -> None:
     for name in RESULTS:
         if (staging / READY / name).exists():
             os.replace(staging / READY / name, output_dir / name)
     sync_entry(output_dir)
 
 
-def _audit(corpus, facts, listing, shards, reports, data_dir):
+def _audit(
+    corpus: Corpus, facts: dict[str, Any], listing: Listing, shards: list[Shard], reports: list[Audit], data_dir: str | Path
+) -> Audit:
     left_out = listing.left_out + [entry for report in reports for entry in report["left_out"]]
     gone = {entry["id"] for report in reports for entry in report["left_out"]}
-    splits = {split: collections.Counter() for split in corpus.published}
-    ids, kinds = {}, collections.Counter()
+    splits: dict[str, Any] = {split: collections.Counter() for split in corpus.published}
+    ids: dict[str, list[str]] = {}
+    kinds: collections.Counter[str] = collections.Counter()
     for shard, report in zip(shards, reports):
         split = shard.sources[0].split
         counts = splits.setdefault(split, collections.Counter())
@@ -344,8 +440,8 @@ def _audit(corpus, facts, listing, shards, reports, data_dir):
     }
 
 
-def _without_folders(entries, sources, data_dir):
-    """Entries whose reasons name no folder of this machine: a file below `data_dir` by the way from there, another by its name."""
+def _without_folders(entries: list[Entry], sources: list[ClipSource], data_dir: str | Path) -> list[Entry]:
+    """Entries without folders of this machine: files below `data_dir` keep their path from there, others their name."""
     parents = {source.id: os.path.dirname(source.path) for source in sources}
     cleaned = []
     for entry in entries:
@@ -357,7 +453,7 @@ def _without_folders(entries, sources, data_dir):
     return cleaned
 
 
-def describe(audit):
+def describe(audit: Audit) -> str:
     """The audit in a few lines."""
     lines = []
     for split, counts in audit["splits"].items():
@@ -365,15 +461,17 @@ def describe(audit):
         rate = f", {counts['hours']:.2f} h" if counts["frames"] and not counts["without_fps"] else ""
         lines.append(f"{split}: {counts['clips']:,} clips{published}, {counts['frames']:,} frames{rate}, {counts['left_out']:,} left out")
     for title in ("left_out", "doubtful"):
-        reasons = collections.Counter(_kind(entry) for entry in audit[title])
+        reasons = collections.Counter(kind_of_reason(entry["reason"]) for entry in audit[title])
         lines += [f"{title.replace('_', ' ')}: {count:,} x {reason}" for reason, count in reasons.most_common(8)]
     return "\n".join(lines)
 
 
-def remarks(audit):
-    """What all or some clips lack, and where it may be found, as sentences."""
+def remarks(audit: Audit) -> list[str]:
+    """Sentences about what clips lack, and the columns and options that may provide it."""
     splits, table_columns = audit["splits"].values(), audit["columns_not_read"]
-    total, absent, sentences = sum(counts["clips"] for counts in splits), [], []
+    total = sum(counts["clips"] for counts in splits)
+    absent: list[str] = []
+    sentences: list[str] = []
     for field, name in (("text", "text"), ("label", "label"), ("fps", "frame rate")):
         count = sum(counts[f"without_{field}"] for counts in splits)
         if count == total:
@@ -382,26 +480,21 @@ def remarks(audit):
         elif count:
             sentences.append(f"{count:,} of {total:,} clips have no {name}.")
     if "fps" in absent:
-        sentences.append("Without frame rates a second of signing may be 15 frames here and 60 there: give one with --fps.")
+        sentences.append("A clip without a frame rate is read as if it had the model's. Pass --fps if all clips have the same.")
     if absent and audit["corpus"] == "folder":
         options = " or ".join(f"--{field}_column" for field in absent)
         for table, columns in table_columns.items():
             if columns:
                 sentences.append(f"Columns of {table} that were not read: {', '.join(columns)}. Name one with {options}.")
         if not table_columns and absent != ["fps"]:
-            sentences.append("A table of texts or labels is given with --annotations.")
+            sentences.append("Pass a table of texts or labels with --annotations.")
     return sentences
-
-
-def _kind(entry):
-    """A reason without the clip's own names and numbers, so that equal ones count together."""
-    return " ".join("..." if any(c.isdigit() for c in word) or "/" in word else word for word in entry["reason"].split())[:160]
 
 
 # --- The card, and the Hub --------------------------------------------------------------------------------------------------------------
 
 
-def card(corpus, audit):
+def card(corpus: Corpus, audit: Audit) -> str:
     """The data set's card, with the front matter that the Hub reads."""
     splits = {split: counts for split, counts in audit["splits"].items() if counts["clips"]}
     files = "\n".join(f"  - split: {split}\n    path: data/{split}-*" for split in splits)
@@ -451,7 +544,7 @@ Built by `python -m datasets_scripts.build {corpus.name}` of uniglor {VERSION} f
 """
 
 
-def push_to_hub(output_dir, repo_id):
+def push_to_hub(output_dir: str | Path, repo_id: str) -> Any:
     """Puts a finished build on the Hub in one commit, as a private data set; its card becomes README.md.
 
     Private, since most corpora forbid passing them on: make it public yourself where you may.
@@ -463,7 +556,9 @@ def push_to_hub(output_dir, repo_id):
     files = {path.relative_to(output_dir).as_posix(): path for path in sorted((output_dir / "data").glob("*.parquet"))}
     files |= {"audit.json": output_dir / "audit.json", "README.md": output_dir / "dataset_card.md"}
     stale = [name for name in api.list_repo_files(repo_id, repo_type="dataset") if name.startswith("data/") and name not in files]
-    operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(path)) for name, path in files.items()]
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [
+        CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(path)) for name, path in files.items()
+    ]
     operations += [CommitOperationDelete(path_in_repo=name) for name in stale]
     return api.create_commit(repo_id, operations, commit_message="Rows built by uniglor", repo_type="dataset")
 
@@ -471,75 +566,31 @@ def push_to_hub(output_dir, repo_id):
 # --- Command line -----------------------------------------------------------------------------------------------------------------------
 
 
-def parse(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=CORPORA, help="which corpus")
-    parser.add_argument("--data_dir", required=True, type=Path, help="its folder, as its module describes it")
-    parser.add_argument("--output_dir", required=True, type=Path, help="read it back with datasets.load_dataset(output_dir)")
-    parser.add_argument("--layout", help="map the points to this layout of the model, such as uniglor73; by default they stay as they are")
-    parser.add_argument("--num_proc", type=int, default=1, help="processes; the files are the same for any number")
-    parser.add_argument("--clips_per_shard", type=int, default=CLIPS_PER_SHARD)
-    parser.add_argument("--dry_run", action="store_true", help="read everything, write nothing, print the audit")
-    parser.add_argument("--strict", action="store_true", help="stop at the first clip that would be left out")
-    parser.add_argument("--push_to_hub", metavar="REPO", help="then upload it, as a private data set")
-    known = parser.add_argument_group("what you know better than the files")
-    known.add_argument("--source_layout", metavar="LAYOUT", help="of the keypoints, where their shape leaves it open")
-    known.add_argument("--width", type=int, help="of the image in pixels; coordinates relative to it need both")
-    known.add_argument("--height", type=int)
-    known.add_argument("--fps", type=float, help="frames a second")
-    known.add_argument("--language", metavar="CODE", help="ISO 639-3 code of the sign language")
-    own = parser.add_argument_group("of single corpora")
-    own.add_argument("--keypoints_dir", type=Path, help="phoenix14t, how2sign: where the keypoints are, with a folder for each split")
-    own.add_argument("--annotations", nargs="+", metavar="[SPLIT=]FILE", help="folder, ksl_guide: tables of texts or labels")
-    own.add_argument("--views", nargs="+", help="ksl_guide: of F, U, D, L, R; by default F")
-    own.add_argument("--validation_signers", nargs="+", metavar="SIGNER", help="ksl_guide: REAL17 ...")
-    own.add_argument("--test_signers", nargs="+", metavar="SIGNER")
-    from .folder import COLUMNS
-
-    for option in COLUMNS:
-        own.add_argument(f"--{option}", metavar="NAME", help=f"folder: the table's column of the {option.removesuffix('_column')}")
-    arguments = parser.parse_args(argv)
-    accepted = get_corpus(arguments.name).options
-    for action in own._group_actions:
-        if getattr(arguments, action.dest) is None:
-            delattr(arguments, action.dest)
-        elif action.dest not in accepted:
-            parser.error(f"--{action.dest} is not an option of {arguments.name}")
-    return arguments
-
-
-def main(argv=None):
-    arguments = vars(parse(argv))
-    repo_id, output_dir = arguments.pop("push_to_hub"), arguments["output_dir"]
-    if arguments["name"] == "ksl_guide" and "annotations" in arguments:
-        arguments["annotations"] = arguments["annotations"][0]
-    try:
-        audit = build(**arguments)
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(str(error))
-    except OSError as error:
-        sys.exit(f"{error}\nFinished shards are kept in {output_dir / '.unfinished'}: the same command goes on from there.")
-    print(describe(audit))
-    if arguments["dry_run"]:
+def main(argv: list[str] | None = None) -> Audit:
+    arguments = vars(checked(argv))
+    repo_id, output_dir = arguments.pop("push_to_hub", None), arguments["output_dir"]
+    audit = build(**arguments)
+    if arguments.get("dry_run"):
         print(json.dumps(audit, indent=1, ensure_ascii=False))
-        for sentence in remarks(audit):
-            print(sentence)
-        return audit
-    print(f"{output_dir}: load_dataset({str(output_dir)!r}); what was left out and why: {output_dir / 'audit.json'}")
+    print(describe(audit))
     for sentence in remarks(audit):
         print(sentence)
+    if arguments.get("dry_run"):
+        print("Nothing was written. Next: the same command without --dry_run")
+        return audit
     if repo_id:
         try:
             push_to_hub(output_dir, repo_id)
         except (OSError, HTTPError) as error:  # HTTPError: of the transport, where nothing answers
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            sys.exit(
+            raise ValueError(
                 f"{output_dir} is built, but was not uploaded as {repo_id}: {reason} Expected a name below your own or an organisation of "
                 "yours, a token that may write there (`hf auth login` or HF_TOKEN), and a network. The same command then uploads it."
-            )
+            ) from error
         print(f"{repo_id}: uploaded, private")
+    print_written([output_dir / name for name in RESULTS], f"python -m datasets_scripts.inspect_dataset {output_dir}")
     return audit
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, "Finished shards are kept: the same command goes on from there.")

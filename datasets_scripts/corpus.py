@@ -13,11 +13,13 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from modeling_unigloR.fingerprint_uniglor import code_hash, processing_hash
+from modeling_unigloR.keypoint_clip_uniglor import KeypointClip
 from modeling_unigloR.keypoint_processing_uniglor import map_layout
 from modeling_unigloR.keypoint_readers_uniglor import (
     VIDEO_SUFFIXES,
@@ -40,26 +42,38 @@ from modeling_unigloR.limits_uniglor import (
     short,
 )
 
-from .schema import check_row
+from .commands import near_files
+from .schema import Row, check_row
 
-CLIP_SUFFIXES = (".pose", ".npz", ".npy", ".skels", ".json")  # of two files of one name the first counts
+Entry = dict[str, str]  # {split, id, reason} of a clip in the audit
+Shape = tuple[str, int, int]  # layout, K, C
+
+CLIP_SUFFIXES = (".pose", ".npz", ".npy", ".skels", ".json")  # of two files of the same name, the first kind is read
 OPENPOSE_SUFFIX = "_keypoints.json"
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
     ("dev", "val", "valid", "validation"), "validation"
 )
-CLIPS_PROBED = 16  # read once more, to see what most of a data set's clips are
+CLIPS_PROBED = 16  # to find out the shape that most clips of a data set have
+KNOWN_BETTER = (
+    "language",
+    "source_layout",
+    "width",
+    "height",
+    "fps",
+)  # what a user may know better than the files: options of `list_corpus`
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
 
 @dataclass(frozen=True)
 class ClipSource:
-    """Where a clip of a corpus is, and what its annotations say of it.
+    """Where a clip of a corpus is, and what its annotations say about it.
 
     Attributes:
         id, split: of the row. A split is "train", "validation", "test", or any other word.
         path: of what `read_keypoints` reads.
         text, gloss, label, signer: of the row.
         language: of the row; None is the corpus' own.
-        layout, width, height, fps: what the file does not say, or says wrongly; None leaves it to the file.
+        layout, width, height, fps: where the file does not say them, or says them wrongly; None leaves them to the file.
         start, end: seconds, where the file holds more than the clip.
         offset: byte at which the clip's line starts, in a `.skels` file of many.
     """
@@ -83,74 +97,74 @@ class ClipSource:
 
 @dataclass
 class Listing:
-    """The clips of a corpus, and what its files leave open.
+    """The clips of a corpus, and what is wrong with the others.
 
     Attributes:
-        sources: list of `ClipSource`, each id once.
-        left_out: list of {split, id, reason}: clips without annotation, annotations without clip.
-        doubtful: the same, of clips that are kept.
+        sources: the clips; `list_corpus` makes each id occur once.
+        left_out: clips without an annotation, and annotations without a clip.
+        doubtful: clips that are kept although something about them is unusual.
         labels: the words of the labels 0, 1, ..., for isolated signs.
         columns_not_read: {name of a table: its columns that were not read}, where a user may name them.
     """
 
-    sources: list = field(default_factory=list)
-    left_out: list = field(default_factory=list)
-    doubtful: list = field(default_factory=list)
-    labels: list | None = None
-    columns_not_read: dict = field(default_factory=dict)
+    sources: list[ClipSource] = field(default_factory=list)
+    left_out: list[Entry] = field(default_factory=list)
+    doubtful: list[Entry] = field(default_factory=list)
+    labels: list[str] | None = None
+    columns_not_read: dict[str, list[str]] = field(default_factory=dict)
 
-    def leave_out(self, split, id, reason):
+    def leave_out(self, split: str, id: str, reason: str) -> None:
         self.left_out.append({"split": printable(split), "id": printable(id), "reason": printable(reason)})
 
-    def doubt(self, split, id, reason):
+    def doubt(self, split: str, id: str, reason: str) -> None:
         self.doubtful.append({"split": printable(split), "id": printable(id), "reason": printable(reason)})
 
 
-def printable(text):
-    """A text that can be written as UTF-8: a file's name may hold bytes that cannot."""
+def printable(text: object) -> str:
+    """A text that can be written as UTF-8; the name of a file may hold bytes that cannot."""
     return str(text).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def read_clip(source):
-    """`KeypointClip` of a `ClipSource`.
+def read_clip(source: ClipSource) -> KeypointClip:
+    """The clip of a `ClipSource`.
 
     Raises:
-        ValueError, OSError: as `read_keypoints` does; or the clip's times are none, or lie beyond its file.
+        ValueError, OSError: as `read_keypoints` does; or the clip's times are no times, or lie beyond its file.
     """
     check_times(source)
-    given = dict(layout=source.layout, width=source.width, height=source.height, fps=source.fps)
+    known: dict[str, Any] = dict(layout=source.layout, width=source.width, height=source.height, fps=source.fps)
     if source.offset is not None:
         return _read_skels_line(source)
     if source.start is None:
-        return read_keypoints(source.path, **given)
-    return _cut(_read_whole(source.path, **given), source)
+        return read_keypoints(source.path, **known)
+    return _cut(_read_whole(source.path, **known), source)
 
 
-def check_times(source):
-    """Raises `ValueError` where `start` and `end` are no span of seconds."""
+def check_times(source: ClipSource) -> None:
+    """Raises `ValueError` if `start` and `end` are no span of seconds."""
     for key in ("start", "end"):
         value = getattr(source, key)
         if value is not None and not is_number(value, 0, MAX_CLIP_SECONDS):
             raise ValueError(f"{source.id}: {key}={short(value)} must be seconds from 0 to {MAX_CLIP_SECONDS:,.0f}, or None.")
     if source.end is not None and source.start is None:
         raise ValueError(f"{source.id}: it ends at {source.end} s, but has no start. Expected both, or a start alone.")
-    if source.end is not None and source.end <= source.start:
+    if source.end is not None and source.start is not None and source.end <= source.start:
         raise ValueError(f"{source.id}: it would last from {source.start} to {source.end} s, expected an end after the start.")
 
 
 @functools.lru_cache(maxsize=1)  # the sentences of a video follow each other
-def _read_whole(path, **given):
-    return read_keypoints(path, **given)
+def _read_whole(path: str, **known: Any) -> KeypointClip:
+    return read_keypoints(path, **known)
 
 
-def _cut(clip, source):
+def _cut(clip: KeypointClip, source: ClipSource) -> KeypointClip:
     """The part of a clip from `start` to `end`."""
     if clip.fps is None:
         raise ValueError(f"{source.id}: cutting {source.path} by seconds needs its frame rate. Pass fps (--fps).")
     num_frames = len(clip.keypoints)
-    first = round(source.start * clip.fps)
+    first = round((source.start or 0) * clip.fps)
     last = num_frames if source.end is None else round(source.end * clip.fps)
-    if first >= num_frames or last > num_frames + clip.fps:  # rounding and a stop a little late are no error
+    if first >= num_frames or last > num_frames + clip.fps:  # rounding, and an end that is a little late, are no error
         raise ValueError(
             f"{source.id}: its times {source.start} to {source.end} s lie beyond the {num_frames / clip.fps:.2f} s of {source.path}."
         )
@@ -158,19 +172,19 @@ def _cut(clip, source):
     return dataclasses.replace(clip, keypoints=clip.keypoints[span], confidence=clip.confidence[span])
 
 
-def _read_skels_line(source):
+def _read_skels_line(source: ClipSource) -> KeypointClip:
     descriptor, _ = open_regular(source.path)
     with os.fdopen(descriptor, "rb") as file:
-        file.seek(source.offset)
+        file.seek(source.offset or 0)
         line = file.readline(MAX_TEXT_BYTES + 1)
     return clip_from_skels(line, source.fps, f"{source.id} in {source.path}")
 
 
-def skels_sources(path, ids):
+def skels_offsets(path: Path, ids: Sequence[str]) -> dict[str, int]:
     """{id: byte offset} of the lines of a `.skels` file, whose order is that of `ids` (its `.files`).
 
     Raises:
-        ValueError: another number of lines than of ids.
+        ValueError: there are more or fewer lines than ids.
     """
     offsets, start, within = [], 0, False
     descriptor, _ = open_regular(path)
@@ -188,7 +202,7 @@ def skels_sources(path, ids):
 # --- Annotations ----------------------------------------------------------------------------------------------------------------------
 
 
-def read_lines(path):
+def read_lines(path: str | Path) -> list[str]:
     """The lines of a UTF-8 text file.
 
     Raises:
@@ -204,29 +218,28 @@ def read_lines(path):
         ) from error
 
 
-def read_table(path, delimiter=None, columns=()):
+def read_table(path: str | Path, delimiter: str | None = None, columns: Sequence[str] = ()) -> list[Row]:
     """Rows of a table as dicts.
 
     Args:
-        path: .parquet, .jsonl, or text with a header line: .csv by commas, .tsv by tabs, with quotes where they are needed.
-        delimiter: of corpora whose CSV files are separated by something else; a line is then a row, and quotes are rarely meant.
-        columns: names that must be there.
-
-    Returns:
-        list of dict.
+        path: .parquet, .jsonl, or text with a header line: .csv with commas, .tsv with tabs, quoted where needed.
+        delimiter: for corpora whose CSV files use another one; each line is then one row, whatever quotes it has.
+        columns: names of columns that must be there.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not UTF-8, no rows, a row of another length, another delimiter, a column that is missing, or more than the limits of
-            a table.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not UTF-8, has no rows, a row of another length, another delimiter or a missing column, or exceeds the
+            limits of a table.
     """
-    path = Path(path)
+    path, rows = Path(path), []
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such table. Expected the path of a .csv, .tsv, .jsonl or .parquet file.")
+        raise FileNotFoundError(f"{path}: no such table. Expected the path of a .csv, .tsv, .jsonl or .parquet file.{near_files(path)}")
+    if path.suffix in (".xlsx", ".xls", ".ods", ".zip", ".gz"):
+        raise ValueError(f"{path}: a {path.suffix} file is not read. Save the table as .csv with commas, or as .tsv with tabs.")
     if path.suffix == ".parquet":
         rows = _read_parquet(path)
     elif path.suffix in (".jsonl", ".ndjson"):
-        rows, lines = [], read_lines(path)
+        lines = read_lines(path)
         _check_cells(sum(line.count(sign) for line in lines for sign in ",{["), path)
         for number, line in enumerate(lines, 1):
             try:
@@ -248,7 +261,7 @@ def read_table(path, delimiter=None, columns=()):
     return rows
 
 
-def _read_parquet(path):
+def _read_parquet(path: Path) -> list[Row]:
     import pyarrow
     import pyarrow.parquet
 
@@ -269,12 +282,12 @@ def _read_parquet(path):
     return rows
 
 
-def _check_cells(count, path):
+def _check_cells(count: int, path: Path) -> None:
     if count > MAX_TEXT_VALUES:
         raise ValueError(f"{path}: {count:,} cells, expected at most {MAX_TEXT_VALUES:,} in a table. Split it.")
 
 
-def _read_delimited(path, delimiter):
+def _read_delimited(path: Path, delimiter: str | None) -> list[Row]:
     lines = read_lines(path)
     sign = delimiter or ("\t" if path.suffix == ".tsv" else ",")
     _check_cells(sum(line.count(sign) for line in lines) + len(lines), path)
@@ -283,11 +296,12 @@ def _read_delimited(path, delimiter):
         table = csv.reader((f"{line}\n" for line in lines), delimiter=sign)
     else:
         table = csv.reader(lines, delimiter=sign, quoting=csv.QUOTE_NONE)
-    header, rows = None, []
+    header: list[str] = []
+    rows = []
     for cells in _checked_cells(table, path):
         if not cells:
             continue
-        if header is None:
+        if not header:
             header = [cell.strip() for cell in cells]
             continue
         if len(cells) != len(header):
@@ -296,37 +310,37 @@ def _read_delimited(path, delimiter):
     return rows
 
 
-def _checked_cells(table, path):
+def _checked_cells(table: Any, path: Path) -> Iterator[list[str]]:
     try:
         yield from table
     except csv.Error as error:  # a cell of more than 131,072 letters: a quote that is never closed
         raise ValueError(f"{path}, line {table.line_num}: {error}. Is a quote not closed?") from error
 
 
-def _check_delimiter(header, path):
-    """Raises `ValueError` where a table has one column by its own delimiter, and several by another."""
+def _check_delimiter(header: str, path: Path) -> None:
+    """Raises `ValueError` if a table has one column by its own delimiter, and several by another."""
     expected, other = ("\t", ",") if path.suffix == ".tsv" else (",", "\t")
     names = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
-    found = next((delimiter for delimiter in (";", other, "|") if delimiter in header), None)
-    if expected not in header and found:
+    likely = next((delimiter for delimiter in (";", other, "|") if delimiter in header), None)
+    if expected not in header and likely:
         raise ValueError(
-            f"{path}: found cells that are separated by {names[found]} ({header!r}), expected {names[expected]}. Save the table with "
+            f"{path}: found cells that are separated by {names[likely]} ({header!r}), expected {names[expected]}. Save the table with "
             "commas as .csv, or with tabs as .tsv."
         )
 
 
-def _unquote(cell):
-    """A cell that was quoted as a whole, of a table that may be written either way."""
+def _unquote(cell: str) -> str:
+    """A cell without the quotes around it, if it has any."""
     return cell[1:-1].replace('""', '"') if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell
 
 
-def first_existing(candidates, what, data_dir):
-    """The first of several paths below a corpus' folder.
+def first_existing(candidates: Iterable[str | Path], what: str, data_dir: str | Path) -> Path:
+    """The first of several paths below a corpus' folder that exists.
 
     Raises:
-        FileNotFoundError: none of them is there; says which were looked for.
+        FileNotFoundError: none of them exists; the message lists them.
     """
-    data_dir = Path(data_dir)
+    data_dir, candidates = Path(data_dir), list(candidates)
     if not data_dir.is_dir():
         raise FileNotFoundError(f"{data_dir} is not a folder. Pass the corpus' own with data_dir (--data_dir).")
     for candidate in candidates:
@@ -336,12 +350,37 @@ def first_existing(candidates, what, data_dir):
     raise FileNotFoundError(f"No {what} here. Looked for: {looked}.")
 
 
-def walk(data_dir):
-    """`os.walk` that follows links, and comes to each folder once: a loop of links multiplies nothing.
+def tables_of_splits(
+    splits: Mapping[str, str], data_dir: str | Path, places: Callable[[str], list[str]]
+) -> Iterator[tuple[str, str, Path]]:
+    """Yields (corpus' name of a split, our name, its table) of the tables that exist.
 
-    A folder that is there by a name of its own is found under that one, not under a link's.
+    Args:
+        splits: {corpus' name: our name}.
+        places: the paths below `data_dir` where the table of a split may be.
+
+    Raises:
+        FileNotFoundError: no split has a table.
     """
-    seen, waiting = set(), [os.fspath(data_dir)]
+    missing = []
+    for name, split in splits.items():
+        try:
+            path = first_existing(places(name), Path(places(name)[0]).name, data_dir)
+        except FileNotFoundError as error:
+            missing.append(error)
+        else:
+            yield name, split, path
+    if len(missing) == len(splits):
+        raise missing[-1]
+
+
+def walk(data_dir: str | Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """`os.walk` that follows links and visits each folder once, even where links form a loop.
+
+    A folder that is below `data_dir` itself and behind a link too has the first path.
+    """
+    seen: set[tuple[int, int]] = set()
+    waiting = [os.fspath(data_dir)]
     while waiting:
         for folder, folders, files in os.walk(waiting.pop(0)):
             status = os.stat(folder)
@@ -353,15 +392,17 @@ def walk(data_dir):
             waiting += [path for name in folders if os.path.islink(path := os.path.join(folder, name))]
 
 
-def find_clips(data_dir):
-    """{way from `data_dir` without its suffix: path} of all clips below a folder, in alphabetical order.
+def find_clips(data_dir: str | Path) -> tuple[dict[str, Path], list[tuple[str, str]]]:
+    """{path below `data_dir` without its suffix: path} of all clips below a folder, in alphabetical order.
 
     A clip is a file of keypoints, or a folder of OpenPose's frames.
 
     Returns:
-        the dict, and a list of (name, reason) of files that stand beside one of the same name.
+        The dict, and (name, reason) of each file beside which there is another one of the same name.
     """
-    data_dir, found, shadowed = Path(data_dir), {}, []
+    data_dir = Path(data_dir)
+    clips: dict[str, Path] = {}
+    shadowed = []
     if not data_dir.is_dir():
         raise FileNotFoundError(f"{data_dir} is not a folder. Pass the one that holds the clips.")
     with_video = 0
@@ -369,30 +410,30 @@ def find_clips(data_dir):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         here = Path(folder)
         if here != data_dir and any(name.endswith(OPENPOSE_SUFFIX) for name in files):
-            found[here.relative_to(data_dir).as_posix()] = here
+            clips[here.relative_to(data_dir).as_posix()] = here
             folders.clear()
             continue
         with_video += sum(name.lower().endswith(VIDEO_SUFFIXES) for name in files)
         named = [here / name for name in files if not name.startswith(".") and Path(name).suffix.lower() in CLIP_SUFFIXES]
-        if any(path.suffix.lower() != ".json" for path in named):  # JSON beside other clips is about them
+        if any(path.suffix.lower() != ".json" for path in named):  # JSON files beside other clips describe them
             named = [path for path in named if path.suffix.lower() != ".json"]
         for path in sorted(named, key=lambda path: (path.stem, CLIP_SUFFIXES.index(path.suffix.lower()))):
             name = path.relative_to(data_dir).with_suffix("").as_posix()
-            if name in found:
-                shadowed.append((name, f"{path.name} stands beside {found[name].name}, which was taken"))
+            if name in clips:
+                shadowed.append((name, f"{path.name} stands beside {clips[name].name}, which was taken"))
             else:
-                found[name] = path
-    if not found:
+                clips[name] = path
+    if not clips:
         videos = f" It holds {with_video} videos: run python -m datasets_scripts.extract on them first." if with_video else ""
         raise ValueError(
             f"{data_dir}: no clip in this folder or below. Expected files that end in {', '.join(CLIP_SUFFIXES)}, or folders of OpenPose's "
             f"*{OPENPOSE_SUFFIX}.{videos}"
         )
-    return dict(sorted(found.items())), shadowed
+    return dict(sorted(clips.items())), shadowed
 
 
-def split_of(name, where):
-    """A split's name as `datasets` takes it: "dev" and "val" are "validation"."""
+def split_of(name: object, where: str | Path) -> str:
+    """The name of a split as `datasets` takes it: "dev" and "val" are "validation"."""
     name = str(name).strip()
     split = SPLITS.get(name.lower(), name)
     if not re.fullmatch(r"\w+", split) or len(split.encode()) > MAX_SPLIT_BYTES:
@@ -408,7 +449,7 @@ def split_of(name, where):
 
 @dataclass(frozen=True)
 class Corpus:
-    """Facts of a corpus, and how its clips are found.
+    """Facts of a corpus, and the function that lists its clips.
 
     Attributes:
         name: what `datasets_scripts.build` calls it.
@@ -416,7 +457,6 @@ class Corpus:
         licence: its identifier on the Hub.
         language: ISO 639-3 code of the sign language.
         list_clips: `list_clips(data_dir, **options)` -> `Listing`, reading no keypoints.
-        options: names of the options of `list_clips`.
         read: `read(source)` -> `KeypointClip`.
         published: {split: number of clips} as its owners count them.
     """
@@ -427,18 +467,26 @@ class Corpus:
     about: str
     licence: str
     language: str
-    list_clips: Callable
-    options: tuple = ()
-    read: Callable = read_clip
-    published: dict = field(default_factory=dict)
+    list_clips: Callable[..., Listing]
+    read: Callable[[ClipSource], KeypointClip] = read_clip
+    published: dict[str, int] = field(default_factory=dict)
 
-    def code_hash(self):
-        """Changes with the code that reads it."""
+    def code_hash(self) -> str:
+        """A hash that changes with the code that reads the corpus."""
         return processing_hash() + code_hash(*(function.__module__ for function in (read_clip, self.list_clips, self.read)))
 
 
-def list_corpus(corpus, data_dir, language=None, source_layout=None, width=None, height=None, fps=None, **options):
-    """The clips of a corpus, each id once, with what the caller knows better than its files.
+def list_corpus(
+    corpus: Corpus,
+    data_dir: str | Path,
+    language: str | None = None,
+    source_layout: str | None = None,
+    width: int | None = None,
+    height: int | None = None,
+    fps: float | None = None,
+    **options: Any,
+) -> Listing:
+    """The clips of a corpus, each id once.
 
     Args:
         corpus: a `Corpus`.
@@ -446,32 +494,29 @@ def list_corpus(corpus, data_dir, language=None, source_layout=None, width=None,
         language, source_layout, width, height, fps: of all clips, instead of what the corpus and its files say.
         **options: of `corpus.list_clips`.
     """
-    unknown = set(options) - set(corpus.options)
-    if unknown:
-        raise ValueError(f"{corpus.name} knows no option {', '.join(sorted(unknown))}. Expected {', '.join(corpus.options) or 'none'}.")
     if source_layout is not None:
         get_source_layout(source_layout)
     check_fps(fps, corpus.name)
     check_image(corpus.name, width=width, height=height)
     listing = corpus.list_clips(data_dir, **options)
-    given = dict(language=language, layout=source_layout, width=width, height=height, fps=fps)
-    given = {key: value for key, value in given.items() if value is not None}
-    sources = {}
+    known: dict[str, Any] = dict(language=language, layout=source_layout, width=width, height=height, fps=fps)
+    known = {key: value for key, value in known.items() if value is not None}
+    sources: dict[str, ClipSource] = {}
     for source in listing.sources:
         name = printable(source.id)
         if name in sources:
             listing.leave_out(source.split, name, f"the id is there already, in split {sources[name].split}")
         else:
-            sources[name] = dataclasses.replace(source, **{"id": name, "language": source.language or corpus.language} | given)
+            sources[name] = dataclasses.replace(source, **{"id": name, "language": source.language or corpus.language} | known)
     listing.sources = list(sources.values())
     listing.labels = None if listing.labels is None else [printable(label) for label in listing.labels]
     if not listing.sources:
-        reasons = "; ".join(f"{entry['id']}: {entry['reason']}" for entry in listing.left_out[:3])
+        reasons = examples(f"{entry['id']}: {entry['reason']}" for entry in listing.left_out)
         raise ValueError(f"{corpus.name}: no clip with its annotation in {data_dir}. {reasons}")
     return listing
 
 
-def row_of(corpus, source, layout=None):
+def row_of(corpus: Corpus, source: ClipSource, layout: str | None = None) -> Row:
     """The canonical row of a `ClipSource`, checked.
 
     Args:
@@ -483,22 +528,23 @@ def row_of(corpus, source, layout=None):
     """
     try:
         clip = corpus.read(source)
-        if layout is not None:  # the model's layouts know no image
+        if layout is not None:  # rows in the model's layout have no image size
             clip = map_layout(clip.in_pixels(), layout)
-        return check_row(clip.row(source.id, source.language, source.text, source.gloss, source.label, source.signer))
+        return check_row(clip.row(source.id, source.language or corpus.language, source.text, source.gloss, source.label, source.signer))
     except (ValueError, OSError, ImportError):
         raise
-    except Exception as error:  # one clip that nobody foresaw must not end the build of all others
+    except Exception as error:  # one clip of an unforeseen kind must not end the build of all others
         raise ValueError(f"{source.id}: cannot be read ({type(error).__name__}: {brief(error)}).") from error
 
 
-def row_shape(corpus, sources, layout=None):
+def row_shape(corpus: Corpus, sources: Sequence[ClipSource], layout: str | None = None) -> Shape:
     """(layout, K, C) that all rows of a data set share: the most common one among a few clips, spread over the list."""
     if layout is not None:
         get_layout(layout)
     step = -(-len(sources) // CLIPS_PROBED)
-    spread = [source for start in range(step) for source in sources[start::step]]  # all of them, a few spread ones first
-    shapes, reasons = Counter(), []
+    spread = [source for start in range(step) for source in sources[start::step]]  # all clips; the first ones are spread over the list
+    shapes: Counter[Shape] = Counter()
+    reasons: list[str] = []
     for number, source in enumerate(spread):
         if number >= CLIPS_PROBED and shapes:
             break
@@ -509,32 +555,54 @@ def row_shape(corpus, sources, layout=None):
         else:
             shapes[row["layout"], *row["keypoints"].shape[1:]] += 1
     if not shapes:
-        raise ValueError(f"{corpus.name}: not one of {len(sources)} clips can be used. The first: {'; '.join(reasons[:3])}")
+        raise ValueError(f"{corpus.name}: not one of {len(sources)} clips can be used. {examples(reasons)}")
     return shapes.most_common(1)[0][0]
 
 
-def read_rows(corpus, sources, shape, layout=None):
-    """Yields (source, row, None) for each source, or (source, None, reason) where it cannot be used."""
+def examples(reasons: Iterable[str], most: int = 3) -> str:
+    """The first reason of each kind, with the number of those like it."""
+    by_kind: dict[str, list[str]] = {}
+    for reason in reasons:
+        by_kind.setdefault(kind_of_reason(reason), []).append(reason)
+    alike = [f"{group[0]}{f' ({len(group):,} alike)' if len(group) > 1 else ''}" for group in by_kind.values()]
+    return "; ".join(alike[:most])
+
+
+def kind_of_reason(reason: str) -> str:
+    """A reason without the names and numbers of its clip, so that reasons of one kind count together; a table keeps its name."""
+
+    def is_own(word: str) -> bool:
+        return "/" in word or (any(letter.isdigit() for letter in word) and not word.rstrip(",:.").endswith(TABLE_SUFFIXES))
+
+    return " ".join("..." if is_own(word) else word for word in reason.split())[:160]
+
+
+def read_rows(
+    corpus: Corpus, sources: Iterable[ClipSource], shape: Shape, layout: str | None = None
+) -> Iterator[tuple[ClipSource, Row | None, str | None]]:
+    """Yields (source, row, None) for each source, or (source, None, reason) if it cannot be used."""
     for source in sources:
         try:
             row = row_of(corpus, source, layout)
-            found = row["layout"], *row["keypoints"].shape[1:]
-            if found != shape:
-                raise ValueError(f"{source.id}: found layout, points and channels {found}, expected {shape} as most clips have.")
+            its_shape = row["layout"], *row["keypoints"].shape[1:]
+            if its_shape != shape:
+                raise ValueError(f"{source.id}: found layout, points and channels {its_shape}, expected {shape} as most clips have.")
         except (ValueError, OSError) as error:
             yield source, None, printable(error)
         else:
             yield source, row, None
 
 
-def sources_hash(corpus, sources, layout, shape):
+def sources_hash(corpus: Corpus, sources: Iterable[ClipSource], layout: str | None, shape: Shape) -> str:
     """Sixteen digits that change with the clips, their annotations, their files, or the code that reads them."""
-    facts = [corpus.code_hash(), corpus.name, layout, shape]
+    facts: list[Any] = [corpus.code_hash(), corpus.name, layout, shape]
     for source in sources:
-        facts.append(dataclasses.astuple(dataclasses.replace(source, path=Path(source.path).name)))  # a corpus may move
+        facts.append(
+            dataclasses.astuple(dataclasses.replace(source, path=Path(source.path).name))
+        )  # the same corpus in another folder has the same hash
         try:
             status = os.stat(source.path)
             facts.append((status.st_size, status.st_mtime_ns))
-        except OSError:  # what is not there is said where it is read
+        except OSError:  # a missing file is reported where it is read
             pass
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]

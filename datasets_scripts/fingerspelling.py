@@ -16,20 +16,60 @@ that ease in and out and take longer over longer ways; the last letter is held. 
 Shapes: T frames, K = 73 keypoints, C = 2 channels. Inside: shoulder lengths, the neck at the origin. Outside: pixels.
 """
 
+# ruff: noqa: E402 (--help and mistakes are answered before the imports that take seconds)
+
 import argparse
+import json
+
+from .commands import CommandParser, existing_path, output_folder, parse_early, positive, print_written, run_command
+
+LANGUAGES = {  # sign language -> the spoken language whose letters it spells, both as the lexicon's index names them
+    "ase": "en", "asq": "de", "bzs": "pt", "cse": "cs", "csq": "hr", "eso": "et", "fsl": "fr", "gsg": "de", "gss": "el", "ise": "it",
+    "jos": "ar", "lls": "lt", "mfs": "es", "psr": "pt", "sgg": "de", "ssp": "es", "svk": "sk", "swl": "sv", "tsm": "tr", "ukl": "uk",
+}  # fmt: skip
+UNITS = ("word", "letter")
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = CommandParser(__doc__, prog="python -m datasets_scripts.fingerspelling")
+    parser.add_argument("--output_dir", required=True, help="datasets.load_dataset(output_dir) reads the rows")
+    parser.add_argument("--languages", nargs="+", default=["ase"], choices=LANGUAGES, metavar="CODE", help=f"of {' '.join(LANGUAGES)}")
+    parser.add_argument(
+        "--held_out_languages", nargs="+", default=[], choices=LANGUAGES, metavar="CODE", help="for the split held_out only"
+    )
+    parser.add_argument("--num_words", type=positive, help="for each language in the train split")
+    parser.add_argument("--num_evaluation_words", type=positive, help="in each other split; by default an eighth of num_words")
+    parser.add_argument("--words", metavar="FILE", help="a text file with one word per line, to spell instead of generated ones")
+    parser.add_argument("--unit", choices=UNITS, default="word")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--augmentation", type=json.loads, help="""JSON of Augmentation's fields, '{}' for its defaults""")
+    return parser.parse_args(argv)
+
+
+def checked(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments of a command line, after a look at its file and folder."""
+    arguments = parse(argv)
+    arguments.output_dir = output_folder(arguments.output_dir)
+    arguments.words = arguments.words and existing_path(arguments.words, "--words")
+    return arguments
+
+
+if __name__ == "__main__":
+    parse_early(checked)
+
 import csv
 import dataclasses
 import functools
 import hashlib
 import importlib.util
-import json
 import math
 import re
 import unicodedata
 import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
@@ -48,8 +88,11 @@ from modeling_unigloR.keypoints_uniglor import (
 from modeling_unigloR.limits_uniglor import is_number, short
 
 from .corpus import read_lines
-from .schema import FEATURES, check_row
+from .schema import Row, check_row, features
 from .whole import whole_file
+
+Arrays = tuple[np.ndarray, np.ndarray]  # keypoints (T, K, C), confidence (T, K)
+Words = Sequence[str] | dict[str, Sequence[str]]  # for all languages, or by language
 
 LAYOUT = "uniglor73"
 SOURCE_LAYOUT = "mediapipe543"
@@ -58,12 +101,7 @@ WIDTH = HEIGHT = 512  # pixels of the canvas that words are laid on
 SHOULDER_PIXELS = 128.0
 NECK_PIXELS = np.array([256.0, 215.0], np.float32)
 
-LANGUAGES = {  # sign language -> the spoken language whose letters it spells, both as the lexicon's index names them
-    "ase": "en", "asq": "de", "bzs": "pt", "cse": "cs", "csq": "hr", "eso": "et", "fsl": "fr", "gsg": "de", "gss": "el", "ise": "it",
-    "jos": "ar", "lls": "lt", "mfs": "es", "psr": "pt", "sgg": "de", "ssp": "es", "svk": "sk", "swl": "sv", "tsm": "tr", "ukl": "uk",
-}  # fmt: skip
 SPLITS = ("train", "validation", "test")
-UNITS = ("word", "letter")
 MAX_LETTERS = 1000  # of one clip
 
 # Trimming, in shoulder lengths a second and frames at 25 fps; chosen by looking at the speed of the hand in all 600 clips.
@@ -90,8 +128,8 @@ _ELBOWS = {side: _POINTS[f"{side}_elbow"] for side in SIDES}
 # --- Texts ------------------------------------------------------------------------------------------------------------------------
 
 
-def normalize_text(text, language=None):
-    """Composed (NFC) and lower-case; Turkish I and İ by their own rule; a final sigma is a sigma."""
+def normalize_text(text: str, language: str | None = None) -> str:
+    """The text composed (NFC) and in lower case; Turkish I and İ have their own rule, and a final sigma becomes a sigma."""
     if not isinstance(text, str):
         raise ValueError(f"Found a text that is a {type(text).__name__}, {short(text)}. Expected a str.")
     text = unicodedata.normalize("NFC", text)
@@ -100,16 +138,14 @@ def normalize_text(text, language=None):
     return unicodedata.normalize("NFC", text.lower()).replace("ς", "σ")
 
 
-def split_letters(text, language):
-    """The letters that spell a text: the longest match at each place, from left to right.
-
-    Returns:
-        list of str, keys of `alphabet(language)`.
+def split_letters(text: str, language: str) -> list[str]:
+    """The letters that spell a text, keys of `alphabet(language)`: the longest match at each place, from left to right.
 
     Raises:
         ValueError: empty text, or a character that the alphabet lacks, which it names.
     """
-    normal, pattern, letters, place = normalize_text(text, language), _letter_pattern(language), [], 0
+    normal, pattern, place = normalize_text(text, language), _letter_pattern(language), 0
+    letters: list[str] = []
     while place < len(normal):
         match = pattern.match(normal, place)
         if match is None:
@@ -124,7 +160,7 @@ def split_letters(text, language):
     return letters
 
 
-def split_of_word(word):
+def split_of_word(word: str) -> str:
     """The split that a word belongs to, by its own letters alone: "train" (0.8), "validation" (0.1) or "test" (0.1).
 
     The same in every language and for every seed and number of words, so that splits stay disjoint whatever is generated.
@@ -133,16 +169,16 @@ def split_of_word(word):
     return "train" if share < 0.8 else "validation" if share < 0.9 else "test"
 
 
-def generate_words(num_words, language, seed=0, min_letters=3, max_letters=8, split=None):
-    """Distinct random words in which every letter of the alphabet, digraphs too, comes up about equally often.
+def generate_words(
+    num_words: int, language: str, seed: int = 0, min_letters: int = 3, max_letters: int = 8, split: str | None = None
+) -> list[str]:
+    """Distinct random words in which every letter of the alphabet, digraphs too, is about equally frequent.
 
     Letters are dealt from a shuffled deck; one that would merge with its neighbours (b after b where bb is a letter) waits.
+    `split_letters` gives back the letters that were dealt.
 
     Args:
-        split: one of `SPLITS` whose words are wanted, or None for all.
-
-    Returns:
-        list of `num_words` str, of which `split_letters` gives back the letters that were dealt.
+        split: one of `SPLITS` to which the words belong, or None for all.
     """
     if not 1 <= min_letters <= max_letters:
         raise ValueError(f"min_letters={min_letters} and max_letters={max_letters} must satisfy 1 <= min_letters <= max_letters.")
@@ -151,9 +187,12 @@ def generate_words(num_words, language, seed=0, min_letters=3, max_letters=8, sp
     if not is_number(num_words, 0, 10_000_000):
         raise ValueError(f"Found num_words={short(num_words)}. Expected how many words to generate.")
     rng = _rng(seed, "words", language)
-    alphabet_letters, deck, words, misses = list(_letter_paths(language)), [], {}, 0
+    alphabet_letters, misses = list(_letter_paths(language)), 0
+    deck: list[str] = []
+    words: dict[str, None] = {}
     while len(words) < num_words:
-        letters, num_letters = [], rng.integers(min_letters, max_letters + 1)
+        num_letters = rng.integers(min_letters, max_letters + 1)
+        letters: list[str] = []
         while len(letters) < num_letters:
             fits = (i for i, letter in enumerate(deck) if split_letters("".join(letters) + letter, language) == [*letters, letter])
             position = next(fits, None)
@@ -178,10 +217,10 @@ def generate_words(num_words, language, seed=0, min_letters=3, max_letters=8, sp
 
 
 class Letter(NamedTuple):
-    """One recording of a letter at 25 fps, in shoulder lengths with the neck at the origin; not to be written to.
+    """One recording of a letter at 25 fps, in shoulder lengths with the neck at the origin; its arrays are read-only.
 
     Attributes:
-        keypoints, confidence: (T, K, C) and (T, K), what a word takes of it: the active core, its holds shortened.
+        keypoints, confidence: (T, K, C) and (T, K), the part that a word uses: the active core with shortened holds.
         held_keypoints, held_confidence: the `FINAL_FRAMES` frames that follow, for the end of a word.
         recorded_keypoints, recorded_confidence: real frames only, cut less tightly: the letter alone.
     """
@@ -194,12 +233,12 @@ class Letter(NamedTuple):
     recorded_confidence: np.ndarray
 
 
-def alphabet(language):
-    """{letter text: `Letter`} of a sign language, in the lexicon's order; each clip is read once in a process."""
+def alphabet(language: str) -> dict[str, Letter]:
+    """The letters of a sign language, in the order of the lexicon; a process reads each clip once."""
     return {letter: _read_letter(path) for letter, path in _letter_paths(language).items()}
 
 
-def letter_clip(letter, language):
+def letter_clip(letter: str, language: str) -> Arrays:
     """One letter as it was recorded, trimmed loosely (15 frames or more, where the recording has them), on the canvas at 25 fps.
 
     Returns:
@@ -209,22 +248,22 @@ def letter_clip(letter, language):
     return _on_canvas(clip.recorded_keypoints, clip.recorded_confidence), clip.recorded_confidence.copy()
 
 
-def _letter(letter, language):
+def _letter(letter: str, language: str) -> Letter:
     paths, normal = _letter_paths(language), normalize_text(letter, language)
     if normal not in paths:
         raise ValueError(f"Unknown letter {letter!r} of {language!r}. Expected one of: {' '.join(paths)}.")
     return _read_letter(paths[normal])
 
 
-def _lexicon_dir():
-    package = importlib.util.find_spec("spoken_to_signed")  # found, not imported: its import takes seconds and is not needed
-    if package is None:
+def _lexicon_dir() -> Path:
+    package = importlib.util.find_spec("spoken_to_signed")  # looked up, not imported: its import takes seconds and is not needed
+    if package is None or package.origin is None:
         raise ImportError("The fingerspelling corpus reads the letters of spoken-to-signed: pip install spoken-to-signed pose-format")
     return Path(package.origin).parent / "assets" / "fingerspelling_lexicon"
 
 
 @functools.cache
-def _letter_paths(language):
+def _letter_paths(language: str) -> dict[str, str]:
     """{letter: path of its clip in the lexicon} of a sign language."""
     if language not in LANGUAGES:
         raise ValueError(f"Unknown sign language {language!r}. Expected one of {', '.join(LANGUAGES)}.")
@@ -236,12 +275,12 @@ def _letter_paths(language):
 
 
 @functools.cache
-def _letter_pattern(language):
+def _letter_pattern(language: str) -> re.Pattern[str]:
     return re.compile("|".join(re.escape(letter) for letter in sorted(_letter_paths(language), key=len, reverse=True)))
 
 
 @functools.cache
-def _read_letter(path):
+def _read_letter(path: str) -> Letter:
     """`Letter` of a clip of the lexicon. Two languages that share a clip share the `Letter`."""
     try:
         from pose_format import Pose
@@ -278,12 +317,14 @@ def _read_letter(path):
     return letter
 
 
-def _hand_speed(keypoints, confidence, name):
-    """(T - 1,) mean speed of a hand's points from frame to frame, of the faster hand, in shoulder lengths a second; inf before it is
-    first seen and after it is last seen. A hand that is seen in less than 0.4 of the frames is idle."""
+def _hand_speed(keypoints: np.ndarray, confidence: np.ndarray, name: str) -> np.ndarray:
+    """Mean speed of the points of the faster hand from frame to frame, (T - 1,), in shoulder lengths per second.
+
+    It is inf before the hand is first seen and after it is last seen. A hand that is seen in less than 0.4 of the frames is idle.
+    """
     speeds = []
     for hand in _HANDS.values():
-        seen = (confidence[:, hand] > 0).all(1)
+        seen = np.all(confidence[:, hand] > 0, axis=1)
         steps = np.flatnonzero(seen[1:] & seen[:-1])
         if seen.mean() >= 0.4 and len(steps):
             speed = np.linalg.norm(np.diff(keypoints[:, hand], axis=0), axis=-1).mean(1) * FPS  # (T - 1,)
@@ -293,8 +334,8 @@ def _hand_speed(keypoints, confidence, name):
     return np.max(speeds, axis=0)
 
 
-def _active_core(speed):
-    """Frames between the hand's arrival and its leaving: (start, stop), and the end of the recording of this letter."""
+def _active_core(speed: np.ndarray) -> tuple[int, int, int]:
+    """(start, stop) of the frames between the hand's arrival and its leaving, and the end of the recording of this letter."""
     slow = speed < STILL_SPEED
     dips = (speed < ARRIVAL_SPEED) & (speed <= np.r_[np.inf, speed[:-1]]) & (speed <= np.r_[speed[1:], np.inf])
     arrived = slow | dips
@@ -308,8 +349,8 @@ def _active_core(speed):
     return start, stop, end
 
 
-def _spelled_part(speed, start, stop):
-    """The frames (first, last) of the core that a word takes: its movement with a margin, or the stillest few of a letter that is held."""
+def _spelled_part(speed: np.ndarray, start: int, stop: int) -> tuple[int, int]:
+    """(first, last) of the core that a word uses: its movement with a margin, or the stillest few frames of a held letter."""
     inside = speed[start : stop - 1]
     moving = np.r_[False, inside > MOVING_SPEED, False]
     begins, ends = np.flatnonzero(moving[1:] & ~moving[:-1]), np.flatnonzero(moving[:-1] & ~moving[1:])  # steps [begin, end)
@@ -328,8 +369,8 @@ def _spelled_part(speed, start, stop):
     return first, first + HELD_FRAMES
 
 
-def _sample(keypoints, confidence, positions):
-    """A clip at fractional frame positions (T',), linearly; a point is seen where the nearer of its two frames shows it."""
+def _sample(keypoints: np.ndarray, confidence: np.ndarray, positions: np.ndarray) -> Arrays:
+    """A clip, interpolated at fractional frame positions (T',); a point is seen if the nearer of its two frames shows it."""
     before = np.floor(positions).astype(int)
     after = np.minimum(before + 1, len(keypoints) - 1)
     share = (positions - before)[:, None]
@@ -348,10 +389,10 @@ OFF = (1.0, 1.0)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a spelled word may stray from its recordings. Lengths are in shoulder lengths, ranges are factors (low, high).
+    """How much a spelled word may differ from its recordings. Lengths are in shoulder lengths, ranges are factors (low, high).
 
-    A model that sees a hundred clips many times learns them by heart; what varies here is what differs between recordings of
-    different people, cameras and alphabets.
+    A model that sees a hundred clips many times learns them by heart; varied is what differs between recordings of different people,
+    cameras and alphabets.
     """
 
     # Once for each word
@@ -373,7 +414,7 @@ class Augmentation:
     dropped_points: float = 0.01  # probability of each point in each frame
     dropped_hands: float = 0.1  # probability for each hand of a word to be lost for one to five frames
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(field.default, tuple):
@@ -384,21 +425,21 @@ class Augmentation:
                 raise ValueError(f"{field.name}={value} must be at least 0{', and at most 1: a probability' if value > 1 else ''}.")
 
     @classmethod
-    def off(cls, **fields):
-        """An augmentation that changes nothing but the fields given."""
+    def off(cls, **fields: Any) -> "Augmentation":
+        """An augmentation that changes nothing, except by the fields that are passed."""
         return cls(**{field.name: OFF if isinstance(field.default, tuple) else 0.0 for field in dataclasses.fields(cls)} | fields)
 
 
-def _factor(bounds, rng):
+def _factor(bounds: tuple[float, float], rng: np.random.Generator) -> float:
     return math.exp(rng.uniform(math.log(bounds[0]), math.log(bounds[1])))
 
 
-def _turn(degrees):
+def _turn(degrees: float) -> np.ndarray:
     angle = math.radians(degrees)
     return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
 
 
-def _vary_letter(keypoints, confidence, augmentation, rng):
+def _vary_letter(keypoints: np.ndarray, confidence: np.ndarray, augmentation: Augmentation, rng: np.random.Generator) -> Arrays:
     """One letter with its hands turned, sized, foreshortened and moved, and its speed changed."""
     varied = keypoints.copy()
     shift = rng.normal(0, 1, 2) * augmentation.hand_shift  # both hands alike: hands that touch go on touching
@@ -416,7 +457,7 @@ def _vary_letter(keypoints, confidence, augmentation, rng):
     return _sample(varied, confidence, np.linspace(0, len(keypoints) - 1, num_frames))
 
 
-def _vary_word(keypoints, confidence, augmentation, rng):
+def _vary_word(keypoints: np.ndarray, confidence: np.ndarray, augmentation: Augmentation, rng: np.random.Generator) -> Arrays:
     """A joined word with another body, drift, view, side and detector."""
     num_frames, num_points = confidence.shape
     keypoints = keypoints + rng.normal(0, 1, (num_points, 2)) * augmentation.shape_noise
@@ -449,12 +490,12 @@ def _vary_word(keypoints, confidence, augmentation, rng):
 # --- Words ------------------------------------------------------------------------------------------------------------------------
 
 
-def spell(text, language, augmentation=None, rng=None):
+def spell(text: str, language: str, augmentation: Augmentation | None = None, rng: np.random.Generator | None = None) -> Arrays:
     """A text spelled by the letters of a sign language, at 25 fps on a canvas of `WIDTH` x `HEIGHT` pixels.
 
     Args:
         augmentation: an `Augmentation`, or None for the recordings as they are.
-        rng: a `np.random.Generator`, which an augmentation needs.
+        rng: which an augmentation needs.
 
     Returns:
         keypoints (T, K, C) float32 in pixels, 0 where not seen; confidence (T, K) float32.
@@ -470,32 +511,32 @@ def spell(text, language, augmentation=None, rng=None):
         raise ValueError(f"Found a text of {len(spelled):,} letters. Expected at most {MAX_LETTERS:,} in one clip.")
     letters = [_read_letter(paths[letter]) for letter in spelled]
     pieces = [(letter.keypoints, letter.confidence) for letter in letters]
-    pieces[-1] = tuple(np.concatenate(parts) for parts in zip(pieces[-1], (letters[-1].held_keypoints, letters[-1].held_confidence)))
+    last = letters[-1]
+    pieces[-1] = np.concatenate([last.keypoints, last.held_keypoints]), np.concatenate([last.confidence, last.held_confidence])
     speed = 1.0
-    if augmentation is not None:
+    if augmentation is not None and rng is not None:
         pieces = [_vary_letter(*piece, augmentation, rng) for piece in pieces]
         speed = _factor(augmentation.speed, rng)
     keypoints, confidence = _join(pieces)
     if speed != 1:
         keypoints, confidence = _sample(keypoints, confidence, np.linspace(0, len(keypoints) - 1, max(round(len(keypoints) / speed), 2)))
-    if augmentation is not None:
+    if augmentation is not None and rng is not None:
         keypoints, confidence = _vary_word(keypoints, confidence, augmentation, rng)
     return _on_canvas(keypoints, confidence), confidence.astype(np.float32)
 
 
-def _join(pieces):
-    """Clips [(keypoints, confidence), ..] end to end with transitions between -> keypoints (T, K, C), confidence (T, K)."""
+def _join(pieces: list[Arrays]) -> Arrays:
+    """One clip of several, with transitions between them."""
     joined = [pieces[0]]
     for piece in pieces[1:]:
         joined += [_transition(joined[-1][0][-1], joined[-1][1][-1], piece[0][0], piece[1][0]), piece]
     return np.concatenate([keypoints for keypoints, _ in joined]), np.concatenate([confidence for _, confidence in joined])
 
 
-def _transition(start, start_confidence, goal, goal_confidence):
-    """From one pose (K, C) to another, easing in and out; a point that either lacks stays unseen on the way.
+def _transition(start: np.ndarray, start_confidence: np.ndarray, goal: np.ndarray, goal_confidence: np.ndarray) -> Arrays:
+    """A clip from one pose (K, C) to another, easing in and out; a point that one of them lacks stays unseen.
 
-    Returns:
-        keypoints (T, K, C), confidence (T, K); T grows with the way of the point that goes farthest.
+    Its length grows with the distance of the point that moves farthest.
     """
     seen = (start_confidence > 0) & (goal_confidence > 0)
     way = np.sqrt((((goal - start) ** 2).sum(-1) * seen).max())
@@ -517,24 +558,32 @@ def join_on_canvas(pieces: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndar
     return _on_canvas(keypoints, confidence), confidence.astype(np.float32)
 
 
-def _on_canvas(keypoints, confidence):
+def _on_canvas(keypoints: np.ndarray, confidence: np.ndarray) -> np.ndarray:
     return np.where(confidence[..., None] > 0, keypoints * SHOULDER_PIXELS + NECK_PIXELS, 0).astype(np.float32)
 
 
 # --- Rows -------------------------------------------------------------------------------------------------------------------------
 
 
-def rows(languages, split=None, num_words=None, seed=0, augmentation=None, words=None, unit="word"):
+def rows(
+    languages: str | Iterable[str],
+    split: str | None = None,
+    num_words: int | None = None,
+    seed: int = 0,
+    augmentation: Augmentation | None = None,
+    words: Words | None = None,
+    unit: str = "word",
+) -> Iterator[Row]:
     """Canonical rows (`schema.py`), one for each word or letter clip; the same arguments give the same rows.
 
     Args:
         languages: a sign language, or several.
         split: one of `SPLITS`, or None for all words. Letters belong to no split (each is in words of all of them): to evaluate on
-            clips that were never seen, hold out whole languages.
-        num_words: how many words to generate for each language, all of them in `split`; of given words, how many at most.
+            unseen clips, hold out whole languages.
+        num_words: how many words to generate for each language, all of them in `split`; with `words`, how many of them at most.
         seed: of the words and of the augmentation. A word with another seed is another variant of it.
         augmentation: an `Augmentation` or None.
-        words: words to spell instead of generated ones: a list for all languages, or {language: list}.
+        words: what to spell instead of generated words: a list for all languages, or {language: list}.
         unit: "word", or "letter" for each letter clip alone, as recorded.
     """
     languages = _checked_languages(languages)
@@ -563,8 +612,8 @@ def rows(languages, split=None, num_words=None, seed=0, augmentation=None, words
             )  # fmt: skip
 
 
-def check_held_out(languages, held_out_languages):
-    """Raises `ValueError` where a clip file would be both seen and held out: French spells with the American clips."""
+def check_held_out(languages: str | Iterable[str], held_out_languages: str | Iterable[str]) -> None:
+    """Raises `ValueError` if a clip file would be both seen and held out: French uses the American clips."""
     languages, held_out_languages = _checked_languages(languages), _checked_languages(held_out_languages)
     for language in languages:
         for held_out in held_out_languages:
@@ -576,7 +625,7 @@ def check_held_out(languages, held_out_languages):
                 )
 
 
-def _checked_languages(languages):
+def _checked_languages(languages: str | Iterable[str]) -> list[str]:
     languages = [languages] if isinstance(languages, str) else list(languages)
     for language in languages:
         _letter_paths(language)
@@ -585,17 +634,17 @@ def _checked_languages(languages):
     return languages
 
 
-def _texts(language, split, num_words, seed, words, unit):
+def _texts(language: str, split: str | None, num_words: int | None, seed: int, words: Words | None, unit: str) -> list[str]:
     if unit == "letter":
         return list(_letter_paths(language))
     if words is None:
+        assert num_words is not None  # `rows` checks it
         return generate_words(num_words, language, seed, split=split)
-    given = words[language] if isinstance(words, dict) else words
-    texts = dict.fromkeys(normalize_text(word, language) for word in given)
+    texts = dict.fromkeys(normalize_text(word, language) for word in (words[language] if isinstance(words, dict) else words))
     return [text for text in texts if split in (None, split_of_word(text))][:num_words]
 
 
-def _rng(seed, *names):
+def _rng(seed: int, *names: str) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32("/".join(names).encode("utf-8", "surrogatepass"))])
 
 
@@ -607,7 +656,7 @@ class FingerspellingConfig(datasets.BuilderConfig):
     """What `build` takes."""
 
     languages: list | tuple | str = ("ase",)
-    num_words: int | None = None  # for each language, in the train split; by default 1000 generated ones, or all given ones
+    num_words: int | None = None  # for each language, in the train split; by default 1000 generated ones, or all of `words`
     num_evaluation_words: int | None = None  # in validation and test each, and for each held-out language; by default an eighth
     held_out_languages: list | tuple | str = ()
     seed: int = 0
@@ -625,10 +674,10 @@ class Fingerspelling(datasets.GeneratorBasedBuilder):
     VERSION = datasets.Version("1.0.0")
     BUILDER_CONFIG_CLASS = FingerspellingConfig
 
-    def _info(self):
-        return datasets.DatasetInfo(description=__doc__, features=FEATURES)
+    def _info(self) -> datasets.DatasetInfo:
+        return datasets.DatasetInfo(description=__doc__, features=features(73, 2))
 
-    def _split_generators(self, dl_manager):
+    def _split_generators(self, dl_manager: Any) -> list[Any]:
         config = self.config
         check_held_out(config.languages, config.held_out_languages)
         num_words = 1000 if config.num_words is None and config.words is None else config.num_words
@@ -640,29 +689,37 @@ class Fingerspelling(datasets.GeneratorBasedBuilder):
             plan += [(split, config.languages, split, fewer) for split in SPLITS[1:]]
         if config.held_out_languages:
             plan.append(("held_out", config.held_out_languages, "test", fewer))
-        plan = [(name, {"languages": _checked_languages(of), "split": split, "num_words": count}) for name, of, split, count in plan]
-        if config.unit == "word" and config.words is not None:  # given words may leave a split empty, which `datasets` cannot read back
-            plan = [
-                (name, given) for name, given in plan
-                if any(_texts(language, given["split"], given["num_words"], 0, config.words, "word") for language in given["languages"])
-            ]  # fmt: skip
-        if not plan:
+        generators = []
+        for name, languages, split, count in plan:
+            languages = _checked_languages(languages)
+            spelled = config.unit == "word" and config.words is not None
+            if spelled and not any(_texts(language, split, count, 0, config.words, "word") for language in languages):
+                continue  # a split without words could not be read back by `datasets`
+            arguments = {"languages": languages, "split": split, "num_words": count}
+            generators.append(datasets.SplitGenerator(name, gen_kwargs=arguments))
+        if not generators:
             raise ValueError(f"Found no words to spell in words={config.words!r}. Expected at least one.")
-        return [datasets.SplitGenerator(name, gen_kwargs=given) for name, given in plan]
+        return generators
 
-    def _generate_examples(self, languages, split, num_words):
+    def _generate_examples(self, languages: list[str], split: str, num_words: int | None) -> Iterator[tuple[str, Row]]:
         config, augmentation = self.config, self.config.augmentation if split == "train" else None
         augmentation = Augmentation(**augmentation) if isinstance(augmentation, dict) else augmentation
         for row in rows(languages, split, num_words, config.seed, augmentation, config.words, config.unit):
             yield row["id"], row
 
 
-def build(languages=("ase",), num_words=None, cache_dir=None, num_proc=None, **fields):
+def build(
+    languages: str | Sequence[str] = ("ase",),
+    num_words: int | None = None,
+    cache_dir: str | Path | None = None,
+    num_proc: int | None = None,
+    **fields: Any,
+) -> datasets.DatasetDict:
     """The corpus as a `datasets.DatasetDict` of canonical rows, built once and cached by its arguments, the code and the lexicon.
 
     Args:
         languages, num_words, **fields: of `FingerspellingConfig`.
-        cache_dir: where it is kept; by default where `datasets` keeps its own.
+        cache_dir: where it is kept; by default in the cache of `datasets`.
         num_proc: processes, at most one for each language.
     """
     facts = [
@@ -676,22 +733,8 @@ def build(languages=("ase",), num_words=None, cache_dir=None, num_proc=None, **f
     return builder.as_dataset()
 
 
-def parse(argv=None):
-    parser = argparse.ArgumentParser(description="Writes the fingerspelling corpus as Parquet, one file for each split.")
-    parser.add_argument("--output_dir", required=True, help="read it back with datasets.load_dataset(output_dir)")
-    parser.add_argument("--languages", nargs="+", default=["ase"], metavar="CODE", help=f"of {' '.join(LANGUAGES)}")
-    parser.add_argument("--held_out_languages", nargs="+", default=[], metavar="CODE", help="for the split held_out only")
-    parser.add_argument("--num_words", type=int, help="for each language in the train split")
-    parser.add_argument("--num_evaluation_words", type=int, help="in each other split; by default an eighth of num_words")
-    parser.add_argument("--words", help="a text file of words, one a line, to spell instead of generated ones")
-    parser.add_argument("--unit", choices=UNITS, default="word")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--augmentation", type=json.loads, help="""JSON of Augmentation's fields, '{}' for its defaults""")
-    return parser.parse_args(argv)
-
-
-def main(argv=None):
-    arguments = vars(parse(argv))
+def main(argv: list[str] | None = None) -> None:
+    arguments = vars(checked(argv))
     folder = Path(arguments.pop("output_dir")) / "data"
     if arguments["words"] is not None:
         arguments["words"] = "\n".join(read_lines(arguments["words"])).split()
@@ -706,7 +749,8 @@ def main(argv=None):
         with whole_file(path) as unfinished:
             split_rows.to_parquet(unfinished)
         print(f"{path}: {len(split_rows)} rows")
+    print_written([folder], f"python -m datasets_scripts.inspect_dataset {folder.parent}")
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

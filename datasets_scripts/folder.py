@@ -4,27 +4,28 @@
     python -m datasets_scripts.build folder --data_dir clips --annotations train=train.tsv validation=dev.tsv --output_dir rows
 
 A clip is a file of keypoints (.pose, .npz, .npy, .json, .skels) or a folder of OpenPose's frames, anywhere below the folder. A row of
-a table (.csv, .tsv, .jsonl, .parquet) finds its clip by `--path_column`, a way from the folder, or by `--id_column`: the clip's way
-from the folder, or its name alone where that is there once. `docs/own_data.md` goes through it step by step.
+a table (.csv, .tsv, .jsonl, .parquet) names its clip in `--path_column`, by its path below the folder, or in `--id_column`: by its path
+below the folder, or by its name alone where that is unique. `docs/own_data.md` goes through it step by step.
 """
 
 import dataclasses
 import math
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from modeling_unigloR.limits_uniglor import MAX_LABELS, short
 
+from .commands import did_you_mean
 from .corpus import CLIP_SUFFIXES, SPLITS, ClipSource, Corpus, Listing, find_clips, read_table, split_of
+from .options import COLUMNS
+from .schema import Row
 
-COLUMNS = {  # option -> the column that is taken where it is not given; all but id may be absent then
-    "id_column": "id", "path_column": None, "text_column": "text", "gloss_column": "gloss", "label_column": "label",
-    "signer_column": "signer", "split_column": "split", "language_column": "language", "fps_column": "fps", "start_column": None,
-    "end_column": None,
-}  # fmt: skip
+Annotations = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
 
 
-def list_clips(data_dir, annotations=None, **columns):
+def list_clips(data_dir: str | Path, annotations: Annotations = None, **columns: str) -> Listing:
     """Clips of a folder.
 
     Args:
@@ -37,13 +38,13 @@ def list_clips(data_dir, annotations=None, **columns):
         listing.leave_out(_split_by_folder(name), name, reason)
     if annotations is None:
         if columns:
-            raise ValueError(f"{', '.join(sorted(columns))} name columns of a table, but no table is given. Pass annotations.")
+            raise ValueError(f"{', '.join(sorted(columns))} name columns of a table, but there is no table. Pass annotations.")
         listing.sources = [ClipSource(name, _split_by_folder(name), str(path)) for name, path in clips.items()]
         return listing
-    by_name = {}
+    by_name: dict[str, list[str]] = {}
     for name in clips:
         by_name.setdefault(Path(name).name, []).append(name)
-    used = set()
+    used: set[str] = set()
     for annotation in [annotations] if isinstance(annotations, (str, os.PathLike)) else annotations:
         split, path = _split_and_path(annotation)
         rows = read_table(path)
@@ -53,40 +54,52 @@ def list_clips(data_dir, annotations=None, **columns):
             _add(listing, {key: row[column] for key, column in taken.items()}, split, clips, by_name, used, path)
     for name in clips:
         if name not in used:
-            listing.leave_out(_split_by_folder(name), name, "a clip, but no row of a table names it")
+            listing.leave_out(_split_by_folder(name), name, "no row of a table names this clip")
     _number_labels(listing)
     return listing
 
 
-def _split_and_path(annotation):
+def _split_and_path(annotation: str | os.PathLike[str]) -> tuple[str | None, Path]:
     split, equals, path = str(annotation).partition("=")
     if equals and not Path(annotation).exists():
-        return split_of(split, annotation), Path(path)
+        return split_of(split, Path(annotation)), Path(path)
     return None, Path(annotation)
 
 
-def _columns(row, given, path):
-    """{field: column} of a table; a column that was asked for must be there."""
+def _columns(row: Row, asked: Mapping[str, str], path: Path) -> dict[str, str]:
+    """{field: column} of a table; a column that the user asks for must be there."""
     taken = {}
     for option, default in COLUMNS.items():
-        column, field = given.get(option, default), option.removesuffix("_column")
-        if column in row:
+        column, field = asked.get(option, default), option.removesuffix("_column")
+        if column is not None and column in row:
             taken[field] = column
-        elif option in given:
-            raise ValueError(f"{path}: no column {column!r} (--{option}). It has {', '.join(map(str, row))}.")
+        elif option in asked:
+            hint = did_you_mean(str(column), map(str, row))
+            raise ValueError(f"{path}: no column {column!r} (--{option}). It has {', '.join(map(str, row))}.{hint}")
     if not ("id" in taken or "path" in taken):
-        raise ValueError(f"{path}: no column 'id'. It has {', '.join(map(str, row))}: name the one of the clips with --id_column.")
+        raise ValueError(
+            f"{path}: no column 'id'. It has {', '.join(map(str, row))}. Pass the name of the column of the clips with --id_column."
+        )
     if not ("text" in taken or "label" in taken or "gloss" in taken):
         raise ValueError(
-            f"{path}: no column 'text', 'gloss' or 'label'. It has {', '.join(map(str, row))}: name the one of the texts with "
-            "--text_column, or the one of the labels with --label_column."
+            f"{path}: no column 'text', 'gloss' or 'label'. It has {', '.join(map(str, row))}. Pass the name of the column of the "
+            "texts with --text_column, or of the labels with --label_column."
         )
     if "end" in taken and "start" not in taken:
         raise ValueError(f"{path}: --end_column needs --start_column.")
     return taken
 
 
-def _add(listing, row, split, clips, by_name, used, path):
+def _add(
+    listing: Listing,
+    row: Row,
+    split: str | None,
+    clips: Mapping[str, Path],
+    by_name: Mapping[str, Sequence[str]],
+    used: set[str],
+    path: Path,
+) -> None:
+    """Adds the clip of a table's row to the listing, or says why not."""
     row = {key: None if _empty(value) else value for key, value in row.items()}
     named = _name(row.get("path") or row.get("id") or "")
     name = named if named in clips else None
@@ -102,7 +115,7 @@ def _add(listing, row, split, clips, by_name, used, path):
         return
     if name is None:
         several = len(by_name.get(named, ()))
-        reason = f"{several} clips have this name: give the way to one" if several else f"in {path.name}, but there is no clip of it"
+        reason = f"{several} clips have this name: write the path of one" if several else f"in {path.name}, but there is no clip of it"
         listing.leave_out(split, clip_id, reason)
         return
     used.add(name)
@@ -114,20 +127,21 @@ def _add(listing, row, split, clips, by_name, used, path):
     if row.get("text") is None and "text" in row:
         listing.doubt(split, clip_id, f"its text is empty in {path.name}")
     strings = {key: str(row[key]).strip() for key in ("text", "gloss", "signer", "language") if row.get(key) is not None}
-    listing.sources.append(ClipSource(clip_id, split, str(clips[name]), label=row.get("label"), **strings, **times))
+    known: Row = {"label": row.get("label"), **strings, **times}  # its label may be a word until `_number_labels`
+    listing.sources.append(ClipSource(clip_id, split, str(clips[name]), **known))
 
 
-def _empty(value):
+def _empty(value: object) -> bool:
     return value is None or (isinstance(value, str) and not value.strip()) or (isinstance(value, float) and math.isnan(value))
 
 
-def _name(value):
-    """The way to a clip without its suffix."""
+def _name(value: object) -> str:
+    """The path of a clip without its suffix."""
     path = Path(str(value).strip())
     return (path.with_suffix("") if path.suffix.lower() in CLIP_SUFFIXES else path).as_posix()
 
 
-def _number(value, key, clip_id, path):
+def _number(value: Any, key: str, clip_id: str, path: Path) -> float | None:
     try:
         if isinstance(value, bool):
             raise TypeError("a bool")
@@ -136,8 +150,8 @@ def _number(value, key, clip_id, path):
         raise ValueError(f"{path}: {clip_id} has {key} {short(value)}, expected a number.") from error
 
 
-def _number_labels(listing):
-    """Labels that are whole numbers stay; words become their place in the alphabet, and the gloss where there is none."""
+def _number_labels(listing: Listing) -> None:
+    """Whole numbers stay as they are; words become their index in alphabetical order, and the gloss where there is none."""
     kept, numbered = [], all(str(source.label).isdecimal() for source in listing.sources if source.label is not None)
     for source in listing.sources:
         if numbered and source.label is not None and (len(str(source.label)) > 1000 or int(source.label) >= MAX_LABELS):
@@ -152,14 +166,14 @@ def _number_labels(listing):
     else:
         listing.labels = sorted(values)
         labels = {value: number for number, value in enumerate(listing.labels)}
-    for place, source in enumerate(listing.sources):
+    for index, source in enumerate(listing.sources):
         if source.label is not None:
             word = str(source.label)
             gloss = source.gloss or (word if listing.labels else None)
-            listing.sources[place] = dataclasses.replace(source, label=labels[word], gloss=gloss)
+            listing.sources[index] = dataclasses.replace(source, label=labels[word], gloss=gloss)
 
 
-def _split_by_folder(name):
+def _split_by_folder(name: str) -> str:
     parts = Path(name).parts
     return SPLITS.get(parts[0].lower(), "train") if len(parts) > 1 else "train"
 
@@ -172,5 +186,4 @@ CORPUS = Corpus(
     licence="unknown",
     language="und",
     list_clips=list_clips,
-    options=("annotations", *COLUMNS),
 )

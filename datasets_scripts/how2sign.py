@@ -12,9 +12,9 @@ The folder, as the owners' download script makes it (`How2Sign/sentence_level/<s
     train_2D_keypoints/openpose_output/json/       also .../train/rgb_front/features/openpose_output/json/ or train/openpose_output/json/
         <SENTENCE_NAME>/<SENTENCE_NAME>_000000000000_keypoints.json ...
 
-Beware: the released clips were cut at the original times of How2's subtitles, not at the re-aligned ones. For re-aligned clips
+Beware: the released clips were cut at the original times of How2's subtitles, not at the re-aligned ones. For re-aligned clips,
 estimate the keypoints of whole videos: a folder or file <VIDEO_NAME> in the place of the clips is cut at START_REALIGNED and
-END_REALIGNED, which needs its frame rate (--fps, where the files do not say). Times beyond the video are left out, and listed.
+END_REALIGNED, which needs its frame rate (--fps, where the files do not say it). Clips whose times lie beyond the video are left out.
 Frame rates differ from clip to clip, and OpenPose does not write them: `fps` is null unless you pass it.
 """
 
@@ -22,7 +22,8 @@ import math
 import re
 from pathlib import Path
 
-from .corpus import CLIP_SUFFIXES, ClipSource, Corpus, Listing, first_existing, read_table
+from .corpus import CLIP_SUFFIXES, ClipSource, Corpus, Listing, first_existing, read_table, tables_of_splits
+from .schema import Row
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
 COLUMNS = ("VIDEO_NAME", "SENTENCE_NAME", "START_REALIGNED", "END_REALIGNED", "SENTENCE")
@@ -31,34 +32,31 @@ WIDTH, HEIGHT = 1280, 720
 JSON = "openpose_output/json"
 
 
-def list_clips(data_dir, keypoints_dir=None):
-    listing, found = Listing(), 0
-    for name, split in SPLITS.items():
-        file = f"how2sign_realigned_{name}.csv"
-        try:
-            path = first_existing([file, *(Path(root) / name / "text/en/raw_text/re_aligned" / file for root in ROOTS)], file, data_dir)
-        except FileNotFoundError:
-            if name == "test" and not found:
-                raise
-            continue
-        found += 1
+def list_clips(data_dir: str | Path, keypoints_dir: str | Path | None = None) -> Listing:
+    listing = Listing()
+    for name, split, path in tables_of_splits(SPLITS, data_dir, _places):
         folder = Path(keypoints_dir) / name if keypoints_dir else None
         if folder is None:
-            candidates = [f"{name}_2D_keypoints/{JSON}", f"{name}/{JSON}"]
+            candidates: list[str | Path] = [f"{name}_2D_keypoints/{JSON}", f"{name}/{JSON}"]
             candidates += [Path(root) / name / "rgb_front/features" / JSON for root in ROOTS]
             folder = first_existing(candidates, f"folder of the clips of {name} (--keypoints_dir)", data_dir)
         clips = {path.stem if path.suffix in CLIP_SUFFIXES else path.name: path for path in sorted(folder.iterdir())}
-        _add_split(listing, split, read_table(path, "\t", COLUMNS), clips, file)
+        _add_split(listing, split, read_table(path, "\t", COLUMNS), clips, path.name)
     return listing
 
 
-def _add_split(listing, split, rows, clips, file):
-    used = set()
+def _places(name: str) -> list[str]:
+    file = f"how2sign_realigned_{name}.csv"
+    return [file, *(str(Path(root) / name / "text/en/raw_text/re_aligned" / file) for root in ROOTS)]
+
+
+def _add_split(listing: Listing, split: str, rows: list[Row], clips: dict[str, Path], file: str) -> None:
+    used: set[str] = set()
     for row in rows:
         name, video = row["SENTENCE_NAME"], row["VIDEO_NAME"]
         start, end = (_seconds(row[key]) for key in ("START_REALIGNED", "END_REALIGNED"))
         if name in clips:
-            place = {"path": str(clips[name])}
+            place: Row = {"path": str(clips[name])}
             if end is not None and start is not None and end <= start:
                 listing.doubt(split, name, f"its re-aligned times are {start} to {end} s; the clip, cut at the original ones, is kept")
         elif video in clips and start is not None:
@@ -67,16 +65,16 @@ def _add_split(listing, split, rows, clips, file):
             listing.leave_out(split, name, "a text, but no clip of that name")
             continue
         used |= {name, video}
-        signer = re.search(r"-(\d+)-rgb_", video)
-        size = {} if Path(place["path"]).suffix == ".pose" else {"width": WIDTH, "height": HEIGHT}
-        text, signer = row["SENTENCE"].strip() or None, signer.group(1) if signer else None
+        match = re.search(r"-(\d+)-rgb_", video)
+        size: Row = {} if Path(place["path"]).suffix == ".pose" else {"width": WIDTH, "height": HEIGHT}
+        text, signer = row["SENTENCE"].strip() or None, match.group(1) if match else None
         listing.sources.append(ClipSource(name, split, text=text, signer=signer, **place, **size))
     for clip in clips:
         if clip not in used:
             listing.leave_out(split, clip, f"a clip, but no text in {file}")
 
 
-def _seconds(cell):
+def _seconds(cell: str) -> float | None:
     try:
         value = float(cell)
     except ValueError:
@@ -92,6 +90,5 @@ CORPUS = Corpus(
     licence="cc-by-nc-4.0",
     language="ase",
     list_clips=list_clips,
-    options=("keypoints_dir",),
     published={"train": 31128, "validation": 1741, "test": 2322},
 )

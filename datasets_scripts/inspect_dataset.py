@@ -1,64 +1,117 @@
-"""What is in a data set, before anything is trained on it: counts, what is missing, what is there twice, and a few clips to watch.
+"""What is in a data set, before anything is trained on it: counts, missing points, duplicates, and a few clips to watch.
 
     python -m datasets_scripts.inspect_dataset phoenix14t
     python -m datasets_scripts.inspect_dataset user/my-rows --output_dir report
 
 DATASET is a folder of canonical rows, a .parquet file, or a Hub id. OUTPUT_DIR gets inspection.json and report.html, one file that
-loads nothing. Every clip is read once, as the models will see it: through `KeypointProcessor`, at its own frame rate.
+loads nothing else. Every clip is read once, as the models will see it: through `KeypointProcessor`, at its own frame rate.
 
 Shapes: T frames of a clip, K keypoints of the model's layout.
 """
 
+# ruff: noqa: E402 (--help and mistakes are answered before the imports that take seconds)
+
 import argparse
+from pathlib import Path
+
+from .commands import CommandParser, local_or_hub, output_folder, parse_early, print_written, run_command
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = CommandParser(__doc__, prog="python -m datasets_scripts.inspect_dataset")
+    parser.add_argument("dataset", metavar="DATASET", help="a folder of rows, a .parquet file, or a Hub id")
+    parser.add_argument("--output_dir", help="for inspection.json and report.html; by default <name>-inspection here")
+    parser.add_argument("--layout", default="uniglor73", help="the model's layout in which clips are judged")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of clips to watch")
+    return parser.parse_args(argv)
+
+
+def checked(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments of a command line, after a look at its paths."""
+    arguments = parse(argv)
+    arguments.dataset = local_or_hub(arguments.dataset, "data set")
+    arguments.output_dir = arguments.output_dir and output_folder(arguments.output_dir)
+    return arguments
+
+
+if __name__ == "__main__":
+    parse_early(checked)
+
 import collections
 import hashlib
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from pathlib import Path
+from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
 from tqdm import tqdm
 
-from modeling_unigloR.keypoint_processing_uniglor import KeypointProcessor
+from modeling_unigloR.configuration_uniglor import SignMAEConfig
+from modeling_unigloR.keypoint_processing_uniglor import KeypointProcessor, ProcessedClip
 from modeling_unigloR.keypoints_uniglor import get_layout, point_index
-from modeling_unigloR.rendering_uniglor import player_html
+from modeling_unigloR.limits_uniglor import brief
+from modeling_unigloR.player_uniglor import player_html
 
-from .extract import write_json
-from .whole import write_whole
+from .schema import Row
+from .whole import write_json, write_whole
+
+Facts = dict[str, Any]  # of a split, as inspection.json holds them
 
 WORD = re.compile(r"\w+(?:['’\-]\w+)*")
 CLIPS_SHOWN = 3  # of each split
-EXAMPLES = 5  # of what is wrong, in the report
 REPORT = "report.html"
-ALWAYS_SHOWN = ("clips with hands in swapped slots", "frames that jump", "unusable clips")  # that there are none is news too
+ALWAYS_SHOWN = ("clips with hands in swapped slots", "frames that jump", "unusable clips")  # in the table of the report, even if 0
+SEGMENT = SignMAEConfig().window_size  # frames; training leaves out shorter clips
 
 
-def words_of(text):
-    """Lower-case words; punctuation is none. Texts without spaces between words count as one word."""
+class Shown(NamedTuple):
+    """A clip of the report's players."""
+
+    name: str
+    clip: ProcessedClip
+    text: str
+
+
+def words_of(text: str) -> list[str]:
+    """Lower-case words without punctuation. A text without spaces between its words counts as one word."""
     return WORD.findall(text.lower())
 
 
 class SplitInspector:
-    """Collects the facts of one split, clip by clip; memory grows by a few numbers a clip.
+    """Collects the facts of one split, clip by clip; memory grows by a few numbers per clip.
 
     Args:
         name: of the split.
         processor: a `KeypointProcessor` that does not resample.
-        rng: a `numpy.random.Generator`, for the clips that are shown.
+        rng: chooses the clips that are shown.
     """
 
-    def __init__(self, name, processor, rng):
+    def __init__(self, name: str, processor: KeypointProcessor, rng: np.random.Generator) -> None:
         self.name, self.processor, self.rng = name, processor, rng
-        self.frames, self.seconds, self.fps, self.layouts = [], [], collections.Counter(), collections.Counter()
-        self.words, self.texts, self.text_lengths = collections.Counter(), {}, []
-        self.labels, self.signers, self.languages = collections.Counter(), collections.Counter(), collections.Counter()
-        self.missing = {part: [] for part in get_layout(processor.layout).parts}
-        self.jumps, self.swapped, self.reach, self.unusable = [], [], [], []
-        self.hashes, self.ids, self.shown = {}, collections.Counter(), []
+        self.frames: list[int] = []
+        self.seconds: list[float] = []
+        self.text_lengths: list[int] = []
+        self.fps: collections.Counter[float | None] = collections.Counter()
+        self.layouts: collections.Counter[str] = collections.Counter()
+        self.languages: collections.Counter[str] = collections.Counter()
+        self.signers: collections.Counter[str] = collections.Counter()
+        self.labels: collections.Counter[int] = collections.Counter()
+        self.words: collections.Counter[str] = collections.Counter()
+        self.ids: collections.Counter[str] = collections.Counter()
+        self.texts: dict[str, list[str]] = {}  # words of a text -> ids of its clips
+        self.hashes: dict[str, list[str]] = {}  # of a clip's content -> ids
+        self.missing: dict[str, list[float]] = {part: [] for part in get_layout(processor.layout).parts}
+        self.jumps: list[Facts] = []
+        self.reach: list[Facts] = []
+        self.unusable: list[Facts] = []
+        self.short: list[str] = []
+        self.swapped: list[str] = []
+        self.shown: list[Shown] = []
 
-    def add(self, row):
-        """Takes one canonical row, its arrays as numpy."""
+    def add(self, row: Row) -> None:
+        """Adds a canonical row, whose arrays are NumPy arrays."""
         name = str(row["id"])
         self.ids[name] += 1
         keypoints, confidence = np.asarray(row["keypoints"]), np.asarray(row["confidence"])
@@ -77,7 +130,7 @@ class SplitInspector:
             self.labels[int(row["label"])] += 1
         if row["signer"] is not None:
             self.signers[row["signer"]] += 1
-        seen = np.where(confidence[..., None] > 0, keypoints, 0)  # what hides under "not seen" is no content
+        seen = np.where(confidence[..., None] > 0, keypoints, 0)  # points that were not seen may have any coordinates
         digest = hashlib.sha256(np.ascontiguousarray(seen).tobytes()).hexdigest()
         self.hashes.setdefault(digest, []).append(name)
         try:
@@ -85,6 +138,8 @@ class SplitInspector:
         except ValueError as error:
             self.unusable.append({"id": name, "reason": str(error)})
             return
+        if len(clip.keypoints) < SEGMENT:
+            self.short.append(name)
         for part, span in get_layout(self.processor.layout).parts.items():
             self.missing[part].append(1 - clip.keypoint_mask[:, span].mean())
         if len(clip.kept_frames) < len(keypoints):
@@ -94,8 +149,8 @@ class SplitInspector:
         self._note_reach(name, clip)
         self._show(name, clip, row["text"] or row["gloss"] or "")
 
-    def _note_reach(self, name, clip):
-        """Clips whose hands are never at their wrists: points of another order look like this."""
+    def _note_reach(self, name: str, clip: ProcessedClip) -> None:
+        """Collects clips whose hands are far from their wrists, as they are when points have another order than expected."""
         index = point_index(self.processor.layout)
         distances = []
         for side in ("left", "right"):
@@ -106,17 +161,17 @@ class SplitInspector:
         if distances and max(distances) > 1:  # shoulder lengths
             self.reach.append({"id": name, "shoulder_lengths": round(float(max(distances)), 2)})
 
-    def _show(self, name, clip, text):
-        """Keeps a few clips, each with the same chance, whatever their number."""
+    def _show(self, name: str, clip: ProcessedClip, text: str) -> None:
+        """Keeps a few clips; every clip has the same chance, whatever their number."""
         seen = len(self.frames) - len(self.unusable)
         place = len(self.shown) if len(self.shown) < CLIPS_SHOWN else int(self.rng.integers(seen))
         if place < CLIPS_SHOWN:
-            self.shown[place : place + 1] = [(name, clip, text)]
+            self.shown[place : place + 1] = [Shown(name, clip, text)]
 
-    def facts(self, train=None):
-        """The split's facts as plain numbers, and, beside a training split, what it shares with it."""
+    def facts(self, train: "SplitInspector | None" = None) -> Facts:
+        """The facts of the split as plain numbers, with what it shares with a training split."""
         parts = {part: round(float(np.mean(values)), 4) if values else None for part, values in self.missing.items()}
-        facts = {
+        facts: Facts = {
             "clips": len(self.frames),
             "frames": int(np.sum(self.frames)),
             "hours": round(float(np.nansum(self.seconds)) / 3600, 3),
@@ -137,6 +192,7 @@ class SplitInspector:
             "swapped_hands": len(self.swapped),
             "hands_off_their_wrists": self.reach,
             "unusable": self.unusable,
+            "shorter_than_a_segment": self.short,
             "duplicate_ids": [name for name, count in self.ids.items() if count > 1],
             "duplicate_clips": [names for names in self.hashes.values() if len(names) > 1],
             "duplicate_texts": sum(len(names) - 1 for names in self.texts.values()),
@@ -159,12 +215,12 @@ class SplitInspector:
         }
 
 
-def share(count, total):
+def share(count: int, total: int) -> float | None:
     return round(count / total, 4) if total else None
 
 
-def spread(values):
-    """Smallest, median, mean and largest of numbers; None where there are none."""
+def spread(values: Sequence[int]) -> dict[str, float] | None:
+    """Smallest, median, mean and largest of numbers; None if there are none."""
     if not len(values):
         return None
     return {
@@ -175,21 +231,30 @@ def spread(values):
     }
 
 
-def load_splits(dataset):
-    """{split: streaming rows} of a folder, a .parquet file or a Hub id."""
-    if dataset.endswith(".parquet"):
-        if not Path(dataset).exists():
-            raise FileNotFoundError(f"{dataset} does not exist.")
-        return datasets.load_dataset("parquet", data_files={"train": dataset}, streaming=True)
-    return datasets.load_dataset(dataset, streaming=True)
+def load_splits(dataset: str) -> Mapping[str, Any]:
+    """{split: streaming rows} of a folder, a .parquet file or a Hub id.
+
+    Raises:
+        ValueError, OSError: nothing that can be read is there.
+    """
+    path = Path(dataset)
+    try:
+        if path.is_file() and path.suffix != ".parquet":
+            raise ValueError("it is a file, expected a folder, or a file that ends in .parquet")
+        if path.is_file():
+            return datasets.load_dataset("parquet", data_files={"train": dataset}, streaming=True)
+        return datasets.load_dataset(dataset, streaming=True)
+    except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
+        remedy = "Build rows with python -m datasets_scripts.build first." if path.exists() else "Check the name and the network."
+        raise ValueError(f"{dataset} holds no rows that can be read: {brief(error)}. {remedy}") from error
 
 
-def inspect(splits, layout="uniglor73", seed=0):
+def inspect(splits: Mapping[str, Any], layout: str = "uniglor73", seed: int = 0) -> tuple[Facts, dict[str, SplitInspector]]:
     """Inspects canonical rows.
 
     Args:
         splits: {name: rows}, `datasets` of any kind.
-        layout: the model's layout that clips are judged in.
+        layout: the model's layout in which clips are judged.
         seed: of the choice of clips to show.
 
     Returns:
@@ -198,7 +263,8 @@ def inspect(splits, layout="uniglor73", seed=0):
     Raises:
         ValueError: rows of another kind.
     """
-    processor, inspectors = KeypointProcessor(layout=layout, fps=None), {}
+    processor = KeypointProcessor(layout=layout, fps=None)
+    inspectors: dict[str, SplitInspector] = {}
     for name, rows in splits.items():
         inspector = inspectors[name] = SplitInspector(name, processor, np.random.default_rng(seed))
         for row in tqdm(rows.with_format("numpy"), desc=f"Inspecting {name}", unit=" clips"):
@@ -211,13 +277,14 @@ def inspect(splits, layout="uniglor73", seed=0):
     return {"splits": facts}, inspectors
 
 
-def findings(report):
+def findings(report: Facts) -> list[str]:
     """What a reader should look at first, as sentences."""
-    found = []
+    sentences = []
     for name, facts in report["splits"].items():
         clips = facts["clips"]
         for key, sentence in (
             ("unusable", "of {clips} clips cannot be used, the first: {first}"),
+            ("shorter_than_a_segment", f"of {{clips}} clips are shorter than the {SEGMENT} frames of a segment: training leaves them out"),
             ("hands_off_their_wrists", "of {clips} clips have a hand farther than a shoulder length from its wrist: is the layout right?"),
             ("duplicate_ids", "ids are there more than once: {first}"),
             ("duplicate_clips", "clips are there more than once, frame by frame: {first}"),
@@ -226,37 +293,37 @@ def findings(report):
         ):
             entries = facts.get(key)
             if entries:
-                found.append(f"{name}: {len(entries):,} " + sentence.format(clips=f"{clips:,}", first=_example(entries[0])))
+                sentences.append(f"{name}: {len(entries):,} " + sentence.format(clips=f"{clips:,}", first=_example(entries[0])))
         if facts.get("texts_also_in_train"):
-            found.append(f"{name}: {facts['texts_also_in_train']:.1%} of the texts are in train too, word by word")
+            sentences.append(f"{name}: {facts['texts_also_in_train']:.1%} of the texts are in train too, word by word")
         if clips and facts["swapped_hands"]:
-            found.append(
+            sentences.append(
                 f"{name}: in {facts['swapped_hands']:,} of {clips:,} clips the hands stand in each other's slots (they are put back)"
             )
         if facts["frames_dropped"]:
-            found.append(
+            sentences.append(
                 f"{name}: {facts['frames_dropped']:,} frames jump (the body moves by 2 shoulder lengths at once) and are left out, in "
                 f"{len(facts['jumping_clips']):,} clips"
             )
         if clips and not facts["texts"] and not facts["labels"]:
-            found.append(f"{name}: no clip has a text or a label")
+            sentences.append(f"{name}: no clip has a text or a label")
         absent = [part.replace("_", " ") for part, value in facts["missing_points"].items() if value == 1]
         if absent:
-            found.append(f"{name}: {', '.join(absent)} never seen")
+            sentences.append(f"{name}: {', '.join(absent)} never seen")
         if len(facts["fps"]) > 1 or "unknown" in facts["fps"]:
-            found.append(f"{name}: frame rates: {', '.join(f'{fps} ({count:,})' for fps, count in facts['fps'].items())}")
+            sentences.append(f"{name}: frame rates: {', '.join(f'{fps} ({count:,})' for fps, count in facts['fps'].items())}")
         if "signers_also_in_train" in facts and facts["signers_also_in_train"]:
-            found.append(f"{name}: {len(facts['signers_also_in_train'])} of {len(facts['signers'])} signers are in train too")
-    return found
+            sentences.append(f"{name}: {len(facts['signers_also_in_train'])} of {len(facts['signers'])} signers are in train too")
+    return sentences
 
 
-def _example(entry):
+def _example(entry: object) -> str:
     if isinstance(entry, dict):
         return entry.get("reason") or ", ".join(map(str, entry.get("clips", (entry.get("id"),))))
     return ", ".join(map(str, entry[:3])) if isinstance(entry, list) else str(entry)
 
 
-def summary(report):
+def summary(report: Facts) -> str:
     """A line for each split and each finding."""
     lines = []
     for name, facts in report["splits"].items():
@@ -289,9 +356,9 @@ li { overflow-wrap: anywhere }
 """
 
 
-def histogram(values, title, bins=30, percent=False):
+def histogram(numbers: Iterable[float], title: str, bins: int = 30, percent: bool = False) -> str:
     """A histogram as an SVG figure; values beyond the 99th percentile are counted in its last bar."""
-    values = np.asarray(values, float)
+    values = np.asarray(numbers, float)
     values = values[np.isfinite(values)]
     if not len(values):
         return ""
@@ -324,31 +391,31 @@ def histogram(values, title, bins=30, percent=False):
     )
 
 
-def _label(value, percent):
+def _label(value: float, percent: bool) -> str:
     return f"{value:.0%}" if percent else f"{value:,.4g}" if value < 1000 else f"{value:,.0f}"
 
 
-def report_html(name, report, inspectors):
+def report_html(name: str, report: Facts, inspectors: Mapping[str, SplitInspector]) -> str:
     """The report as one HTML document.
 
     Args:
         name: of the data set.
         report, inspectors: what `inspect` returned.
     """
-    found = "".join(f"<li>{escape(sentence)}</li>" for sentence in findings(report))
+    list_items = "".join(f"<li>{escape(sentence)}</li>" for sentence in findings(report))
     splits = report["splits"]
     rows = [
         ("clips", lambda facts: f"{facts['clips']:,}"),
         ("frames", lambda facts: f"{facts['frames']:,}"),
         ("hours (clips of known rate)", lambda facts: f"{facts['hours']:.2f}"),
-        ("frames a second", lambda facts: ", ".join(facts["fps"])),
+        ("frames per second", lambda facts: ", ".join(facts["fps"])),
         ("layout", lambda facts: ", ".join(facts["layouts"])),
         ("sign language", lambda facts: ", ".join(facts["languages"])),
         ("signers", lambda facts: f"{len(facts['signers']):,}"),
         ("texts", lambda facts: f"{facts['texts']:,}"),
         ("words / vocabulary", lambda facts: f"{facts['words']:,} / {facts['vocabulary']:,}"),
-        ("of the words, not in train", lambda facts: _percent(facts.get("out_of_vocabulary", {}).get("words"))),
-        ("of the texts, also in train", lambda facts: _percent(facts.get("texts_also_in_train"))),
+        ("words that are not in train", lambda facts: _percent(facts.get("out_of_vocabulary", {}).get("words"))),
+        ("texts that are in train too", lambda facts: _percent(facts.get("texts_also_in_train"))),
         ("labels", lambda facts: f"{facts['labels']:,}"),
         *(
             (f"points missing: {part.replace('_', ' ')}", lambda facts, part=part: _percent(facts["missing_points"][part]))
@@ -356,6 +423,7 @@ def report_html(name, report, inspectors):
         ),
         ("clips with hands in swapped slots", lambda facts: f"{facts['swapped_hands']:,}"),
         ("frames that jump", lambda facts: f"{facts['frames_dropped']:,}"),
+        ("clips shorter than a segment", lambda facts: f"{len(facts['shorter_than_a_segment']):,}"),
         ("unusable clips", lambda facts: f"{len(facts['unusable']):,}"),
     ]
     table = ""
@@ -370,7 +438,7 @@ def report_html(name, report, inspectors):
 <body><main>
 <h1>{escape(name)}</h1>
 <h2>Look at first</h2>
-<ul>{found or "<li>Nothing stands out.</li>"}</ul>
+<ul>{list_items or "<li>Nothing stands out.</li>"}</ul>
 <h2>Numbers</h2>
 <div class="wide"><table><tr><th></th>{header}</tr>{table}</table></div>
 {"".join(_section(split, inspector) for split, inspector in inspectors.items())}
@@ -378,7 +446,7 @@ def report_html(name, report, inspectors):
 """
 
 
-def _section(split, inspector):
+def _section(split: str, inspector: SplitInspector) -> str:
     charts = [
         histogram(inspector.frames, "Frames of a clip"),
         histogram(inspector.seconds, "Seconds of a clip"),
@@ -390,39 +458,33 @@ def _section(split, inspector):
     for name, clip, text in inspector.shown:
         players.append(player_html(clip, titles=[name], text=text))
     shown = f"<h2>{escape(split)}: clips to watch</h2><div class='charts'>{''.join(players)}</div>" if players else ""
-    return f"<h2>{escape(split)}: how it is spread</h2><div class='charts'>{''.join(charts)}</div>{shown}"
+    return f"<h2>{escape(split)}: distributions</h2><div class='charts'>{''.join(charts)}</div>{shown}"
 
 
-def _percent(value):
+def _percent(value: float | None) -> str:
     return "" if value is None else f"{value:.1%}"
 
 
 # --- Command line -----------------------------------------------------------------------------------------------------------------------
 
 
-def parse(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", metavar="DATASET", help="a folder of rows, a .parquet file, or a Hub id")
-    parser.add_argument("--output_dir", type=Path, help="for inspection.json and report.html; by default <name>-inspection here")
-    parser.add_argument("--layout", default="uniglor73", help="the model's layout that clips are judged in")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of clips to watch")
-    return parser.parse_args(argv)
-
-
-def main(argv=None):
-    arguments = parse(argv)
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    arguments = checked(argv)
     name = Path(arguments.dataset).stem if arguments.dataset.endswith(".parquet") else Path(arguments.dataset).resolve().name
     output_dir = arguments.output_dir or Path(f"{name}-inspection")
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # an unreadable file is an error of one line
     report, inspectors = inspect(load_splits(arguments.dataset), arguments.layout, arguments.seed)
     if not any(facts["clips"] for facts in report["splits"].values()):
         raise ValueError(f"{arguments.dataset}: no rows in {', '.join(report['splits']) or 'any split'}.")
     output_dir.mkdir(parents=True, exist_ok=True)
-    write_json(report, output_dir / "inspection.json")
-    write_whole(output_dir / REPORT, report_html(name, report, inspectors))
+    paths = [output_dir / REPORT, output_dir / "inspection.json"]
+    write_whole(paths[0], report_html(name, report, inspectors))
+    write_json(report, paths[1])
     print(summary(report))
-    print(f"{output_dir / REPORT}")
+    training = "accelerate launch train/pretrain.py train/configs/small.yaml"
+    print_written(paths, f"look at {REPORT} in a browser, then {training} --datasets {arguments.dataset} --output_dir outputs/{name}")
     return report
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -8,8 +8,8 @@ The folder: <word>/<clip>, where a clip is any file of keypoints or a folder of 
 (INCLUDE's categories), and one called train, val or test is the split; a number before a word ("1. loud") is no part of it.
 Labels are the words in alphabetical order; `gloss` is the word.
 
-WLASL (American, 2,000 words; https://github.com/dxli94/WLASL; C-UDA licence, for research): if WLASL_v0.3.json lies in the folder, it
-says word, split and signer of each clip by its video number, wherever that lies, and the labels are in its order.
+WLASL (American, 2,000 words; https://github.com/dxli94/WLASL; C-UDA licence, for research): if the folder contains WLASL_v0.3.json,
+that gives the word, split and signer of each clip by its video number, at any depth of folders, and the labels have its order.
 INCLUDE (Indian, 263 words; https://zenodo.org/records/4010759; CC BY 4.0): keypoints are yours; MediaPipe's are relative to an image
 of 1920 x 1080, so pass its size.
 """
@@ -17,6 +17,7 @@ of 1920 x 1080, so pass its size.
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from modeling_unigloR.keypoint_readers_uniglor import file_bytes
 from modeling_unigloR.limits_uniglor import MAX_TEXT_BYTES, brief
@@ -26,9 +27,10 @@ from .corpus import SPLITS, ClipSource, Corpus, Listing, find_clips, printable, 
 WLASL_JSON = "WLASL_v0.3.json"
 
 
-def list_clips(data_dir):
+def list_clips(data_dir: str | Path) -> Listing:
     clips, shadowed = find_clips(data_dir)
-    listing, words = Listing(), {}
+    listing = Listing()
+    words: dict[str, str] = {}
     for name, reason in shadowed:
         listing.leave_out(_split(name), name, reason)
     for name in clips:
@@ -45,11 +47,11 @@ def list_clips(data_dir):
     return listing
 
 
-def _split(name):
+def _split(name: str) -> str:
     return next((SPLITS[part.lower()] for part in Path(name).parts[:-1] if part.lower() in SPLITS), "train")
 
 
-def list_wlasl(data_dir):
+def list_wlasl(data_dir: str | Path) -> Listing:
     path = Path(data_dir) / WLASL_JSON
     if not path.exists():
         return list_clips(data_dir)
@@ -81,7 +83,7 @@ def list_wlasl(data_dir):
     return listing
 
 
-def _split_in(item, path):
+def _split_in(item: dict[str, Any], path: Path) -> tuple[str, str | None]:
     """The split that an entry names and None, or "train" and what is wrong with the name."""
     try:
         return split_of(item.get("split", "train"), path), None

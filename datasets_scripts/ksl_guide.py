@@ -5,7 +5,7 @@
 Where: https://aihub.or.kr, data set 103, "sign language videos" (수어 영상). Licence: AI-Hub's terms; an account is needed, and the data
 may not be passed on.
 
-The folder: anything above the unpacked keypoints and morphemes; their names alone decide what belongs to what.
+The folder holds the unpacked keypoints and morphemes at any depth; their names say which belong together.
 
     .../NIA_SL_WORD0001_REAL01_F/NIA_SL_WORD0001_REAL01_F_000000000000_keypoints.json ...     a folder for each clip
         {"version": 1.3, "people": {"pose_keypoints_2d": [75 numbers], "face_keypoints_2d": [210], "hand_left_keypoints_2d": [63],
@@ -17,17 +17,20 @@ The word of WORD0001 is read from any morpheme file of that number, since all si
 morpheme files, a table (--annotations FILE, .csv, .tsv, .jsonl or .parquet) may name it: columns `id` (WORD0001, or a whole clip
 name) and `label`.
 
-Of the five views (F front, U above, D below, L, R) the front is read; --views F U D reads more. A folder on the way that is called
-Training, Validation or Test, numbered or not, is the split; --validation_signers and --test_signers put signers apart instead.
+Of the five views (F front, U above, D below, L left, R right) the front is read; --views F U D reads more. A folder in the path that is
+called Training, Validation or Test, numbered or not, is the split; --validation_signers and --test_signers split by signer instead.
 30 frames a second, images of 1920 x 1080.
 """
 
 import json
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from modeling_unigloR.keypoint_clip_uniglor import KeypointClip
 from modeling_unigloR.keypoint_readers_uniglor import check_numbers, clip_from_array, file_bytes
 from modeling_unigloR.limits_uniglor import MAX_TABLE_BYTES, MAX_TEXT_BYTES, brief
 
@@ -39,16 +42,22 @@ VIEWS = ("F", "U", "D", "L", "R")
 PARTS = {"pose_keypoints_2d": 75, "face_keypoints_2d": 210, "hand_left_keypoints_2d": 63, "hand_right_keypoints_2d": 63}
 
 
-def list_clips(data_dir, annotations=None, views=("F",), validation_signers=(), test_signers=()):
+def list_clips(
+    data_dir: str | Path,
+    annotations: str | Path | None = None,
+    views: Sequence[str] = ("F",),
+    validation_signers: Sequence[str] = (),
+    test_signers: Sequence[str] = (),
+) -> Listing:
     unknown = set(views) - set(VIEWS)
     if unknown:
-        raise ValueError(f"Unknown view {', '.join(sorted(unknown))}. Expected of {', '.join(VIEWS)}.")
+        raise ValueError(f"Unknown view {', '.join(sorted(unknown))}. Expected one or more of {', '.join(VIEWS)}.")
     clips, morphemes = find_files(data_dir)
     words = table_words(annotations) if annotations else morpheme_words(morphemes)
     listing = Listing(labels=sorted(set(words.values())))
-    labels = {word: number for number, word in enumerate(listing.labels)}
+    labels = {word: number for number, word in enumerate(listing.labels or ())}
     for path in clips:
-        number, signer, view = NAME.fullmatch(path.name).groups()
+        number, signer, view = NAME.findall(path.name)[0]
         if view not in views:
             continue
         split = _split(path, Path(data_dir))
@@ -58,27 +67,17 @@ def list_clips(data_dir, annotations=None, views=("F",), validation_signers=(), 
         if word is None:
             listing.leave_out(split, path.name, f"no {'row of the table' if annotations else 'morpheme file'} names its word")
             continue
-        listing.sources.append(
-            ClipSource(
-                path.name,
-                split,
-                str(path),
-                gloss=word,
-                label=labels[word],
-                signer=signer,
-                width=WIDTH,
-                height=HEIGHT,
-                fps=FPS,
-            )  # fmt: skip
-        )
+        known: dict[str, Any] = dict(gloss=word, label=labels[word], signer=signer, width=WIDTH, height=HEIGHT, fps=FPS)
+        listing.sources.append(ClipSource(path.name, split, str(path), **known))
     return listing
 
 
-def find_files(data_dir):
+def find_files(data_dir: str | Path) -> tuple[list[Path], list[Path]]:
     """Folders of clips and files of morphemes, in alphabetical order."""
     if not Path(data_dir).is_dir():
         raise FileNotFoundError(f"{data_dir} is not a folder. Pass the corpus' own with data_dir (--data_dir).")
-    clips, morphemes = [], []
+    clips: list[Path] = []
+    morphemes: list[Path] = []
     for folder, folders, files in walk(data_dir):
         named = [name for name in folders if NAME.fullmatch(name)]
         folders[:] = sorted(set(folders) - set(named))  # what is in them is read with the clip
@@ -89,9 +88,9 @@ def find_files(data_dir):
     return sorted(clips), sorted(morphemes)
 
 
-def morpheme_words(paths):
+def morpheme_words(paths: Iterable[Path]) -> dict[str, str]:
     """{WORD0001: its word} of morpheme files."""
-    words = {}
+    words: dict[str, str] = {}
     for path in paths:
         match = NAME.match(path.name)
         if match is None or match.group(1) in words:
@@ -106,12 +105,12 @@ def morpheme_words(paths):
     return words
 
 
-def table_words(path):
+def table_words(path: str | Path) -> dict[str, str]:
     return {str(row["id"]): str(row["label"]).strip() for row in read_table(path, columns=("id", "label"))}
 
 
-def _split(path, data_dir):
-    """By a folder on the way: "1.Training", "validation"."""
+def _split(path: Path, data_dir: Path) -> str:
+    """The split by a folder of the path: "1.Training", "validation"."""
     for part in path.relative_to(data_dir).parts[:-1]:
         split = SPLITS.get(re.sub(r"^\d+[.\s_]*", "", part).lower())
         if split:
@@ -119,8 +118,8 @@ def _split(path, data_dir):
     return "train"
 
 
-def read_clip(source):
-    """A clip of AI-Hub: OpenPose's parts, but one person that is no list."""
+def read_clip(source: ClipSource) -> KeypointClip:
+    """A clip of AI-Hub: OpenPose's parts, but `people` may be one person instead of a list."""
     numbers = {}
     for path in Path(source.path).iterdir():
         digits = re.search(r"(\d+)_keypoints\.json$", path.name)
@@ -141,7 +140,8 @@ def read_clip(source):
     )
 
 
-def _frame(path):
+def _frame(path: Path) -> np.ndarray:
+    """x, y and confidence of a frame's points, (137, 3)."""
     try:
         person = json.loads(file_bytes(path, MAX_TEXT_BYTES))["people"]
         if isinstance(person, list):
@@ -161,6 +161,5 @@ CORPUS = Corpus(
     licence="other",
     language="kvk",
     list_clips=list_clips,
-    options=("annotations", "views", "validation_signers", "test_signers"),
     read=read_clip,
 )

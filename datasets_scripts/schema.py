@@ -1,7 +1,7 @@
 """The canonical row: what every builder yields and every script reads.
 
 A row is one clip: `id`; `keypoints` (T, K, C) and `confidence` (T, K), in source units and in the source's layout or already in the
-model's; `layout`, the name of that layout; `fps`, frames a second; `width` and `height` of the image in pixels; `text`, `gloss`,
+model's; `layout`, the name of that layout; `fps`, frames per second; `width` and `height` of the image in pixels; `text`, `gloss`,
 `label` and `signer` where the corpus has them; `language`, the sign language's ISO 639-3 code. A point is present where its
 confidence is above 0.
 
@@ -10,8 +10,8 @@ Shapes: T frames of a clip, K keypoints of its layout, C channels (x, y or x, y,
 
 import numbers
 import re
+from typing import TYPE_CHECKING, Any
 
-import datasets
 import numpy as np
 
 from modeling_unigloR.keypoints_uniglor import get_source_layout
@@ -26,12 +26,22 @@ from modeling_unigloR.limits_uniglor import (
     short,
 )
 
+if TYPE_CHECKING:
+    import datasets
+
+Row = dict[str, Any]
+
+COLUMNS = (
+    "id", "keypoints", "confidence", "layout", "fps", "width", "height", "text", "gloss", "label", "signer", "language",
+)  # fmt: skip
 STRINGS = ("text", "gloss", "signer")  # or None
 COUNTS = ("width", "height")  # ints above 0, or None
 
 
-def features(num_keypoints, num_channels):
-    """`datasets.Features` of rows with K = `num_keypoints` and C = `num_channels`; T is free, row by row."""
+def features(num_keypoints: int, num_channels: int) -> "datasets.Features":
+    """The features of rows with K = `num_keypoints` and C = `num_channels`; T differs from row to row."""
+    import datasets  # takes a second, which a command that only reads does not need
+
     return datasets.Features(
         {
             "id": datasets.Value("string"),
@@ -50,19 +60,23 @@ def features(num_keypoints, num_channels):
     )
 
 
-FEATURES = features(73, 2)  # rows in `uniglor73` with x and y, such as the fingerspelling corpus yields
+def __getattr__(name: str) -> Any:
+    """FEATURES, of rows in `uniglor73` with x and y: made where it is asked for, so that `datasets` is imported only then."""
+    if name == "FEATURES":
+        return features(73, 2)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def check_row(row):
-    """Returns the row, or raises `ValueError` that says which row, what was found and what was expected."""
+def check_row(row: Row) -> Row:
+    """Returns the row, or raises a `ValueError` that says which row, what it has and what is expected."""
 
-    def expect(truth, found, expected):
+    def expect(truth: object, fact: str, expected: str) -> None:
         if not truth:
-            raise ValueError(f"Row {row.get('id')!r}: found {found}, expected {expected}.")
+            raise ValueError(f"Row {row.get('id')!r}: found {fact}, expected {expected}.")
 
     if not isinstance(row, dict):
-        raise ValueError(f"Found {short(row)}, expected a row: a dict with the columns {sorted(FEATURES)}.")
-    expect(set(row) == set(FEATURES), f"columns {sorted(map(str, row))}", f"{sorted(FEATURES)}")
+        raise ValueError(f"Found {short(row)}, expected a row: a dict with the columns {sorted(COLUMNS)}.")
+    expect(set(row) == set(COLUMNS), f"columns {sorted(map(str, row))}", f"{sorted(COLUMNS)}")
     for key in ("id", "layout", "language"):
         expect(isinstance(row[key], str) and row[key], f"{key}={short(row[key])}", "a string that is not empty")
     for key in ("id", *STRINGS):
@@ -75,7 +89,7 @@ def check_row(row):
 
     try:
         keypoints, confidence = np.asarray(row["keypoints"]), np.asarray(row["confidence"])
-    except Exception as error:  # ragged lists, and whatever a stranger's object raises
+    except Exception as error:  # ragged lists, and whatever an unknown object raises
         raise ValueError(f"Row {row['id']!r}: keypoints and confidence must be arrays ({error}).") from error
     shape = keypoints.shape
     expect(
@@ -108,7 +122,7 @@ def check_row(row):
     return row
 
 
-def _is_text(value):
+def _is_text(value: str) -> bool:
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -1,11 +1,11 @@
-"""Files and folders that are whole or absent: written beside their place, forced to the disk, then renamed.
+"""Files and folders that are whole or absent: written under another name, forced to the disk, then renamed.
 
     with whole_folder("cache/key") as folder:   # a folder of another name until the block ends without an error
         (folder / "frames.f4").write_bytes(...)
-        seal(folder)                            # notes size and SHA-256 of its files, for `damage`
+        seal(folder)                            # writes size and SHA-256 of its files, for `damage`
 
-A crash, a full disk or a lost power supply leaves the old state or the new one. What a killed process leaves behind is
-named after it, and `remove_unfinished` deletes it.
+A crash, a full disk or a lost power supply leaves the old state or the new one. The names of unfinished files and folders contain
+the process that writes them, so that `remove_unfinished` can delete those of killed processes.
 """
 
 import contextlib
@@ -18,27 +18,29 @@ import shutil
 import socket
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 try:
     import fcntl
-except ImportError:  # Windows, which deletes and renames nothing that a process holds open
-    fcntl = None
+except ImportError:  # Windows, which does not delete or rename open files
+    fcntl = None  # type: ignore[assignment]
 
 SEAL = "seal.json"
 _UNFINISHED = re.compile(r"^\..+-unfinished-(?P<host>.+)-(?P<pid>\d+)-[^-]+$")
-_MAX_AGE = 7 * 24 * 3600.0  # seconds; a process number may have been given to another process since
+_MAX_AGE = 7 * 24 * 3600.0  # seconds; by then another process may have the same number
 
 
 # --- Writing --------------------------------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def whole_folder(path):
+def whole_folder(path: str | Path) -> Iterator[Path]:
     """Yields an empty folder that is renamed to `path` when the block ends; after an error nothing is left.
 
     Raises:
-        FileExistsError: `path` is there already, or came to be there meanwhile.
+        FileExistsError: `path` exists already, or exists by the time the block ends.
     """
     path = Path(path)
     with scratch_folder(path) as unfinished:
@@ -56,8 +58,8 @@ def whole_folder(path):
 
 
 @contextlib.contextmanager
-def scratch_folder(path):
-    """Yields an empty folder beside `path` that is deleted when the block ends, or when `remove_unfinished` finds its process dead."""
+def scratch_folder(path: str | Path) -> Iterator[Path]:
+    """Yields an empty folder beside `path` that is deleted when the block ends, or by `remove_unfinished` after its process has died."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=_prefix(path), dir=path.parent))
@@ -69,36 +71,42 @@ def scratch_folder(path):
 
 
 @contextlib.contextmanager
-def whole_file(path):
+def whole_file(path: str | Path) -> Iterator[Path]:
     """Yields the path of an empty file that replaces `path` when the block ends; after an error `path` is as it was."""
     path = Path(path)
-    descriptor, unfinished = tempfile.mkstemp(prefix=_prefix(path), dir=path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=_prefix(path), dir=path.parent)
     os.close(descriptor)
+    unfinished = Path(name)
     try:
         with locked(unfinished):
-            yield Path(unfinished)
+            yield unfinished
             os.chmod(unfinished, 0o666 & ~_UMASK)
             sync_entry(unfinished)
             os.replace(unfinished, path)
             sync_entry(path.parent)
     finally:
-        Path(unfinished).unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
 
 
-def write_whole(path, content):
+def write_whole(path: str | Path, content: str | bytes) -> None:
     """Writes text (as UTF-8) or bytes to a file that is replaced at once."""
     with whole_file(path) as unfinished:
         unfinished.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
 
 
-def open_files(folder):
+def open_files(folder: str | Path) -> None:
     """Gives the files below `folder` the rights that the umask leaves: safetensors writes weights that their owner alone can read."""
     for path in Path(folder).rglob("*"):
         if path.is_file() and not path.is_symlink():
             path.chmod((path.stat().st_mode | 0o666) & ~_UMASK)
 
 
-def sync(folder):
+def write_json(content: Any, path: str | Path) -> None:
+    """Writes JSON to a file that is replaced at once."""
+    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def sync(folder: str | Path) -> None:
     """Forces all files and folders below `folder` to the disk."""
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -106,7 +114,7 @@ def sync(folder):
         sync_entry(parent)
 
 
-def sync_entry(path):
+def sync_entry(path: str | Path) -> None:
     """Forces one file, or the names in one folder, to the disk."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
@@ -124,16 +132,16 @@ def sync_entry(path):
 # --- Checking -------------------------------------------------------------------------------------------------------------------------
 
 
-def seal(folder, **facts):
-    """Notes the size and SHA-256 of every file below `folder`, and facts about it, in its `seal.json`."""
+def seal(folder: str | Path, **facts: Any) -> None:
+    """Writes the size and SHA-256 of every file below `folder`, and facts about it, into its `seal.json`."""
     folder = Path(folder)
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     noted = {name: {"size": path.stat().st_size, "sha256": _sha256(path)} for name, path in files.items()}
-    write_whole(folder / SEAL, json.dumps({"files": noted, **facts}, indent=1, ensure_ascii=False) + "\n")
+    write_json({"files": noted, **facts}, folder / SEAL)
 
 
-def read_seal(folder):
-    """What `seal` noted; `ValueError` where that cannot be read."""
+def read_seal(folder: str | Path) -> dict[str, Any]:
+    """What `seal` wrote; `ValueError` if that cannot be read."""
     path = Path(folder) / SEAL
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -144,11 +152,11 @@ def read_seal(folder):
         raise ValueError(f"{path} cannot be read") from error
 
 
-def damage(folder, hashed=None):
+def damage(folder: str | Path, hashed: Iterable[str] | None = None) -> str | None:
     """What is wrong with a sealed folder, in words, or None.
 
     Args:
-        hashed: names of the files whose content is compared; of the others only the size is. None compares the content of all.
+        hashed: names of the files whose content is compared; of the others only the size is compared. None compares all contents.
     """
     folder = Path(folder)
     try:
@@ -169,7 +177,7 @@ def damage(folder, hashed=None):
     return None
 
 
-def _sha256(path):
+def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -177,8 +185,8 @@ def _sha256(path):
 # --- Removing -------------------------------------------------------------------------------------------------------------------------
 
 
-def discard(path):
-    """Deletes a file or folder so that nobody ever sees a part of it; what is absent already is no error."""
+def discard(path: str | Path) -> None:
+    """Deletes a file or folder at once, so that no process sees a part of it; a missing one is no error."""
     path = Path(path)
     gone = path.with_name(f"{_prefix(path)}{time.time_ns():x}")
     try:
@@ -188,8 +196,12 @@ def discard(path):
     _delete(gone)
 
 
-def remove_unfinished(parent):
-    """Deletes what killed processes of this machine left unfinished in `parent`, and any that is a week old. Returns how many."""
+def remove_unfinished(parent: str | Path) -> int:
+    """Deletes unfinished files and folders in `parent` that killed processes of this machine left, or that are a week old.
+
+    Returns:
+        How many were deleted.
+    """
     removed = 0
     for entry in Path(parent).glob(".*-unfinished-*"):
         match = _UNFINISHED.match(entry.name)
@@ -199,44 +211,48 @@ def remove_unfinished(parent):
             old = time.time() - entry.stat().st_mtime > _MAX_AGE
         except FileNotFoundError:  # another process removed it
             continue
-        # Numbers of processes alone say little: another container has its own.
+        # The number of a process is not enough: other containers use the same ones.
         if old or (match["host"] == _host() and not _is_alive(int(match["pid"])) and not is_locked(entry)):
             _delete(entry)
             removed += 1
     return removed
 
 
-def _delete(path):
-    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 # --- Locks ----------------------------------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def locked(path, shared=False, wait=True):
-    """Locks a file or folder that is there until the block or the process ends, where the system and the file system have locks.
+def locked(path: str | Path, shared: bool = False, wait: bool = True) -> Iterator[None]:
+    """Locks an existing file or folder until the block or the process ends, where the system and the file system have locks.
 
     Args:
-        shared: others may share the lock; by default nobody else has it.
-        wait: until it is free; else `BlockingIOError` is raised.
+        shared: whether other processes may have a shared lock at the same time.
+        wait: whether to wait until the lock is free; otherwise `BlockingIOError` is raised.
     """
-    descriptor = os.open(path, os.O_RDONLY) if fcntl else None
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        if fcntl:
-            try:
-                fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                raise
-            except OSError:  # no locks on this file system
-                pass
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise
+        except OSError:  # no locks on this file system
+            pass
         yield
     finally:
-        if fcntl:
-            os.close(descriptor)
+        os.close(descriptor)
 
 
-def is_locked(path):
+def is_locked(path: str | Path) -> bool:
     """Whether a process has locked a file or folder."""
     try:
         with locked(path, wait=False):
@@ -247,15 +263,15 @@ def is_locked(path):
         return False
 
 
-def _prefix(path):
+def _prefix(path: Path) -> str:
     return f".{path.name}-unfinished-{_host()}-{os.getpid()}-"
 
 
-def _host():
+def _host() -> str:
     return re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname()) or "host"
 
 
-def _is_alive(pid):
+def _is_alive(pid: int) -> bool:
     if os.name == "nt":  # os.kill would end the process there
         return True
     try:
@@ -267,7 +283,7 @@ def _is_alive(pid):
     return True
 
 
-def _read_umask():
+def _read_umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -119,7 +119,7 @@ def test_a_disk_that_is_full_half_way_leaves_nothing_that_looks_finished(clips, 
     folder, table = clips
     arguments = ["folder", "--data_dir", str(folder), "--annotations", str(table), "--output_dir", str(tmp_path / "out")]
     arguments += ["--clips_per_shard", "2"]
-    writer_class, written = build_module.ParquetWriter, []
+    writer_class, written = datasets.arrow_writer.ParquetWriter, []
 
     class FullDisk(writer_class):
         def write(self, row):
@@ -128,14 +128,14 @@ def test_a_disk_that_is_full_half_way_leaves_nothing_that_looks_finished(clips, 
                 raise OSError(28, "No space left on device")
             super().write(row)
 
-    monkeypatch.setattr(build_module, "ParquetWriter", FullDisk)
-    with pytest.raises(SystemExit, match="No space left on device\nFinished shards are kept"):
+    monkeypatch.setattr(datasets.arrow_writer, "ParquetWriter", FullDisk)
+    with pytest.raises(OSError, match="No space left on device"):
         main(arguments)
     assert all(path.name.startswith(".") for path in (tmp_path / "out").iterdir())
     with pytest.raises((FileNotFoundError, ValueError)):  # what `datasets` says to a folder without data
         load(tmp_path / "out", tmp_path)
 
-    monkeypatch.setattr(build_module, "ParquetWriter", writer_class)
+    monkeypatch.setattr(datasets.arrow_writer, "ParquetWriter", writer_class)
     built = []
     original = build_module.build_shard
     monkeypatch.setattr(build_module, "build_shard", lambda shard, *rest: built.append(shard.sources[0].id) or original(shard, *rest))
@@ -297,20 +297,21 @@ def test_what_no_clip_has_is_said_last_with_the_columns_that_were_not_read(tmp_p
     arguments = ["folder", "--data_dir", str(tmp_path / "clips"), "--annotations", str(table), "--output_dir", str(tmp_path / "out")]
     expected = [
         "No clip has a text.", "No clip has a label.", "No clip has a frame rate.",
-        "Without frame rates a second of signing may be 15 frames here and 60 there: give one with --fps.",
+        "A clip without a frame rate is read as if it had the model's. Pass --fps if all clips have the same.",
         "Columns of sentences.csv that were not read: german, start_ms. Name one with --text_column or --label_column or --fps_column.",
     ]  # fmt: skip
     for extra in (["--dry_run"], []):
         main([*arguments, *extra])
-        assert capsys.readouterr().out.splitlines()[-5:] == expected
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[lines.index(expected[0]) :][:5] == expected and len(lines) - lines.index(expected[0]) <= 7
     main([*arguments[:-1], str(tmp_path / "better"), "--text_column", "german", "--fps", "25"])
-    assert capsys.readouterr().out.splitlines()[-2:] == [
+    assert capsys.readouterr().out.splitlines()[-4:-2] == [
         "No clip has a label.",
         "Columns of sentences.csv that were not read: start_ms. Name one with --label_column.",
     ]
     main([*arguments[:3], "--output_dir", str(tmp_path / "bare"), "--fps", "25"])
-    assert capsys.readouterr().out.splitlines()[-3:] == [
-        "No clip has a text.", "No clip has a label.", "A table of texts or labels is given with --annotations.",
+    assert capsys.readouterr().out.splitlines()[-5:-2] == [
+        "No clip has a text.", "No clip has a label.", "Pass a table of texts or labels with --annotations.",
     ]  # fmt: skip
 
 
@@ -318,7 +319,7 @@ def test_what_only_some_clips_lack_is_counted(clips, tmp_path, capsys):
     folder, table = clips
     rows = [{"id": f"clip_{number:03d}", "text": "a" * (number > 3), "label": "x"} for number in range(10)]
     main(["folder", "--data_dir", str(folder), "--annotations", str(write_table(table, rows)), "--output_dir", str(tmp_path / "out")])
-    assert capsys.readouterr().out.splitlines()[-1] == "4 of 10 clips have no text."
+    assert "4 of 10 clips have no text." in capsys.readouterr().out.splitlines()
 
 
 @pytest.mark.parametrize("name, text, words", [
@@ -331,7 +332,7 @@ def test_what_only_some_clips_lack_is_counted(clips, tmp_path, capsys):
 def test_a_table_of_another_delimiter_or_that_is_not_there_is_named(clips, tmp_path, name, text, words):
     if text is not None:
         (tmp_path / name).write_text(text)
-    with pytest.raises(SystemExit, match=words):
+    with pytest.raises((ValueError, FileNotFoundError), match=words):
         main(["folder", "--data_dir", str(clips[0]), "--annotations", str(tmp_path / name), "--output_dir", str(tmp_path / "out")])
 
 
@@ -487,19 +488,9 @@ def test_a_push_is_one_private_commit_that_clears_what_is_stale(clips, tmp_path,
 def test_options_of_another_corpus_are_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["phoenix14t", "--data_dir", str(tmp_path), "--output_dir", str(tmp_path / "out"), "--views", "F"])
-    assert "--views is not an option of phoenix14t" in capsys.readouterr().err
-    with pytest.raises(SystemExit, match="Unknown keypoint layout 'uniglor74'"):
-        main(
-            [
-                "folder",
-                "--data_dir",
-                str(write_clips(tmp_path / "c", 1).parent / "c"),
-                "--output_dir",
-                str(tmp_path / "out"),
-                "--layout",
-                "uniglor74",
-            ]
-        )
-    with pytest.raises(SystemExit, match="nowhere is not a folder"):
-        main(["folder", "--data_dir", str(tmp_path / "nowhere"), "--output_dir", str(tmp_path / "out")])
+    assert "build phoenix14t: unrecognized arguments: --views F" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="phoenix14t knows no option text_colum. Expected keypoints_dir, language"):
+        build("phoenix14t", tmp_path, tmp_path / "out", text_colum="x")
+    with pytest.raises(ValueError, match="folder knows no option text_colum. .* Did you mean text_column?"):
+        build("folder", tmp_path, tmp_path / "out", text_colum="x")
     assert not (tmp_path / "out").exists()

@@ -220,7 +220,7 @@ def test_ksl_guide_splits_by_signer_and_reads_more_views(ksl):
     listing = list_corpus(KSL_GUIDE, ksl, test_signers=["REAL02"], views=["F", "L"])
     splits = {source.id.removeprefix("NIA_SL_WORD"): source.split for source in listing.sources}
     assert splits == {"0001_REAL01_F": "train", "0001_REAL01_L": "train", "0001_REAL02_F": "test", "0002_REAL17_F": "train"}
-    with pytest.raises(ValueError, match="Unknown view X. Expected of F, U, D, L, R"):
+    with pytest.raises(ValueError, match="Unknown view X. .*F, U, D, L, R"):
         list_corpus(KSL_GUIDE, ksl, views=["X"])
 
 
@@ -313,7 +313,7 @@ def test_tables_of_single_splits_are_named_by_them(tmp_path):
     ]
     listing = list_corpus(FOLDER, tmp_path / "clips", annotations=tables)
     assert {source.id: source.split for source in listing.sources} == {"clip_000": "train", "clip_001": "validation"}
-    assert reasons(listing) == {"clip_002": "a clip, but no row of a table names it"}
+    assert reasons(listing) == {"clip_002": "no row of a table names this clip"}
 
 
 def test_words_become_labels_and_numbers_stay(tmp_path):
@@ -339,9 +339,9 @@ def test_sentences_of_a_long_file_are_cut_by_their_times(tmp_path):
 @pytest.mark.parametrize(
     "content, columns, message",
     [
-        (b"id,satz\nclip_000,a\n", {}, "no column 'text', 'gloss' or 'label'. It has id, satz: name the one of the texts"),
+        (b"id,satz\nclip_000,a\n", {}, "no column 'text', 'gloss' or 'label'. It has id, satz. .* --text_column"),
         (b"id,satz\nclip_000,a\n", {"text_column": "deutsch"}, "no column 'deutsch' .--text_column.. It has id, satz"),
-        (b"name,text\nclip_000,a\n", {}, "no column 'id'. It has name, text: name the one of the clips with --id_column"),
+        (b"name,text\nclip_000,a\n", {}, "no column 'id'. It has name, text. .* --id_column"),
         ("id,text\nclip_000,grün\n".encode("latin1"), {}, "not UTF-8: byte 0xfc at 19. Convert it"),
         (b"id,text\nclip_000,a,b\n", {}, "line 2: found 3 cells, expected 2: id, text"),
         (b"id,text\n", {}, "no rows, expected one for each clip"),
@@ -368,7 +368,7 @@ def test_names_that_are_there_twice_ask_for_the_way(tmp_path):
     (tmp_path / "texts.csv").write_text("id,text\nclip_000,x\nb/clip_000,y\n")
     listing = list_corpus(FOLDER, tmp_path / "clips", annotations=tmp_path / "texts.csv")
     assert [source.id for source in listing.sources] == ["b/clip_000"]
-    assert reasons(listing)["clip_000"] == "2 clips have this name: give the way to one"
+    assert reasons(listing)["clip_000"] == "2 clips have this name: write the path of one"
 
 
 def test_an_empty_folder_and_one_of_videos_say_what_was_expected(tmp_path):

@@ -347,10 +347,10 @@ def test_annotations_of_slt_become_a_table(tmp_path):
 
 
 def test_content_of_another_kind_says_what_was_found(tmp_path):
-    for content, message in ((3, "found a int"), ([1, 2], "found a list of 2"), ({}, "found a dict of 0")):
+    for content, message in ((3, "a int"), ([1, 2], "a list of 2"), ({}, "a dict of 0")):
         path = write(tmp_path / "a.pkl", content)
-        with pytest.raises(ValueError, match=f"a: {message}, expected a dict with keypoints"):
+        with pytest.raises(ValueError, match=f"a: .*{message}, expected a dict with keypoints"):
             convert_pickle.main([str(path), "--output_dir", str(tmp_path / "out")])
     (tmp_path / "none").mkdir()
-    with pytest.raises(ValueError, match="Found no pickle"):
+    with pytest.raises(ValueError, match="No pickle"):
         convert_pickle.main([str(tmp_path / "none"), "--output_dir", str(tmp_path / "out")])

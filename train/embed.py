@@ -52,8 +52,8 @@ import torch
 from tqdm import tqdm
 from transformers.utils import logging
 
-from datasets_scripts.extract import write_json, write_parquet
-from datasets_scripts.whole import remove_unfinished, whole_folder
+from datasets_scripts.extract import write_parquet
+from datasets_scripts.whole import remove_unfinished, whole_folder, write_json
 from modeling_unigloR import SignMAEEncoderModel
 from modeling_unigloR.fingerprint_uniglor import code_hash, processing_hash
 from modeling_unigloR.pipelines_uniglor import span_seconds
