@@ -6,73 +6,26 @@
 
 Checkpoints are folders or Hub ids, latents what `python -m train.embed` wrote. The page is served on this machine alone
 (GRADIO_SERVER_NAME=0.0.0.0 opens it to the network, `--host_name` says under which names) and loads nothing from elsewhere. An upload is
-deleted as soon as it is read; of a clip in the explorer, its keypoints stay in memory for ten minutes.
+deleted as soon as it is read; its keypoints stay in memory until another takes its place, at most for ten minutes.
 """
 
-import argparse
-import contextlib
-import functools
-import ipaddress
-import json
-import os
-import re
-import signal
-import sys
-import tempfile
-import time
-import zipfile
-from dataclasses import replace
+# ruff: noqa: E402 (--help and mistakes are answered before the imports that take seconds)
+
 from pathlib import Path
 
-import gradio as gr
-import gradio.route_utils
-import numpy as np
-import torch
-import yaml
-from gradio_client.utils import is_http_url_like
-from starlette.middleware import Middleware
-from starlette.responses import PlainTextResponse
-from transformers import AutoFeatureExtractor, AutoModel, pipeline
-from transformers.utils import cached_file, logging
+from train.engine.commands import CommandParser
 
-from modeling_unigloR.keypoint_readers_uniglor import VIDEO_SUFFIXES, read_keypoints
-from modeling_unigloR.keypoints_uniglor import SOURCE_LAYOUTS, get_layout
-from modeling_unigloR.limits_uniglor import MAX_FPS, MAX_IMAGE_SIDE, MIN_FPS, checked_number
-from modeling_unigloR.pipelines_uniglor import span_seconds
-from modeling_unigloR.rendering_uniglor import escape, player_html, to_mp4, to_pose, to_svg
-from modeling_unigloR.video_extraction_uniglor import extract_video
-from train.data.clips import weights_hash
-from train.embed import EmbeddedSegments, nearest_segments
-
-logger = logging.get_logger(__name__)
-
-MAX_BYTES = 200 * 2**20  # of an upload, and of what a .zip or .npz holds
-MAX_SECONDS = 120  # of a clip
-MAX_FRAMES = 10_000  # of a clip, whatever its frame rate
-MAX_TEXT = 500  # letters of a text
-KEPT_SECONDS = 600  # made files, the explorer's keypoints, and uploads that nobody asked to have read
-MAX_KEPT_BYTES = 2**30  # of them all; the oldest go first
-MAX_SESSIONS = 100  # whose explorer's keypoints are kept; the oldest go first
-MAX_TOP = 20  # nearest segments
-MAX_CARD_BYTES = 2**20  # of a checkpoint's README.md and report.json
-MAX_FRONT_MATTER = 2**16  # letters of the YAML above a README.md
-MAX_TOLD = 5000  # letters of what a card says of its training data
-SEAM_FRAMES = 3
 DEMO = Path("outputs/demo")
-TITLE = "UniGloR: sign languages from keypoints"
-WARNING = (
-    "Research models: what they say or sign is a machine's guess. **This is no interpreter**, and must not stand in for one where a "
-    "person relies on being understood."
-)
-KINDS = "a video, .pose, .npy, .npz, .json, .skels, or a .zip of OpenPose's JSON files"
+EXAMPLE_TEXT = "hello"
 
 
 def parse(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__, prog="app.py")
     parser.add_argument("--sign_to_text", nargs="*", default=_demo("sign-to-text"), metavar="DIR")
     parser.add_argument("--text_to_sign", nargs="*", default=_demo("text-to-sign"), metavar="DIR")
     parser.add_argument("--latents", metavar="DIR", help="a folder that python -m train.embed wrote")
     parser.add_argument("--sign_mae", metavar="DIR", help="the SignMAE that made the latents, where it is no longer where it was")
+    parser.add_argument("--example_text", default=EXAMPLE_TEXT, metavar="TEXT", help="what the page offers to sign")
     parser.add_argument("--server_port", type=int)
     parser.add_argument(
         "--host_name", nargs="*", default=[], metavar="NAME", help="names under which browsers may ask for the page, beside localhost"
@@ -89,35 +42,142 @@ def _demo(name):
     return [str(DEMO / name)] if (DEMO / name).is_dir() else []
 
 
+if __name__ == "__main__":
+    parse()  # answers --help and mistakes before the imports that take seconds
+    print("Starting the page: importing torch, transformers and gradio ...", flush=True)
+
+import contextlib
+import functools
+import ipaddress
+import json
+import os
+import re
+import signal
+import sys
+import tempfile
+import threading
+import time
+import zipfile
+from dataclasses import replace
+
+import gradio as gr
+import gradio.route_utils
+import numpy as np
+import torch
+import yaml
+from gradio_client.utils import is_http_url_like
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+from transformers import AutoFeatureExtractor, AutoModel
+from transformers.utils import cached_file, logging
+from transformers.utils.logging import disable_progress_bar
+
+from modeling_unigloR.keypoint_clip_uniglor import KeypointClip
+from modeling_unigloR.keypoint_readers_uniglor import VIDEO_SUFFIXES, read_keypoints
+from modeling_unigloR.keypoints_uniglor import FINGERS, SOURCE_LAYOUTS, get_layout, point_index
+from modeling_unigloR.limits_uniglor import MAX_FPS, MAX_IMAGE_SIDE, MIN_FPS, checked_number, short
+from modeling_unigloR.pipelines_uniglor import span_seconds
+from modeling_unigloR.rendering_uniglor import attended_words, escape, player_html, to_mp4, to_pose
+from modeling_unigloR.video_extraction_uniglor import extract_video
+from train.data.clips import weights_hash
+from train.embed import EmbeddedSegments, nearest_segments
+from train.engine.loading import load_pipeline, read_model_type
+
+logger = logging.get_logger(__name__)
+
+MAX_BYTES = 200 * 2**20  # of an upload, and of what a .zip or .npz holds
+MAX_SECONDS = 120  # of a clip
+MAX_FRAMES = 10_000  # of a clip, whatever its frame rate
+MAX_TEXT = 500  # letters of a text
+KEPT_SECONDS = 600  # made files, the explorer's keypoints, and uploads that nobody asked to have read
+MAX_KEPT_BYTES = 2**30  # of them all; the oldest go first
+MAX_HELD_BYTES = 256 * 2**20  # of uploads that are held in memory
+MAX_QUESTIONED_BYTES = 20 * 2**20  # of a file that is read again to find out what it lacks
+MAX_SESSIONS = 100  # whose explorer's keypoints are kept; the oldest go first
+MAX_TOP = 20  # nearest segments
+MAX_CARD_BYTES = 2**20  # of a checkpoint's README.md and report.json
+MAX_FRONT_MATTER = 2**16  # letters of the YAML above a README.md
+MAX_TOLD = 5000  # letters of what a card says of its training data
+MAX_TITLE = 300  # letters above a segment
+SEAM_FRAMES = 3
+ATTENTION = "#3b8fd9"  # seen on white and on black
+TITLE = "UniGloR: sign languages from keypoints"
+WARNING = (
+    "Research models: what they say or sign is a machine's guess. **This is no interpreter**, and must not stand in for one where a "
+    "person relies on being understood."
+)
+STYLE = """<style>
+.gradio-container { max-width: 1280px !important }
+#top h1 { font-size: 1.3rem; margin: 0 }
+#top p { margin: 2px 0 0 }
+.small p { font-size: 0.8rem; opacity: 0.8; margin: 0 }
+.question { border-left: 4px solid #d9822b; padding: 6px 10px; font-weight: 600 }
+.html-container { padding: 0 !important }
+iframe { display: block }
+@media (max-width: 640px) {
+  .gradio-container .main.app { padding: 8px !important }
+  .gradio-container .tabitem { padding: 8px 0 0 !important }
+  #top h1 { font-size: 1.05rem }
+  #top p { font-size: 0.8rem; line-height: 1.3 }
+}
+</style>"""
+# On a phone the answer may be below the screen's edge.
+SHOW_ANSWER = "() => { document.getElementById('answer').scrollIntoView({block: 'nearest'}) }"
+KINDS = "a video, .pose, .npy, .npz, .json, .skels, or a .zip of OpenPose's JSON files"
+
+
 def main(argv=None):
     arguments = parse(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that the folder goes in any case
     with tempfile.TemporaryDirectory(prefix="uniglor-app-") as folder:
         os.environ["GRADIO_TEMP_DIR"], tempfile.tempdir = (f"{folder}/{name}" for name in ("gradio", "work"))
         os.mkdir(tempfile.tempdir)
+        disable_progress_bar()  # of weights that load within a second
         try:
-            page = build(arguments.sign_to_text, arguments.text_to_sign, arguments.latents, arguments.sign_mae)
+            check_checkpoints(arguments)
+            page = build(arguments.sign_to_text, arguments.text_to_sign, arguments.latents, arguments.sign_mae, arguments.example_text)
+            serve(page, arguments.server_port, arguments.host_name, Path(folder, "gradio"))
         except ValueError as error:
-            sys.exit(f"app.py: {error}")
-        launched = dict(
-            server_port=arguments.server_port,
+            print(f"app.py: {error}", file=sys.stderr)
+            sys.exit(2)
+
+
+def check_checkpoints(arguments):
+    """Names what is loaded; refuses what is not there or of another kind, before a page is made."""
+    for option, task in (("sign_to_text", "sign-to-text"), ("text_to_sign", "text-to-sign")):
+        checkpoints = getattr(arguments, option)
+        for checkpoint in checkpoints:
+            read_model_type(checkpoint, f"--{option}", [option])
+        if checkpoints:
+            print(f"Loading {checkpoints[0]}", flush=True)
+            load(task, checkpoints[0])
+
+
+def serve(page, port, hosts, folder):
+    """Serves the page until the process is ended; `folder` is where Gradio keeps files."""
+    try:
+        page.launch(
+            server_port=port,
             share=False,
+            quiet=True,  # its own lines advertise a public link
+            prevent_thread_lock=True,
             max_file_size=MAX_BYTES,  # refused while it is sent
             show_error=False,  # what is unexpected stands in the log: it may name folders of this machine
             run_history=False,  # browsers would keep what was read
             ssr_mode=False,
             footer_links=[],
             theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"]),  # no fonts from elsewhere
+            head=STYLE,  # as it is: Gradio rewrites the selectors of css
             state_session_capacity=MAX_SESSIONS,
-            app_kwargs={"middleware": [Middleware(Doorkeeper, hosts=arguments.host_name, folder=Path(folder, "gradio"))]},
+            app_kwargs={"middleware": [Middleware(Doorkeeper, hosts=hosts, folder=folder)]},
         )
-        try:
-            page.launch(**launched)
-        except OSError as error:
-            if "empty port" not in str(error):
-                raise
-            port = arguments.server_port or os.environ.get("GRADIO_SERVER_PORT") or "7860 to 7959"
-            sys.exit(f"app.py: port {port} is in use, or may not be opened. Give another one: --server_port PORT")
+    except OSError as error:
+        if "empty port" not in str(error):
+            raise
+        port = port or os.environ.get("GRADIO_SERVER_PORT") or "7860 to 7959"
+        raise ValueError(f"port {port} is in use, or may not be opened. Give another one: --server_port PORT") from error
+    print(f"The page is at {page.local_url} (Ctrl-C ends it).", flush=True)
+    page.block_thread()
 
 
 # --- The door ---------------------------------------------------------------------------------------------------------------------
@@ -229,23 +289,24 @@ def only_uploads(component):
 # --- The page ---------------------------------------------------------------------------------------------------------------------
 
 
-def build(sign_to_text=(), text_to_sign=(), latents=None, sign_mae=None):
+def build(sign_to_text=(), text_to_sign=(), latents=None, sign_mae=None, example_text=EXAMPLE_TEXT):
     """The page of these checkpoints (folders or Hub ids) and latents: a `gradio.Blocks` with a tab for each that is given."""
     explorer = Explorer(latents, sign_mae) if latents else None
+    example = functools.cache(lambda: example_clip(text_to_sign, example_text))
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, KEPT_SECONDS)) as page:
-        gr.Markdown(f"# {TITLE}\n{WARNING}")
-        notice = gr.Markdown()
+        gr.Markdown(f"# {TITLE}\n{WARNING}", elem_id="top")
         chosen = []
         with gr.Tabs():
             if sign_to_text:
                 with gr.Tab("Sign to text"):
-                    chosen.append(sign_to_text_tab(sign_to_text))
+                    chosen.append(sign_to_text_tab(sign_to_text, example))
             if text_to_sign:
                 with gr.Tab("Text to sign"):
-                    chosen.append(text_to_sign_tab(text_to_sign))
+                    chosen.append(text_to_sign_tab(text_to_sign, example_text))
             if explorer:
                 with gr.Tab("Explorer"):
-                    explorer_tab(explorer)
+                    explorer_tab(explorer, example)
+        notice = gr.Markdown()  # below: what comes late moves nothing
 
         def tell(*checkpoints):
             models = [*checkpoints, *([explorer.checkpoint] if explorer else [])]
@@ -270,14 +331,16 @@ def checkpoint_choice(checkpoints):
     return dropdown
 
 
-def sign_to_text_tab(checkpoints):
+def sign_to_text_tab(checkpoints, example):
     with gr.Row():
         with gr.Column(scale=2):
             checkpoint = checkpoint_choice(checkpoints)
             with gr.Tabs():
                 with gr.Tab("File"):
-                    upload, facts = clip_inputs()
-                    read_upload = gr.Button("Translate", variant="primary")
+                    clip = ClipInputs()
+                    with gr.Row():
+                        read_upload = gr.Button("Translate", variant="primary", size="md", min_width=120)
+                        try_example = gr.Button("Try an example", size="md", min_width=120)
                 with gr.Tab("Webcam"):
                     camera = only_uploads(
                         gr.Video(
@@ -288,68 +351,132 @@ def sign_to_text_tab(checkpoints):
                     )
                     # What the browser recorded is read as it is: Gradio would convert it first, for which it needs ffmpeg.
                     camera.preprocess = lambda recorded: recorded.path if recorded else None
-                    read_camera = gr.Button("Translate", variant="primary")
-        with gr.Column(scale=3):
-            text = gr.Textbox(label="Text: a guess", lines=2, interactive=False)
+                    read_camera = gr.Button("Translate", variant="primary", size="md", min_width=120)
+        with gr.Column(scale=3, elem_id="answer"):
+            text = gr.Textbox(label="Text: a guess", lines=1, max_lines=4, interactive=False)
             note = gr.HTML(padding=False)
-            player = gr.HTML(label="What the model saw", padding=False)
-            attention = gr.HTML(label="Attention", padding=False)
+            player = gr.HTML(padding=False)
+            attention = gr.HTML(padding=False)
     outputs = [text, note, player, attention]
-    # Uploads do not outlive their reading, so the page does not go on to show them either.
-    read_upload.click(translate, [checkpoint, upload, *facts], outputs, api_name="sign_to_text", concurrency_id="read").then(
-        lambda: None, None, upload, api_name=False
+    read = read_upload.click(
+        translate, [checkpoint, clip.upload, clip.held, *clip.facts], [*outputs, clip.held], api_name="sign_to_text", concurrency_id="read"
     )
-    read_camera.click(translate, [checkpoint, camera], outputs, api_name="sign_to_text_camera", concurrency_id="read").then(
-        lambda: None, None, camera, api_name=False
-    )
+    clip.ask(read).then(None, js=SHOW_ANSWER)
+    # A recording does not outlive its reading, so the page does not go on to show it either.
+    read_camera.click(
+        lambda checkpoint, recorded: translate(checkpoint, recorded)[:-1],
+        [checkpoint, camera],
+        outputs,
+        api_name="sign_to_text_camera",
+        concurrency_id="read",
+    ).then(lambda: None, None, camera, api_name=False).then(None, js=SHOW_ANSWER)
+    try_example.click(
+        lambda checkpoint: translate_clip(checkpoint, example()), checkpoint, outputs, api_name=False, concurrency_id="read"
+    ).then(None, js=SHOW_ANSWER)
     return checkpoint
 
 
-def text_to_sign_tab(checkpoints):
+def text_to_sign_tab(checkpoints, example_text):
     with gr.Row():
         with gr.Column(scale=2):
             checkpoint = checkpoint_choice(checkpoints)
             text = gr.Textbox(label="Text", lines=2, max_length=MAX_TEXT)
-            button = gr.Button("Sign", variant="primary")
-        with gr.Column(scale=3):
-            player = gr.HTML(label="Signing", padding=False)
+            with gr.Row():
+                button = gr.Button("Sign", variant="primary", size="md", min_width=120)
+                try_example = gr.Button(f"Try: {example_text}", size="md", min_width=120)
+        with gr.Column(scale=3, elem_id="signing"):
             note = gr.HTML(padding=False)
+            player = gr.HTML(padding=False)
             files = gr.File(label="Download", file_count="multiple", interactive=False)
-    gr.on([button.click, text.submit], sign, [checkpoint, text], [player, note, files], api_name="text_to_sign")
+    signed = gr.on([button.click, text.submit], sign, [checkpoint, text], [player, note, files], api_name="text_to_sign")
+    filled = try_example.click(lambda: example_text, None, text, api_name=False)
+    tried = filled.then(sign, [checkpoint, text], [player, note, files], api_name=False)
+    for done in (signed, tried):
+        done.then(None, js=SHOW_ANSWER.replace("answer", "signing"))
     return checkpoint
 
 
-def explorer_tab(explorer):
+def explorer_tab(explorer, example):
     facts = explorer.embedded.facts
     dataset = Path(str(facts["dataset"])).name  # its folder is nobody's business
     gr.Markdown(
         f"Segments of {facts['window_size']} frames that SignMAE takes for alike: the nearest of {len(explorer.embedded):,} segments of "
-        f"`{dataset}` ({', '.join(facts['splits'])}), by the cosine of their latents. Theirs are drawn from their latents alone."
+        f"`{dataset}` ({', '.join(facts['splits'])}), by the cosine of their latents (1 is the same). Theirs are drawn from their latents "
+        "alone."
     )
-    clip = gr.State(time_to_live=KEPT_SECONDS)
+    segments = gr.State(time_to_live=KEPT_SECONDS)
     with gr.Row():
         with gr.Column(scale=1):
-            upload, given = clip_inputs()
-            button = gr.Button("Read", variant="primary")
+            clip = ClipInputs()
+            with gr.Row():
+                button = gr.Button("Find", variant="primary", size="md", min_width=120)
+                try_example = gr.Button("Try an example", size="md", min_width=120)
             segment = gr.Slider(0, 1, 0, step=1, label="Segment", interactive=True)
             top = gr.Slider(1, MAX_TOP, 5, step=1, label="How many")
-        with gr.Column(scale=2):
+        with gr.Column(scale=3, elem_id="nearest"):
             note = gr.HTML(padding=False)
-            strips = gr.HTML(label="Nearest segments", padding=False)
-    read = button.click(explorer.read, [upload, *given], [clip, segment, note], api_name="read_clip")
-    read.then(lambda: None, None, upload, api_name=False)
-    read.then(explorer.nearest, [clip, segment, top], strips, api_name=False)
-    gr.on([segment.release, top.release], explorer.nearest, [clip, segment, top], strips, api_name="nearest")
+            player = gr.HTML(padding=False)
+    read = button.click(explorer.read, [clip.upload, clip.held, *clip.facts], [segments, segment, note, clip.held], api_name="read_clip")
+    tried = try_example.click(lambda: explorer.read_clip(example()), None, [segments, segment, note], api_name=False)
+    for done in (clip.ask(read), tried):
+        shown = done.then(explorer.nearest, [segments, segment, top], player, api_name=False)
+        shown.then(None, js=SHOW_ANSWER.replace("answer", "nearest"))
+    gr.on([segment.release, top.release], explorer.nearest, [segments, segment, top], player, api_name="nearest")
 
 
-def clip_inputs():
-    """An upload, and what its file may not say: layout, fps, width, height."""
-    gr.Markdown(f"{KINDS[0].upper()}{KINDS[1:]}; at most {MAX_BYTES >> 20} MB and {MAX_SECONDS} s.")
-    upload = only_uploads(gr.File(label="A clip of one signer", height=150))
-    with gr.Accordion("What the file does not say", open=False):
-        layout = gr.Dropdown(["", *SOURCE_LAYOUTS], value="", label="Layout of the keypoints")
-        fps, width, height = (gr.Number(label=label) for label in ("Frames a second", "Width of the picture", "Height of the picture"))
-    return upload, [layout, fps, width, height]
+def number_field(label):
+    """A field for a number that may stay empty: `gr.Number` shows 0 there."""
+    field = gr.Textbox(label=label, max_lines=1, min_width=80)
+    field.preprocess = number_of
+    return field
+
+
+def number_of(text):
+    if text is None or not str(text).strip():
+        return None
+    try:
+        return float(str(text).strip().replace(",", "."))
+    except ValueError as error:
+        raise gr.Error(f"Found {short(text)}, expected a number.") from error
+
+
+class ClipInputs:
+    """An upload, what its file may not say, and a question beside it where that is needed.
+
+    Attributes:
+        upload: the file's component.
+        held: what the session knows of the upload, see `keep`.
+        facts: components of layout, fps, width and height.
+    """
+
+    def __init__(self):
+        self.held = gr.State(time_to_live=KEPT_SECONDS, delete_callback=forget)
+        self.upload = only_uploads(gr.File(label="A clip of one signer", height=110))
+        gr.Markdown(f"{KINDS[0].upper()}{KINDS[1:]}; at most {MAX_BYTES >> 20} MB and {MAX_SECONDS} s.", elem_classes="small")
+        self.question = gr.HTML(visible=False, padding=False)
+        with gr.Accordion("What the file does not say", open=False) as self.fold:
+            layout = gr.Dropdown(["", *SOURCE_LAYOUTS], value="", label="Layout of the keypoints")
+            with gr.Row():
+                fps, width, height = map(number_field, ("Frames a second", "Picture's width", "Picture's height"))
+        self.facts = [layout, fps, width, height]
+        # Another clip: what was said of the one before it does not hold.
+        gr.on(
+            [self.upload.upload, self.upload.clear],
+            lambda held: (forget(held), gr.HTML("", visible=False), "", None, None, None),
+            self.held,
+            [self.held, self.question, *self.facts],
+            api_name=False,
+        )
+
+    def ask(self, read):
+        """After an event that read the clip: the question, if there is one, with its fields open."""
+
+        def asked(held):
+            question = (held or {}).get("question", "")
+            told = f'<div role="alert" class="question">{escape(question)}</div>' if question else ""
+            return gr.HTML(told, visible=bool(question)), gr.Accordion(open=True) if question else gr.skip()
+
+        return read.then(asked, self.held, [self.question, self.fold], api_name=False)
 
 
 # --- Checkpoints ------------------------------------------------------------------------------------------------------------------
@@ -357,7 +484,7 @@ def clip_inputs():
 
 @functools.lru_cache(maxsize=4)
 def load(task, checkpoint):
-    return pipeline(task, model=checkpoint, trust_remote_code=False)
+    return load_pipeline(task, checkpoint, option=f"--{task.replace('-', '_')}")
 
 
 @functools.lru_cache(maxsize=32)
@@ -450,14 +577,26 @@ class RefusedError(Exception):
 
 
 @contextlib.contextmanager
+def refusing(folder):
+    """Errors of reading a file in `folder` become a `RefusedError`: what is wrong with the file, or that something is."""
+    try:
+        yield
+    except (ValueError, ImportError) as error:
+        raise RefusedError(str(error).replace(f"{folder}{os.sep}", "")) from error
+    except RefusedError:
+        raise
+    except Exception as error:
+        logger.exception("A clip could not be read")
+        raise RefusedError(f"This clip could not be read ({type(error).__name__}).") from error
+
+
+@contextlib.contextmanager
 def taken(upload):
     """The path of an upload in a folder of its own, which is gone afterwards, whatever happened.
 
     Raises:
-        RefusedError: instead of any other error: what is wrong with the upload, or that something is.
+        RefusedError: instead of any other error.
     """
-    if upload is None:
-        raise RefusedError(f"Choose a clip first: {KINDS}.")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / Path(upload).name
         try:
@@ -466,16 +605,103 @@ def taken(upload):
             raise RefusedError("This upload was read and deleted before. Choose the file again.") from error
         with contextlib.suppress(OSError):
             os.rmdir(Path(upload).parent)
-        try:
+        with refusing(folder):
             size = path.stat().st_size
             if size > MAX_BYTES:
                 raise ValueError(f"{path.name}: {size / 2**20:,.0f} MB, at most {MAX_BYTES >> 20} MB are read. Cut the clip.")
             yield path
-        except (ValueError, ImportError) as error:
-            raise RefusedError(str(error).replace(f"{folder}{os.sep}", "")) from error
-        except Exception as error:
-            logger.exception("A clip could not be read")
-            raise RefusedError(f"This clip could not be read ({type(error).__name__}).") from error
+
+
+class HeldClips:
+    """What was uploaded, in memory, so that a question about it is answered without a second upload. The oldest go first.
+
+    Of a video, its keypoints are held; of other files, their bytes.
+    """
+
+    def __init__(self):
+        self.clips, self.lock = {}, threading.Lock()  # {key: (when, name, content, bytes)}
+
+    def put(self, name, content):
+        key = os.urandom(16).hex()
+        size = len(content) if isinstance(content, bytes) else content.keypoints.nbytes + content.confidence.nbytes
+        with self.lock:
+            self.clips[key] = (time.time(), name, content, size)
+            held = sum(size for *_, size in self.clips.values())
+            for old, (when, *_, freed) in list(self.clips.items()):
+                if old == key or (held <= MAX_HELD_BYTES and when > time.time() - KEPT_SECONDS):
+                    break
+                del self.clips[old]
+                held -= freed
+        return key
+
+    def get(self, key):
+        """-> name and content, or None where it is too old."""
+        with self.lock:
+            when, name, content, _ = self.clips.get(key, (0.0, "", None, 0))
+        return (name, content) if when > time.time() - KEPT_SECONDS else None
+
+    def drop(self, key):
+        with self.lock:
+            self.clips.pop(key, None)
+
+
+HELD = HeldClips()
+
+
+def keep(upload, held):
+    """What a session knows of its upload: a dict with the upload's path, and the key of what is held, or why nothing is."""
+    if upload is None:
+        raise RefusedError(f"Choose a clip first: {KINDS}.")
+    if held and held["upload"] == str(upload):
+        return held
+    forget(held)
+    try:
+        with taken(upload) as path:
+            video = path.suffix.lower() in VIDEO_SUFFIXES
+            content = replace(extract_video(path, max_seconds=MAX_SECONDS), id=path.name) if video else path.read_bytes()
+            return {"upload": str(upload), "key": HELD.put(path.name, content)}
+    except RefusedError as refused:
+        return {"upload": str(upload), "refused": refused}
+
+
+def forget(held):
+    """Drops what is held of an upload."""
+    if held and "key" in held:
+        HELD.drop(held["key"])
+
+
+def read_held(held, *facts):
+    """`KeypointClip` of what a session holds; facts are layout, fps, width and height where the file does not say them."""
+    if "refused" in held:
+        raise held["refused"]
+    found = HELD.get(held["key"])
+    if found is None:
+        raise RefusedError(f"Clips are kept for {KEPT_SECONDS // 60} minutes. Choose the file again.")
+    name, content = found
+    if not isinstance(content, bytes):
+        return content
+    with tempfile.TemporaryDirectory() as folder, refusing(folder):
+        path = Path(folder) / name
+        path.write_bytes(content)
+        return replace(read_clip(path, *facts), id=name)
+
+
+def question_about(held, layout, fps, width, height):
+    """What to ask of a clip that could not be read: what would make it readable, or "" where nothing does."""
+    found = HELD.get(held.get("key"))
+    if found is None or len(found[1]) > MAX_QUESTIONED_BYTES:
+        return ""
+
+    def readable(*facts):
+        with contextlib.suppress(RefusedError):
+            return read_held(held, *facts) is not None
+
+    if not (width and height) and readable(layout, fps, 16, 9):
+        return "How large was the picture? The file's coordinates go from 0 to 1. Give its width and height below."
+    layouts = [name for name in SOURCE_LAYOUTS if name != layout and readable(name, fps, width or 16, height or 9)]
+    if layouts:
+        return f"Which layout do its keypoints have? They fit {', '.join(layouts)}. Choose it below."
+    return ""
 
 
 def read_clip(path, layout=None, fps=None, width=None, height=None):
@@ -557,26 +783,78 @@ def unpacked(path):
 # --- What the buttons do ----------------------------------------------------------------------------------------------------------
 
 
-def translate(checkpoint, upload, layout=None, fps=None, width=None, height=None):
-    """-> text, what is to be said of it, the player, the picture of the attention."""
-    if checkpoint is None:
-        return "", str(RefusedError("Choose a checkpoint first.")), "", ""
-    pipe = load("sign-to-text", checkpoint)
+def read_upload(upload, held, *facts):
+    """-> `KeypointClip` or None, what is to be said where there is none, and what the session knows of the upload from now on."""
     try:
-        with taken(upload) as path:
-            clip = read_clip(path, layout, fps, width, height)
-            clip = replace(clip, id=path.name)
+        held = keep(upload, held) | {"question": ""}
+        clip = read_held(held, *facts)
+    except RefusedError as refused:
+        question = question_about(held, *facts) if upload is not None and "key" in held else ""
+        return None, str(refused), held and held | {"question": question}
+    if clip.fps is None:
+        held["question"] = "How many frames a second? The file does not say, so the model's own rate was assumed."
+    return clip, "", held
+
+
+def translate(checkpoint, upload, held=None, layout=None, fps=None, width=None, height=None):
+    """-> text, what is to be said of it, the player, the picture of the attention, and what the session knows of the upload."""
+    clip, said, held = read_upload(upload, held, layout, fps, width, height)
+    return (*(translate_clip(checkpoint, clip) if clip is not None else ("", said, "", "")), held)
+
+
+def translate_clip(checkpoint, clip):
+    """-> text, what is to be said of it, the player, the picture of the attention."""
+    try:
+        if checkpoint is None:
+            raise RefusedError("Choose a checkpoint first.")
+        pipe = load("sign-to-text", checkpoint)
+        with refusing(""):
             processed = pipe.feature_extractor.process(clip)
             answer = pipe(clip, return_attentions=True)
     except RefusedError as refused:
         return "", str(refused), "", ""
-    attentions = answer["attentions"]
+    special = pipe.tokenizer.all_special_tokens
     said = (
         f"Mean log-probability of a token: {answer['score']:.2f} (0 is sure; it says nothing of clips unlike those of training). "
         f"Seen in the clip: {parts_seen(processed, pipe.model.config.layout)}."
     )
-    player = player_html(processed)
-    return answer["translation_text"], said, player, attention_svg(attentions, "s" if clip.fps else "frames")
+    player = player_html(processed, words=attended_words(answer["attentions"], special))
+    return answer["translation_text"], said, player, attention_svg(answer["attentions"], "s" if clip.fps else "frames", special)
+
+
+def example_clip(text_to_sign, text):
+    """A clip that shows nobody: what a text-to-sign model makes of a text, or without one a figure that waves."""
+    if not text_to_sign:
+        return waving()
+    made = load("text-to-sign", text_to_sign[0])(text, seam_frames=SEAM_FRAMES)
+    confidence = made["keypoint_mask"].astype(np.float32)
+    return KeypointClip(
+        made["keypoints"], confidence, layout=made["layout"], fps=made["fps"], missing="confidence", relative=False, id="example"
+    )
+
+
+def waving(num_frames=50, fps=25.0):
+    """A drawn figure that raises its right hand and waves."""
+    index = point_index("uniglor73")
+    points, seen = np.zeros((num_frames, len(index), 2)), np.zeros((num_frames, len(index)), np.float32)
+
+    def place(name, where):
+        points[:, index[name]], seen[:, index[name]] = where, 1
+
+    turn = np.sin(np.arange(num_frames) / fps * 2 * np.pi * 1.5) * 0.35  # radians, three waves in two seconds
+    up, across = np.stack([np.sin(turn), -np.cos(turn)], -1), np.stack([np.cos(turn), np.sin(turn)], -1)  # (T, 2)
+    body = {"nose": (0, -0.75), "neck": (0, 0), "left_shoulder": (0.5, 0), "right_shoulder": (-0.5, 0), "left_elbow": (0.62, 0.75)}
+    for name, where in (body | {"left_wrist": (0.55, 1.4), "right_elbow": (-0.75, 0.55)}).items():
+        place(name, where)
+    wrist = np.array([-0.75, 0.55]) + 0.7 * up
+    place("right_wrist", wrist)
+    place("right_hand_root", wrist)
+    for number, finger in enumerate(FINGERS):
+        side = (2 - number) * 0.05
+        for joint in (1, 2, 3, 4):
+            reach = 0.1 + 0.06 * joint if finger == "thumb" else 0.2 + 0.07 * joint
+            place(f"right_hand_{finger}_{joint}", wrist + reach * up + side * (1 + 0.3 * joint) * across)
+    return KeypointClip(points, seen, layout="uniglor73", fps=fps, missing="confidence", relative=False, id="example")
 
 
 def parts_seen(processed, layout_name):
@@ -589,26 +867,28 @@ def parts_seen(processed, layout_name):
     return ", ".join(shares)
 
 
-def attention_svg(attentions, unit):
+def attention_svg(attentions, unit, special_tokens=()):
     """Which part of the clip each token came from: cross-attention of the last layer, mean over heads, time from left to right."""
-    weights = attentions["cross"][-1].mean(0)  # (L, S)
-    left, top, width, row = 90, 24, 560, 20
+    rows = [index for index, token in enumerate(attentions["tokens"]) if token not in special_tokens]
+    if not rows:
+        return ""
+    weights = attentions["cross"][-1].mean(0)[rows]  # (L, S)
+    left, top, width, row = 90, 8, 560, 20
     height = row * len(weights)
     labels = [
-        f'<text x="{left - 6}" y="{top + (index + 0.7) * row:.0f}" text-anchor="end">{escape(token)}</text>'
-        for index, token in enumerate(attentions["tokens"])
+        f'<text x="{left - 6}" y="{top + (place + 0.7) * row:.0f}" text-anchor="end">{escape(attentions["tokens"][index])}</text>'
+        for place, index in enumerate(rows)
     ]
     start, end = attentions["seconds"][0, 0], attentions["seconds"][-1, 1]
     for share, anchor in ((0, "start"), (0.5, "middle"), (1, "end")):
         x, y = left + share * width, top + height + 16
         labels.append(f'<text x="{x:.0f}" y="{y}" text-anchor="{anchor}">{start + share * (end - start):.3g} {unit}</text>')
     total = left + width + 10
-    return (
-        '<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="Attention over time" width="100%" '
-        f'viewBox="0 0 {total} {top + height + 24}" style="max-width:{total}px"><rect width="100%" height="100%" fill="#ffffff"/>'
-        '<g font-family="sans-serif" font-size="12" fill="#222222">'
-        f'<text x="{left}" y="14">Where each token was read: the darker, the more attention</text>{"".join(labels)}</g>'
-        f"{heat_map(weights, left, top, width, height)}</svg>"
+    return (  # in the page's own colours, light or dark
+        "<div><h3>Where each word was read</h3>"
+        '<svg xmlns="http://www.w3.org/2000/svg" role="img" width="100%" aria-label="Attention over time: stronger where more was read" '
+        f'viewBox="0 0 {total} {top + height + 24}" style="max-width:{total}px"><g font-size="12" fill="currentColor">{"".join(labels)}</g>'
+        f"{heat_map(weights, left, top, width, height)}</svg></div>"
     )
 
 
@@ -618,7 +898,7 @@ def heat_map(weights, left, top, width, height):
     cell_width, cell_height = width / weights.shape[1], height / weights.shape[0]
     cells = [
         f'<rect x="{left + column * cell_width:.2f}" y="{top + row * cell_height:.2f}" width="{cell_width:.2f}" height="{cell_height:.2f}" '
-        f'fill="#08306b" fill-opacity="{shade[row, column]:.2f}"/>'
+        f'fill="{ATTENTION}" fill-opacity="{shade[row, column]:.2f}"/>'
         for row, column in np.argwhere(shade >= 0.02)
     ]
     return "".join(cells) + f'<rect x="{left}" y="{top}" width="{width}" height="{height}" fill="none" stroke="#888888"/>'
@@ -630,6 +910,8 @@ def sign(checkpoint, text):
     try:
         if checkpoint is None:
             raise ValueError("Choose a checkpoint first.")
+        if not text:
+            raise ValueError("Found no text, expected at least one word. Write what is to be signed.")
         if len(text) > MAX_TEXT:
             raise ValueError(f"Found a text of {len(text):,} letters, expected at most {MAX_TEXT}. Cut the text in two.")
         pipe = load("text-to-sign", checkpoint)
@@ -685,12 +967,17 @@ class Explorer:
                 f"{latents}: latents of shape {self.embedded.latents.shape}, expected {num_segments} x {expected} finite numbers."
             )
 
+    def read(self, upload, held=None, *facts):
+        """-> what is kept of the clip, the slider over its segments, why there is neither, and what the session knows of the upload."""
+        clip, said, held = read_upload(upload, held, *facts)
+        return (*(self.read_clip(clip) if clip is not None else (None, gr.Slider(0, 1, 0, step=1), said)), held)
+
     @torch.no_grad()
-    def read(self, upload, layout=None, fps=None, width=None, height=None):
+    def read_clip(self, clip):
         """-> what is kept of the clip, the slider over its segments, and why there is neither."""
         try:
-            with taken(upload) as path:
-                clip = self.processor.process(replace(read_clip(path, layout, fps, width, height), id=path.name))
+            with refusing(""):
+                clip = self.processor.process(clip)
         except RefusedError as refused:
             return None, gr.Slider(0, 1, 0, step=1), str(refused)
         segments, _ = self.model.segment(torch.from_numpy(clip.keypoints)[None])  # (S, W, K, C)
@@ -706,7 +993,7 @@ class Explorer:
 
     @torch.no_grad()
     def nearest(self, kept, segment, top):
-        """-> strips: the clip's segment, what its latent holds, and the nearest segments, drawn from theirs."""
+        """-> a player: the clip's segment, what its latent holds, and the nearest segments, drawn from theirs."""
         if kept is None:
             return ""
         segment, top = whole_number(segment, 0, len(kept["latents"]) - 1), whole_number(top, 1, MAX_TOP)
@@ -715,12 +1002,13 @@ class Explorer:
         decoded = self.model.decode(torch.from_numpy(np.concatenate([query[None], self.embedded.latents[indices]]))).numpy()
         presence = np.broadcast_to(self.model.keypoint_presence.bool().numpy(), decoded.shape[1:3])
         start, end = kept["seconds"][segment]
-        titles = [f"yours, {start:.2f} to {end:.2f} s", "the same, drawn from its latent"]
+        titles = [f"your segment, {start:.2f} to {end:.2f} s", "the same, drawn from its latent"]
         for index, similarity in zip(indices, similarities):
             span = f"{self.embedded.starts[index]:.2f} to {self.embedded.ends[index]:.2f} s"
-            titles.append(f"{similarity:.2f}  {self.embedded.ids[index]}, {span}: {self.embedded.texts[index] or ''}"[:200])
+            told = f"cosine similarity {similarity:.2f}: {self.embedded.ids[index]}, {span}"
+            titles.append(" · ".join(filter(None, [told, self.embedded.texts[index]]))[:MAX_TITLE])
         clips = [kept["segments"][segment], *((points, presence) for points in decoded)]
-        return to_svg(clips, self.model.config.layout, num_frames=6, size=110, titles=titles)
+        return player_html(clips, self.processor.fps or 25, self.model.config.layout, titles=titles)
 
 
 def whole_number(value, least, most):

@@ -39,6 +39,7 @@ figcaption { font-weight: 600; min-height: 1.45em; overflow-wrap: anywhere }
   .views.one-hand.of-3 > .face { grid-column: span 2 }
 }
 @container (min-width: 840px) { .views.of-3:not(.one-hand) > div { grid-column: span 4 } }
+#clips.one figcaption:empty { display: none }
 #clips.many figcaption { font-weight: 400; font-size: 13px }
 #clips.many .views > .whole { grid-column: span 8; grid-row: span 2 }
 #clips.many .views > div:not(.whole) { grid-column: span 4 }

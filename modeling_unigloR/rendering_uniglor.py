@@ -16,7 +16,7 @@ import functools
 import hashlib
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from transformers.utils import logging
 
-from .figure_uniglor import COLORS, LEGEND, CloseUp, Shape
+from .figure_uniglor import CLOSE_UPS, COLORS, LEGEND, CloseUp, Shape
 from .keypoints_uniglor import edge_indices, get_layout, point_index
 from .player_uniglor import attended_words, player_html, to_html
 from .scene_uniglor import Scene, check_clip, drawable, escape, legible, make_scene, name_of
@@ -110,17 +110,19 @@ def to_animated_svg(
     layout: str | None = None,
     size: int = 256,
     titles: Sequence[str] | str | None = None,
-    close_ups: bool = True,
+    close_ups: bool | Collection[str] = True,
+    columns: int = 1,
 ) -> str:
     """An SVG that plays in a loop without a script: in a page, in an <img>, in a README.
 
-    A row for each clip: the signer, and beside it what follows each hand and the face.
+    A row for each clip, or for each `columns` of them: the signer, and beside it what follows each hand and the face.
 
     Args:
         clips, layout, titles: as for `to_svg`.
         fps: frames a second; by default what the clips say, or 25.
         size: pixels of a panel's side.
-        close_ups: whether hands and face are shown large; without, clips stand side by side.
+        close_ups: whether hands and face are shown large, or which of right_hand, left_hand and face; without, clips stand side by side.
+        columns: how many clips stand side by side with their close-ups.
 
     Returns:
         str, a whole SVG document. Programs that do not animate show the middle frame.
@@ -135,7 +137,7 @@ def to_animated_svg(
             digest.update(shape.points.tobytes())
     unique = digest.hexdigest()[:8]
     middle = scene.num_frames // 2
-    panels, width, height = _panels(scene, size)
+    panels, width, height = _panels(scene, size, columns)
     for number, (shapes, followed) in enumerate(zip(scene.figures, scene.close_ups)):
         drawn = []
         for place, shape in enumerate(shapes):
@@ -162,22 +164,20 @@ def to_animated_svg(
     return _svg(width, height, [f"<defs>{''.join(definitions)}</defs>", *pictures], scene.titles)
 
 
-def _panels(scene: Scene, size: int) -> tuple[list[list[Panel]], int, int]:
+def _panels(scene: Scene, size: int, columns: int = 1) -> tuple[list[list[Panel]], int, int]:
     """For each clip its panels (x, y, part or None for the whole signer, title), and the picture's width and height."""
-    parts = [part for part in ("right_hand", "left_hand", "face") if any(part in followed for followed in scene.close_ups)]
+    parts = [part for part in CLOSE_UPS if any(part in followed for followed in scene.close_ups)]
     header = HEADER if parts or any(scene.titles) else 0
+    wide = size + len(parts) * (size + GAP)
+    columns, between = (columns, 3 * GAP) if parts else (len(scene.titles), 0)
     panels: list[list[Panel]] = []
     for number, (title, followed) in enumerate(zip(scene.titles, scene.close_ups)):
-        if not parts:
-            panels.append([(number * size, header, None, title)])
-            continue
-        y = header + number * (size + header)
-        row: list[Panel] = [(0, y, None, title)]
-        row += [((size + GAP) * (1 + place), y, part, followed[part].title) for place, part in enumerate(parts) if part in followed]
+        x, y = number % columns * (wide + between), header + number // columns * (size + header)
+        row: list[Panel] = [(x, y, None, title)]
+        row += [(x + (size + GAP) * (1 + place), y, part, followed[part].title) for place, part in enumerate(parts) if part in followed]
         panels.append(row)
-    if not parts:
-        return panels, size * len(panels), size + header
-    return panels, size + len(parts) * (size + GAP), len(panels) * (size + header)
+    rows = -(-len(panels) // columns)
+    return panels, columns * (wide + between) - between, rows * (size + header)
 
 
 def _svg(width: int, height: int, pictures: Sequence[str], titles: Sequence[str]) -> str:
@@ -268,7 +268,7 @@ def to_gif(
     size: int = 192,
     titles: Sequence[str] | str | None = None,
     every: int = 1,
-    close_ups: bool = True,
+    close_ups: bool | Collection[str] = True,
 ) -> None:
     """A GIF that plays in a loop, with a row for each clip. Needs Pillow (the extra `render`).
 
@@ -305,7 +305,7 @@ def to_mp4(
     layout: str | None = None,
     size: int = 384,
     titles: Sequence[str] | str | None = None,
-    close_ups: bool = True,
+    close_ups: bool | Collection[str] = True,
 ) -> None:
     """An H.264 video that browsers play, with a row for each clip. Needs Pillow and PyAV (the extra `render`).
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .figure_uniglor import CloseUp, Shape, close_ups, figure
+from .figure_uniglor import CLOSE_UPS, CloseUp, Shape, close_ups, figure
 from .keypoint_clip_uniglor import KeypointClip, as_own
 from .keypoint_processing_uniglor import KeypointProcessor, ProcessedClip
 from .keypoints_uniglor import LAYOUTS, get_layout
@@ -95,7 +95,7 @@ def make_scene(
         clips: keypoints (T, K, 2 or 3) in shoulder lengths, a pair with their mask (T, K) or None, or a list of these. A clip
             that is shorter than others holds its last frame.
         titles: a title for each clip.
-        with_close_ups: whether hands and faces are followed.
+        with_close_ups: whether hands and faces are followed, or which of `figure_uniglor.CLOSE_UPS`.
         frames: a function of the number of frames that gives the indices of those to draw; the view is of all of them.
     """
     clips = clips if isinstance(clips, list) else [clips]
@@ -108,7 +108,9 @@ def make_scene(
     seen = [mask[chosen] for (_, mask), chosen in zip(checked, held)]
     figures = [figure(*clip, layout_name) for clip in zip(points, seen)]
     view = _view(points, seen, figures)
-    followed = [close_ups(*clip, layout_name) if with_close_ups else {} for clip in zip(points, seen)]
+    wanted = CLOSE_UPS if with_close_ups is True else with_close_ups or ()
+    followed = [close_ups(*clip, layout_name) if wanted else {} for clip in zip(points, seen)]
+    followed = [{part: close_up for part, close_up in parts.items() if part in wanted} for parts in followed]
     for part in {part for parts in followed for part in parts}:
         side = max(parts[part].side for parts in followed if part in parts)
         for parts in followed:

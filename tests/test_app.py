@@ -25,6 +25,7 @@ from modeling_unigloR.rendering_uniglor import from_pose
 from modeling_unigloR.video_extraction_uniglor import extract_video
 from train import embed
 
+from .browser import PROGRAM, Browser
 from .conftest import REAL_DATA, random_signing
 from .soak import serving
 
@@ -139,6 +140,58 @@ def test_what_the_file_does_not_say_is_given(server, tmp_path):
     assert "No answer" not in note and "&quot;frames&quot;:30" in player  # 60 frames at 50 a second, resampled to 25
 
 
+def relative(path):
+    """A clip of 137 points whose coordinates go from 0 to 1."""
+    frames = np.zeros((60, 137, 2))
+    frames[:, :8] = random_signing(60)[:, :8] * 0.1 + 0.5
+    path.parent.mkdir()  # which goes with the upload
+    np.save(path, frames)
+    return path
+
+
+def test_a_clip_stays_until_another_takes_its_place(tmp_path, monkeypatch):
+    """After an error the upload was gone: whoever gave the size that was asked for had to choose the file again."""
+    seen = []
+    monkeypatch.setattr(app, "translate_clip", lambda checkpoint, clip: (seen.append(clip), "read", "", "", "")[1:])
+    upload, other = relative(tmp_path / "a" / "clip.npy"), relative(tmp_path / "b" / "other.npy")
+    text, note, *_, held = app.translate("reader", str(upload))
+    assert text == "" and "No answer" in note and "How large was the picture?" in held["question"] and not upload.exists()
+    text, *_, held = app.translate("reader", str(upload), held, "openpose137", 25.0, 640, 480)
+    assert text == "read" and held["question"] == "" and (seen[0].width, seen[0].fps) == (640, 25)
+    key = held["key"]
+    *_, held = app.translate("reader", str(other), held, "openpose137", None, 640, 480)
+    assert app.HELD.get(key) is None and "How many frames a second?" in held["question"]
+    app.forget(held)
+    assert not app.HELD.clips
+
+
+def test_a_clip_that_fits_other_layouts_is_asked_about(tmp_path):
+    *_, held = app.translate("reader", str(relative(tmp_path / "a" / "clip.npy")), None, "mediapipe75", None, 640, 480)
+    assert "Which layout do its keypoints have? They fit" in held["question"] and "openpose137" in held["question"]
+    (tmp_path / "broken.npy").write_bytes(b"no array")
+    *_, held = app.translate("reader", str(tmp_path / "broken.npy"), held)
+    assert held["question"] == ""
+    assert "No answer" in app.translate("reader", str(tmp_path / "broken.npy"), held)[1]
+
+
+def test_held_clips_have_an_age_and_a_sum(monkeypatch):
+    held, now = app.HeldClips(), time.time()
+    monkeypatch.setattr(app, "MAX_HELD_BYTES", 1000)
+    keys = [held.put(f"{number}.npy", bytes(400)) for number in range(3)]
+    assert held.get(keys[0]) is None and held.get(keys[2]) == ("2.npy", bytes(400))
+    monkeypatch.setattr(app.time, "time", lambda: now + app.KEPT_SECONDS + 60)
+    assert held.get(keys[2]) is None
+    held.put("late.npy", b"")
+    assert len(held.clips) == 1
+
+
+def test_the_example_clip_shows_nobody_and_is_read(tiny_sign_to_text, tmp_path):
+    tiny_sign_to_text().save_pretrained(tmp_path / "reader")
+    clip = app.example_clip([], "hello")
+    text, said, player, _ = app.translate_clip(str(tmp_path / "reader"), clip)
+    assert "right hand 100%" in said and "left hand 0%" in said and "<iframe" in player
+
+
 def test_openpose_files_come_in_a_zip(server, tmp_path):
     points = np.concatenate([random_signing(20, layout_name="uniglor73")[:, :8] * 100 + 300, np.ones((20, 8, 1))], axis=-1)
     with zipfile.ZipFile(tmp_path / "clip.zip", "w") as archive:
@@ -238,7 +291,52 @@ def test_a_text_that_cannot_be_signed_gets_a_message(server):
     assert "1 of 2 tokens are not in the model" in note
 
 
+# --- In a browser -----------------------------------------------------------------------------------------------------------------
+
+BUTTON = "[...document.querySelectorAll('button')].find(b => b.offsetParent && b.textContent.trim() === '{}')"
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="no chromium on the path: the page is not opened")
+def test_the_page_in_a_browser(server, tmp_path):
+    """On a phone: an example in one click, then a clip whose size is asked for beside it, and which stays until it is answered."""
+    with Browser(tmp_path / "profile") as browser:
+        browser.screen(390, 844, dark=True)
+        browser.open(server["url"])
+        browser.wait(f"!!{BUTTON.format('Try an example')}")
+        assert browser.evaluate("document.documentElement.scrollWidth") <= 390
+        assert server["reader"] not in browser.evaluate("document.body.innerHTML")
+        browser.evaluate(f"{BUTTON.format('Try an example')}.click()")
+        browser.wait("!!document.querySelector('#answer iframe')?.contentDocument?.querySelector('canvas')")
+        browser.wait("document.querySelector('#answer textarea, #answer input').getBoundingClientRect().bottom < 844")
+        rows = browser.evaluate("[...document.querySelectorAll('#answer svg text')].map(node => node.textContent)")
+        assert not {"</s>", "[EOS]"} & set(rows)
+        browser.upload("input[type=file]", relative(tmp_path / "upload" / "clip.npy"))
+        browser.wait("document.body.innerText.includes('clip.npy')")
+        browser.evaluate(f"{BUTTON.format('Translate')}.click()")
+        asked = browser.wait("document.querySelector('[role=alert]')?.textContent")
+        assert asked.startswith("How large was the picture?")
+        assert browser.evaluate("document.body.innerText.includes('clip.npy')")
+        for label, value in (("width", "640"), ("height", "480")):
+            field = browser.wait(
+                f"[...document.querySelectorAll('label')].some(e => e.offsetParent && e.textContent.trim() === `Picture's {label}`)"
+                f" && (window.field = [...document.querySelectorAll('label')].find(e => e.offsetParent && e.textContent.trim() ==="
+                f" `Picture's {label}`).querySelector('input, textarea')).value === ''"
+            )
+            assert field  # open, and not filled in advance
+            browser.evaluate("window.field.focus()")
+            browser.send("Input.insertText", text=value)
+        browser.evaluate(f"{BUTTON.format('Translate')}.click()")
+        browser.wait("(document.querySelector('[role=alert]')?.textContent ?? '').startsWith('How many frames a second?')")
+        browser.wait("document.querySelector('#answer').innerText.includes('body 100%')")
+
+
 # --- Explorer ---------------------------------------------------------------------------------------------------------------------
+
+
+def titles_of(player):
+    """Titles above the clips of a player."""
+    page = unescape(re.search(r'srcdoc="([^"]*)"', player).group(1))
+    return [unescape(title) for title in re.findall(r"<figcaption[^>]*>(.*?)</figcaption>", page, re.DOTALL)]
 
 
 def test_the_nearest_segment_of_a_training_clip_is_itself(server, tmp_path):
@@ -247,10 +345,9 @@ def test_the_nearest_segment_of_a_training_clip_is_itself(server, tmp_path):
     client = Client(server["url"], verbose=False)
     slider, note = client.predict(handle_file(str(tmp_path / "train-3.npz")), *NOT_SAID, api_name="/read_clip")
     assert slider["maximum"] == 2 and note == ""
-    drawing = ET.fromstring(client.predict(1, 4, api_name="/nearest"))
-    titles = [node.text for node in drawing if node.tag.endswith("text")]
-    assert titles[0] == "yours, 0.28 to 0.88 s" and titles[1].startswith("the same")
-    assert titles[2].startswith("1.00  train-3, 0.28 to 0.88 s") and len(titles) == 6
+    titles = titles_of(client.predict(1, 4, api_name="/nearest"))
+    assert titles[0] == "your segment, 0.28 to 0.88 s" and titles[1].startswith("the same")
+    assert titles[2].startswith("cosine similarity 1.00: train-3, 0.28 to 0.88 s") and len(titles) == 6
     assert kept(server) == []
     _, note = client.predict(None, *NOT_SAID, api_name="/read_clip")
     assert "Choose a clip first" in note and client.predict(0, 4, api_name="/nearest") == ""
@@ -517,22 +614,25 @@ def test_odd_numbers_in_the_explorer_are_brought_into_their_range(latents, tmp_p
     """-1 showed the last segment without a word; a word was an error."""
     explorer = app.Explorer(latents)
     np.savez(tmp_path / "clip.npz", keypoints=random_signing(40) * 100 + 300, fps=25.0, layout="uniglor73")
-    clip, slider, note = explorer.read(tmp_path / "clip.npz")
+    clip, slider, note, held = explorer.read(tmp_path / "clip.npz")
+    assert note == "" and held["question"] == ""
     first, last = explorer.nearest(clip, 0, 1), explorer.nearest(clip, len(clip["latents"]) - 1, 1)
     for number in (-1, -1e300, float("-inf"), float("nan"), None, "a", []):
         assert explorer.nearest(clip, number, number) == first
     for number in (1e300, float("inf"), 10**400, 7.5e6):
         assert explorer.nearest(clip, number, 1) == last
-    assert explorer.nearest(clip, 0, 10**9).count("<text") == 2 + min(app.MAX_TOP, len(explorer.embedded))
+    assert len(titles_of(explorer.nearest(clip, 0, 10**9))) == 2 + min(app.MAX_TOP, len(explorer.embedded))
 
 
 def test_words_of_a_strangers_latents_do_not_break_the_picture(latents, tmp_path):
     rewritten(latents, lambda table: table.update(text=["\0\x1b</svg><script>" + "x" * 10_000] * len(table["id"])))
     explorer = app.Explorer(latents)
     np.savez(tmp_path / "clip.npz", keypoints=random_signing(40) * 100 + 300, fps=25.0, layout="uniglor73")
-    picture = explorer.nearest(explorer.read(tmp_path / "clip.npz")[0], 0, 5)
-    ET.fromstring(picture)
-    assert "<script" not in picture and "x" * 300 not in picture
+    titles = titles_of(explorer.nearest(explorer.read(tmp_path / "clip.npz")[0], 0, 5))
+    assert all(len(title) <= app.MAX_TITLE and not {"\0", "\x1b"} & set(title) for title in titles)
+    player = explorer.nearest(explorer.read_clip(app.waving())[0], 0, 5)
+    page = unescape(re.search(r'srcdoc="([^"]*)"', player).group(1))
+    assert player.count("<") == 2 and page.count("<script") == 2  # the player's own
 
 
 # --- Starting ---------------------------------------------------------------------------------------------------------------------
@@ -548,20 +648,40 @@ def started(tmp_path, monkeypatch):
     signal.signal(signal.SIGTERM, handler)
 
 
-def test_a_busy_port_is_one_line(started, tmp_path):
+def test_a_busy_port_is_one_line(started, tmp_path, capsys, tiny_sign_to_text):
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
         port = busy.getsockname()[1]
-        with pytest.raises(
-            SystemExit, match=f"^app.py: port {port} is in use, or may not be opened. Give another one: --server_port PORT$"
-        ):
-            started(["--sign_to_text", str(tmp_path), "--server_port", str(port)])
+        tiny_sign_to_text().save_pretrained(tmp_path / "reader")
+        capsys.readouterr()
+        told = mistake(started, capsys, ["--sign_to_text", str(tmp_path / "reader"), "--server_port", str(port)])
+    assert told == f"app.py: port {port} is in use, or may not be opened. Give another one: --server_port PORT\n"
 
 
-def test_latents_that_are_none_are_one_line(started, tmp_path):
-    with pytest.raises(SystemExit, match="^app.py: .*no whole folder of latents"):
-        started(["--latents", str(tmp_path)])
+def mistake(started, capsys, argv):
+    """What is said on stderr of a start that ends with status 2."""
+    with pytest.raises(SystemExit) as ended:
+        started(argv)
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "argv, told",
+    [
+        (["--latents", "."], "no whole folder of latents"),
+        (["--sign_to_text", "outputs/nowhere"], "--sign_to_text 'outputs/nowhere' does not exist"),
+        (["--text_to_sign", "."], "--text_to_sign '.' is no checkpoint: it has no config.json"),
+        (["--text_to_sign", "reader"], "holds a model of type 'sign_to_text', expected 'text_to_sign'"),
+    ],
+)
+def test_what_cannot_be_loaded_is_one_line(started, capsys, tmp_path, monkeypatch, argv, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reader").mkdir()
+    (tmp_path / "reader" / "config.json").write_text('{"model_type": "sign_to_text"}')
+    said = mistake(started, capsys, argv)
+    assert said.startswith("app.py: ") and told in said and said.count("\n") == 1
 
 
 @pytest.mark.parametrize("port", ["0", "-1", "70000", "a"])

@@ -8,6 +8,7 @@ import pytest
 
 from modeling_unigloR.rendering_uniglor import STRIP_HEADER
 from tests.conftest import TEXTS
+from train.figures import spelling
 from train.figures import strips as draw_strips
 from train.figures.strips import Strip, add_row
 
@@ -78,3 +79,13 @@ def test_what_cannot_be_drawn_says_why(sign_mae_dir, corpus, tiny_sign_to_text, 
     with pytest.raises(SystemExit):
         draw_strips.main(["--checkpoint", sign_mae_dir, "--datasets", corpus, "--output", "a.gif"])
     assert "expected a name that ends in .svg or .png" in capsys.readouterr().err
+
+
+def test_a_word_is_drawn_beside_what_a_text_to_sign_makes_of_it(tiny_text_to_sign, tmp_path):
+    pytest.importorskip("spoken_to_signed", reason="the letter clips are not installed: pip install spoken-to-signed")
+    tiny_text_to_sign().save_pretrained(tmp_path / "signer")
+    moving, still = spelling.main(["--checkpoint", str(tmp_path / "signer"), "--word", "ab", "--output", str(tmp_path / "a" / "demo.svg")])
+    assert [path.name for path in (moving, still)] == ["demo.svg", "demo-still.svg"]
+    titles = [[node.text for node in ET.parse(path).getroot() if node.tag.endswith("text")] for path in (moving, still)]
+    assert titles[1] == ["ab: recorded letters, joined", "generated from the text"] and set(titles[1]) < set(titles[0])
+    assert "<animate" in moving.read_text() and "<animate" not in still.read_text()

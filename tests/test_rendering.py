@@ -214,6 +214,15 @@ def test_an_animated_svg_shows_hands_and_face_large_beside_the_signer(signing):
     assert len(boxes) == 30 and len(sides) == 1 and sides.pop() < GRID / 2.5
 
 
+def test_clips_stand_side_by_side_with_the_close_ups_that_are_asked_for(signing):
+    root = ET.fromstring(to_animated_svg([signing(5), signing(5, 1)], size=100, titles=["a", "b"], close_ups=["right_hand"], columns=2))
+    panels = root.findall(f"{SVG}svg")
+    assert [text.text for text in root.findall(f"{SVG}text")] == ["a", "right hand", "b", "right hand"]
+    assert len({panel.get("y") for panel in panels}) == 1
+    places = [int(panel.get("x")) for panel in panels]
+    assert min(np.diff(places)) >= 100 and int(root.get("width")) == places[-1] + 100
+
+
 def test_two_animations_on_one_page_do_not_share_names(signing):
     pictures = [to_animated_svg(signing(5, seed)) for seed in (0, 1)]
     names = [set(re.findall(r' id="([^"]+)"', picture)) for picture in pictures]
