@@ -3,6 +3,8 @@
 from experiments import corpora
 from experiments.include import SIZES as INCLUDE_SIZES
 from experiments.include import table
+from experiments.results import Result
+from experiments.workplace import Workplace
 
 SIZES = {
     "small": INCLUDE_SIZES["small"],
@@ -10,7 +12,7 @@ SIZES = {
 }
 
 
-def run(place, sizes):
+def run(place: Workplace, sizes: dict) -> Result:
     """The rows of `include`, by signers. The clips have hands only: see `corpora.bsl_folds`."""
     data, signer_of, labels = corpora.bsl_folds(place, sizes["folds"], sizes["limit"])
     return table(

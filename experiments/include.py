@@ -8,6 +8,7 @@ from experiments import corpora, encoders, isolated
 from experiments.intervals import over_units
 from experiments.pretraining import SMALL, TINY, names, pretrained, untrained
 from experiments.results import Result
+from experiments.workplace import Workplace
 from train.data.clips import Clips
 
 WINDOW_SIZE, STRIDE = 15, 7
@@ -18,7 +19,7 @@ SIZES = {
 }  # fmt: skip
 
 
-def run(place, sizes):
+def run(place: Workplace, sizes: dict) -> Result:
     """The rows of representations, their floors and a ceiling; by sessions."""
     data, fold_of, labels = corpora.include_folds(place, sizes["folds"], sizes["limit"])
     return table(

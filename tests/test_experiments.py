@@ -24,6 +24,7 @@ from experiments import (
     results,
     run,
     sentences,
+    signing,
     table,
     translation,
 )
@@ -32,7 +33,7 @@ from experiments.readers import MOST_RATES, rate_that_is_best
 from experiments.workplace import MissingDataError, Workplace
 from modeling_unigloR import KeypointProcessor
 from modeling_unigloR.keypoint_readers_uniglor import clip_from_array
-from tests.conftest import REAL_DATA, random_signing
+from tests.conftest import REAL_DATA, TINY_TEXT, random_signing
 from train import train_recognition
 from train.data.clips import Clips
 from train.metrics.text import bootstrap_interval
@@ -224,6 +225,15 @@ def test_sentences_are_translated_by_every_row_and_the_floors(place, tmp_path, m
     assert {"bleu4", "wer", "rouge_l"} <= set(written["rows"]["floor_constant_sentence"])
 
 
+@pytest.mark.slow
+def test_sentences_are_signed_and_scored_beside_ceilings_and_floors(place, tmp_path):
+    sizes = {"sign_mae": TOY, "pretrain_steps": 2, "judges": 1, "judge_steps": 2, "steps": 2, "seeds": 2, "model": {"hidden_size": 16}}
+    sizes |= {"judge_text_config": TINY_TEXT, "limit": {"train": 12, "validation": 4, "test": 4}}
+    written = check_form("signing", signing.signing_varied(place, sizes), tmp_path / "results")
+    assert {"regression", "ceiling_real", "ceiling_oracle", "floor_backwards", "floor_mean_pose"} <= set(written["rows"])
+    assert written["rows"]["regression"]["bleu4"]["seeds"] == 2 and written["rows"]["floor_mean_pose"]["bleu4"]["seeds"] == 1
+
+
 def test_every_name_has_an_experiment_at_every_scale():
     for name in run.NAMES:
         for scale in ("small", "tiny"):
@@ -339,6 +349,8 @@ def test_whitened_vectors_are_uncorrelated_and_of_one_size(rng):
     covariance = np.cov(made.T)
     assert made.std() == pytest.approx(1, abs=0.01) and np.abs(made.mean(0)).max() < 1e-3
     assert np.abs(covariance - np.diag(np.diag(covariance))).max() < 1e-3
+    still = encoders.Vectors([np.ones((3, 6))] * 4)
+    assert not np.concatenate(encoders.Whitening.fit(still)(still).arrays).any()
 
 
 def test_a_window_has_the_gloss_that_fills_more_than_half_of_it():
@@ -432,6 +444,17 @@ def test_a_ratio_is_resampled_by_units():
     np.testing.assert_allclose(intervals.draws_of_ratio(hits, counts, 50), expected)
 
 
+def test_items_are_drawn_by_the_parts_that_they_are_made_of():
+    times = intervals.times_of_parts([["a", "b"], ["a", "a", "b", "c"], ["c"]], 4000)
+    drawn = np.random.default_rng(0).multinomial(3, [1 / 3] * 3, 4000)  # of a, b and c
+    np.testing.assert_allclose(times[:, 0], drawn[:, :2].mean(1))
+    np.testing.assert_allclose(times[:, 1], (2 * drawn[:, 0] + drawn[:, 1] + drawn[:, 2]) / 4)
+    np.testing.assert_allclose(times[:, 2], drawn[:, 2])
+    texts, truth = ["a b c d", "a b c", "x y"], ["a b c d", "a b d", "x z"]
+    scores = [translation.score({"pca": [texts]}, truth, some)[0]["pca"]["wer"] for some in (None, np.ones((5, 3)))]
+    assert scores[0]["mean"] == scores[1]["mean"] == pytest.approx(scores[1]["interval"][0])
+
+
 def test_permutations_tell_a_true_assignment_from_chance(rng):
     scores = np.eye(12) + rng.normal(0, 0.01, (12, 12))
     assert intervals.permutation_p(lambda order: scores[np.arange(12), order].sum(), 12, 200) == 1 / 201
@@ -509,4 +532,5 @@ def test_a_run_that_lies_outside_of_the_kept_interval_is_named():
     assert results.differences(mine, kept) == []
     mine["rows"]["a"]["top1"]["mean"], mine["rows"]["b"]["top1"]["mean"] = 61.0, 10.2
     assert [told.split(":")[0] for told in results.differences(mine, kept)] == ["a, top1", "b, top1"]
+    assert len(results.differences(mine, kept | {"tolerance": {"top1": 0.5}})) == 1  # for b alone, which has no interval
     assert "--scale small" in results.differences(mine | {"scale": "tiny"}, kept)[0]
