@@ -14,9 +14,9 @@ SIZES = {
 
 def run(place: Workplace, sizes: dict) -> Result:
     """The rows of `include`, by signers. The clips have hands only: see `corpora.bsl_folds`."""
-    data, signer_of, labels = corpora.bsl_folds(place, sizes["folds"], sizes["limit"])
+    data, mixed, signer_of, labels = corpora.bsl_folds(place, sizes["folds"], sizes["limit"])
     return table(
-        place, sizes, data, signer_of, labels,
+        place, sizes, data, mixed, signer_of, labels,
         what="British manual alphabet, 15 letters and words; tested on signers that the recogniser has not seen; hands only",
         unit=f"t interval over {len(set(signer_of.values()))} signers, each the mean over seeds",
     )  # fmt: skip

@@ -146,7 +146,7 @@ WORD_SIZES = {"sign_mae": TOY, "pretrain_steps": 2, "pretrain_seeds": 1, "rates"
 
 
 def test_words_are_recognised_by_sessions_and_what_was_killed_goes_on(place, tmp_path, monkeypatch):
-    """Killed in the third of four trainings, the second try begins with that one; a third does nothing."""
+    """Killed in the third of six trainings, the second try begins with that one; a third does nothing."""
     only(monkeypatch, include, "pretrained", "pca")
     sizes = WORD_SIZES | {"seeds": 1}
     trainings, train = [], train_recognition.main
@@ -161,14 +161,15 @@ def test_words_are_recognised_by_sessions_and_what_was_killed_goes_on(place, tmp
     with pytest.raises(KeyboardInterrupt):
         include.run(place, sizes)
     result = include.run(place, sizes)
-    assert len(trainings) == 3 + 2
+    assert len(trainings) == 3 + 4
     written = check_form("include", result, tmp_path / "results")
     assert set(written["rows"]) == {
-        "pretrained", "pca", "floor_class_means_of_latents", "floor_class_means_of_keypoints", "floor_most_frequent",
+        "pretrained", "pca", "ceiling_known_recordings", "floor_class_means_of_latents", "floor_class_means_of_keypoints",
+        "floor_most_frequent",
     }  # fmt: skip
     assert list(written["contrasts"]) == ["pretrained - pca"] and written["clips"] == 24
     again = include.run(place, sizes)
-    assert len(trainings) == 5 and again.rows == result.rows
+    assert len(trainings) == 7 and again.rows == result.rows
     kept = results.read_predictions("include", tmp_path / "results")
     scored = isolated.scores(kept["rank_and_labels"]["pca"], kept["unit_of"])
     assert intervals.over_units({"pca": scored})[0]["pca"]["top1"]["mean"] == pytest.approx(
@@ -203,7 +204,7 @@ def test_a_mix_is_given_back_beside_a_linear_code_and_floors(place, tmp_path):
         "pretrained", "untrained", "pca", "every_nth_frame", "floor_mean_pose", "floor_static_pose", "floor_nearest_segment",
     }  # fmt: skip
     assert written["rows"]["floor_static_pose"]["mpjpe"]["mean"] <= written["rows"]["every_nth_frame"]["mpjpe"]["mean"]
-    assert list(written["sets"]) == ["toy"]
+    assert list(written["sets"]) == ["toy"] and "| mpjpe of a set | toy |" in table.format_result(written)
 
 
 @pytest.mark.slow
@@ -213,6 +214,7 @@ def test_documents_are_left_out_in_turn(place, tmp_path, monkeypatch):
     written = check_form("dgs", dgs.run(place, sizes), tmp_path / "results")
     assert set(written["rows"]) == {"pretrained", "ceiling_true_glosses", "floor_length"} and len(written["documents"]) == 3
     assert written["rows"]["pretrained"]["recall5"]["interval"] is None
+    assert "| recall5 of a document | d0, chance 83.3 |" in table.format_result(written)
 
 
 @pytest.mark.slow
@@ -263,6 +265,12 @@ def test_folds_never_split_a_group_and_leave_no_tested_word_without_training():
     assert all(len(set(folds[(groups == group) & (folds >= 0)])) <= 1 for group in range(4))
     for fold in range(3):
         assert set(labels[folds == fold]) <= set(labels[folds != fold])
+
+
+def test_folds_of_the_ceiling_hold_clips_of_every_group():
+    folds, labels = np.array([0] * 4 + [1] * 4 + [-1]), np.array([0, 0, 1, 1] * 2 + [2])
+    mixed = corpora.regardless_of_groups(folds, labels)
+    assert mixed.tolist() == [0, 1, 0, 1] * 2 + [-1]
 
 
 def test_sessions_of_the_real_set_are_split_by_recording(tmp_path):
