@@ -75,11 +75,13 @@ def write(name: str, result: Result, folder: Path, scale: str, command: str) -> 
     return content
 
 
-def read(name: str, folder: Path = RESULTS) -> dict:
+def read(name: str, folder: Path | None = None) -> dict:
+    folder = RESULTS if folder is None else folder
     return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def read_predictions(name: str, folder: Path = RESULTS) -> dict:
+def read_predictions(name: str, folder: Path | None = None) -> dict:
+    folder = RESULTS if folder is None else folder
     return json.loads(gzip.decompress((folder / f"{name}.predictions.json.gz").read_bytes()))
 
 

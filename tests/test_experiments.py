@@ -4,6 +4,7 @@ import csv
 import json
 from types import SimpleNamespace
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -542,3 +543,23 @@ def test_a_run_that_lies_outside_of_the_kept_interval_is_named():
     assert [told.split(":")[0] for told in results.differences(mine, kept)] == ["a, top1", "b, top1"]
     assert len(results.differences(mine, kept | {"tolerance": {"top1": 0.5}})) == 1  # for b alone, which has no interval
     assert "--scale small" in results.differences(mine | {"scale": "tiny"}, kept)[0]
+
+
+def test_the_command_writes_a_result_and_compares_it_with_the_kept_one(tmp_path, monkeypatch, capsys):
+    mean = [50.0]
+
+    def experiment(place, sizes):
+        rows = {"pretrained": {"top1": {"mean": mean[0], "interval": [40.0, 60.0], "seeds": sizes["seeds"]}}}
+        return results.Result("made up", rows, {}, "clips", "once", sizes, {"ids": ["a"]})
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", datasets.config.HF_DATASETS_CACHE)  # which the command sets
+    monkeypatch.setattr(run, "experiment", lambda name, scale, seeds: (experiment, {"seeds": seeds}))
+    told = ["include", "--scale", "tiny", "--seeds", "2", "--output_dir", str(tmp_path)]
+    run.main([*told, "--results_dir", str(tmp_path / "kept")])
+    assert "| pretrained | 50.0 (40.0 to 60.0) | 2 |" in capsys.readouterr().out
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "kept")
+    run.main([*told, "--expect"])
+    mean[0] = 70.0
+    with pytest.raises(SystemExit, match="include: pretrained, top1: found 70, expected 40 to 60"):
+        run.main([*told, "--expect"])
+    assert results.read("include", tmp_path / "results")["rows"]["pretrained"]["top1"]["mean"] == 70
