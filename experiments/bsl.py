@@ -3,6 +3,8 @@
 from experiments import corpora
 from experiments.include import SIZES as INCLUDE_SIZES
 from experiments.include import table
+from experiments.results import Result
+from experiments.workplace import Workplace
 
 SIZES = {
     "small": INCLUDE_SIZES["small"],
@@ -10,11 +12,11 @@ SIZES = {
 }
 
 
-def run(place, sizes):
+def run(place: Workplace, sizes: dict) -> Result:
     """The rows of `include`, by signers. The clips have hands only: see `corpora.bsl_folds`."""
-    data, signer_of, labels = corpora.bsl_folds(place, sizes["folds"], sizes["limit"])
+    data, mixed, signer_of, labels = corpora.bsl_folds(place, sizes["folds"], sizes["limit"])
     return table(
-        place, sizes, data, signer_of, labels,
+        place, sizes, data, mixed, signer_of, labels,
         what="British manual alphabet, 15 letters and words; tested on signers that the recogniser has not seen; hands only",
         unit=f"t interval over {len(set(signer_of.values()))} signers, each the mean over seeds",
     )  # fmt: skip

@@ -151,8 +151,17 @@ def write_folds(place, name, rows, folds):
     return place.folder_once(place.path(f"folds-{name}", [row["id"] for row in rows], folds.tolist()), write)
 
 
+def regardless_of_groups(folds, labels):
+    """(clips,) folds of the same clips in which every fold holds clips of every group: what is easy about a corpus, as a ceiling."""
+    mixed, seen = np.array(folds), {}
+    for index in np.flatnonzero(folds >= 0):
+        seen[labels[index]] = seen.get(labels[index], -1) + 1
+        mixed[index] = seen[labels[index]] % (folds.max() + 1)
+    return mixed
+
+
 def include_folds(place, num_folds=5, limit=None):
-    """INCLUDE in folds of recording sessions -> their folder, {id: fold}, and the labels.
+    """INCLUDE in folds of recording sessions -> their folder, that of `regardless_of_groups`, {id: fold}, and the labels.
 
     Takes that follow each other are near-copies, and neighbouring sessions may be one recording: a group is a run of neighbouring session
     numbers. A word that was recorded in one group only cannot be tested: its clips are always trained on, and never scored.
@@ -169,11 +178,13 @@ def include_folds(place, num_folds=5, limit=None):
         seen = np.isfinite(keypoints).all(-1)
         rows.append(_labelled(Path(lines[index]["path"]).stem, keypoints, seen, names, labels[index], (16, 9), 25.0, "ins"))
     folder = write_folds(place, "include", rows, folds[chosen])
-    return folder, {rows[place]["id"]: int(folds[index]) for place, index in enumerate(chosen) if folds[index] >= 0}, names
+    mixed = write_folds(place, "include", rows, regardless_of_groups(folds[chosen], labels[chosen]))
+    return folder, mixed, {rows[place]["id"]: int(folds[index]) for place, index in enumerate(chosen) if folds[index] >= 0}, names
 
 
 def bsl_folds(place, num_folds=5, limit=None):
-    """The British manual alphabet in folds of signers -> their folder, {id: signer} of what is tested, and the labels.
+    """The British manual alphabet in folds of signers -> their folder, that of `regardless_of_groups`, {id: signer} of what is tested,
+    and the labels.
 
     It has hands only. A standing body is put behind them, so that hands of all clips have one size and one place.
     """
@@ -190,7 +201,8 @@ def bsl_folds(place, num_folds=5, limit=None):
         seen = np.isfinite(keypoints).all(-1)
         rows.append(_labelled(Path(line["file"]).stem, keypoints, seen, names, labels[index], (1000, 1000), float(line["fps"]), "bfi"))
     folder = write_folds(place, "bsl", rows, folds[chosen])
-    return folder, {rows[place]["id"]: int(signers[index]) for place, index in enumerate(chosen) if folds[index] >= 0}, names
+    mixed = write_folds(place, "bsl", rows, regardless_of_groups(folds[chosen], labels[chosen]))
+    return folder, mixed, {rows[place]["id"]: int(signers[index]) for place, index in enumerate(chosen) if folds[index] >= 0}, names
 
 
 HAND_SIZE, HANDS_PLACE = 0.23, (0.0, 0.6)  # of wrist to middle knuckle, and the middle of both hands, in shoulder lengths about the neck

@@ -22,8 +22,9 @@ from experiments import corpora, translation
 from experiments.include import representations
 from experiments.intervals import pairs, permutation_p
 from experiments.pretraining import SMALL, TINY, names, pretrained, untrained
-from experiments.readers import CODE, rate_that_is_best
+from experiments.readers import code_version, rate_that_is_best
 from experiments.results import Result
+from experiments.workplace import Workplace
 from train.data.clips import pad
 
 TOP, NUM_MATCHED = 5, 20
@@ -39,7 +40,7 @@ SIZES = {
 }
 
 
-def run(place, sizes):
+def run(place: Workplace, sizes: dict) -> Result:
     """Every document in turn."""
     documents, rates, predictions = {}, {}, {}
     for name, files in document_files(place, sizes["limit"]).items():
@@ -65,7 +66,7 @@ def run(place, sizes):
         scored="once in this run; the learning rate was chosen by the loss of held-out sentences of the training documents",
         config=sizes | {"reader": READER, "top": TOP, "matched": NUM_MATCHED, "learning_rates_chosen": rates},
         predictions=predictions,
-        more={"documents": documents},
+        more={"documents": documents, "tolerance": {"recall5": 10.0, "recall5_matched": 10.0}},
     )
 
 
@@ -91,7 +92,7 @@ def log_likelihoods(place, files, row, encode, sizes, processor):
     """[(clips, sentences): log p(sentence of clip j | clip i)] of each seed, and the learning rate that was chosen."""
 
     def made(part, tested, rate, seed, steps):
-        facts = [CODE(), names([files[part], files[tested]]), row, rate, seed, steps, READER]
+        facts = [code_version(), names([files[part], files[tested]]), row, rate, seed, steps, READER]
 
         def make():
             one = {"train": files[part]}
@@ -122,13 +123,13 @@ def score_all(model, tokenizer, vectors, texts):
     return torch.stack(rows).numpy()
 
 
-def length_floor(train_frames, train_texts, frames, texts):
+def length_floor(train_frames: np.ndarray, train_texts: list[str], frames: np.ndarray, texts: list[str]) -> np.ndarray:
     """(clips, sentences): how near a sentence's length is to what its clip's lets expect, by a line through the logarithms of both."""
     slope, start = np.polyfit(np.log(train_frames), np.log(words_in(train_texts)), 1)
     return -np.abs(np.log(words_in(texts))[None] - (start + slope * np.log(frames))[:, None])
 
 
-def words_in(texts):
+def words_in(texts: list[str]) -> np.ndarray:
     return np.array([max(1, len(text.split())) for text in texts])
 
 
@@ -151,7 +152,7 @@ def _scores(matrices, texts):
     }, {"recall5": ranks, "recall5_matched": ranks_matched}
 
 
-def ranks_among(scores, true, candidates):
+def ranks_among(scores: np.ndarray, true: np.ndarray, candidates: np.ndarray | None) -> np.ndarray:
     """Rank, 1 the best, of sentence true[i] for each clip i, among all sentences or (clips, M) candidates of each."""
     rows = np.arange(len(scores))
     reached = scores[rows, true][:, None]
@@ -159,13 +160,13 @@ def ranks_among(scores, true, candidates):
     return 1 + (others > reached).sum(1)
 
 
-def matched(lengths):
+def matched(lengths: np.ndarray) -> np.ndarray:
     """(clips, M): the sentences that are nearest in length to each clip's own, which is the first of them."""
     order = np.argsort(np.abs(lengths[:, None] - lengths[None]) - np.eye(len(lengths)), axis=1, kind="stable")
     return order[:, : min(NUM_MATCHED, len(lengths))]
 
 
-def within(order, blocks):
+def within(order: np.ndarray, blocks: np.ndarray) -> np.ndarray:
     """A permutation made one that leaves every item in its block: of each block, its items in the order in which they stand there."""
     found = np.arange(len(order))
     for block in np.unique(blocks):

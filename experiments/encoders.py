@@ -6,13 +6,15 @@ them, and is what `train_recognition.main` and `train_sign_to_text.main` take in
 Shapes: T frames, S vectors of a clip, W frames in a window, K keypoints, C channels, D size of a vector.
 """
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from modeling_unigloR import SignMAEEncoderModel
-from train.data.clips import LatentStore
+from train.data.clips import Clips, LatentStore
 
 FLOOR = 0.01  # of variances whose mean is 1, as `ClipReadingModel.set_latent_whitening`
 MOST_WINDOWS = 20_000  # that principal components are fitted on
@@ -22,7 +24,7 @@ MOST_VECTORS = 30_000  # that a whitening is fitted on
 class Vectors:
     """Arrays (S, D), one for each clip, in the place of a `LatentStore`."""
 
-    def __init__(self, arrays):
+    def __init__(self, arrays: Iterable[np.ndarray]):
         self.arrays = [np.asarray(array, np.float32) for array in arrays]
 
     def __len__(self):
@@ -36,10 +38,12 @@ class Vectors:
         return np.array([len(array) for array in self.arrays])
 
 
+Encoder = Callable[[Clips], Vectors | LatentStore]
+
 # --- Rows -------------------------------------------------------------------------------------------------------------------------
 
 
-def latents(sign_mae_dir, stride, cache_dir):
+def latents(sign_mae_dir: Path, stride: int, cache_dir: Path) -> Encoder:
     """Standardised latents, kept on the disk as the trainings do."""
     model = SignMAEEncoderModel.from_pretrained(sign_mae_dir)
 
@@ -49,12 +53,12 @@ def latents(sign_mae_dir, stride, cache_dir):
     return encode
 
 
-def frames(clips):
+def frames(clips: Clips) -> Vectors:
     """Every frame's keypoints."""
     return Vectors([clips.keypoints(index)[0].reshape(int(clips.num_frames[index]), -1) for index in range(len(clips))])
 
 
-def every_nth_frame(window_size, stride):
+def every_nth_frame(window_size: int, stride: int) -> Encoder:
     """The frame in the middle of each window: as many vectors as there are latents."""
 
     def encode(clips):
@@ -63,7 +67,7 @@ def every_nth_frame(window_size, stride):
     return encode
 
 
-def raw_windows(window_size, stride):
+def raw_windows(window_size: int, stride: int) -> Encoder:
     """All frames of each window."""
 
     def encode(clips):
@@ -88,7 +92,7 @@ class PrincipalComponents:
     axes: np.ndarray
 
     @classmethod
-    def fit(cls, clips, size, window_size, stride, seed=0):
+    def fit(cls, clips: Clips, size: int, window_size: int, stride: int, seed: int = 0) -> "PrincipalComponents":
         """On the windows of training clips, at random starts where there are more than enough; by the eigenvectors of their covariance."""
         starts = np.maximum(clips.num_frames - window_size, 0) + 1
         step = max(1, int(starts.sum()) // MOST_WINDOWS)
@@ -102,19 +106,19 @@ class PrincipalComponents:
         scale = np.sqrt(np.maximum(variances[:size], 1e-12 * variances[0]))
         return cls(window_size, stride, mean.astype(np.float32), (axes[:, :size] / scale).astype(np.float32))
 
-    def given_back(self, segments):
+    def given_back(self, segments: torch.Tensor) -> torch.Tensor:
         """What is left of segments (N, W, K, C), a tensor, after they went through the code."""
         spread = np.linalg.norm(self.axes, axis=0)
         code = (segments.flatten(1).numpy() - self.mean) @ (self.axes / spread)
         return torch.from_numpy(code @ (self.axes / spread).T + self.mean).view_as(segments)
 
-    def __call__(self, clips):
+    def __call__(self, clips: Clips) -> Vectors:
         return Vectors(
             (windows.reshape(len(windows), -1) - self.mean) @ self.axes for windows in windows_of(clips, self.window_size, self.stride)
         )
 
 
-def principal_axes(values):
+def principal_axes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Variances (R,), the largest first, and axes (D, R) of values (N, D) whose mean is 0; R is the smaller of N and D."""
     if len(values) < values.shape[1]:
         _, scales, axes = np.linalg.svd(values, full_matrices=False)
@@ -123,7 +127,7 @@ def principal_axes(values):
     return np.maximum(variances[::-1], 0), axes[:, ::-1]
 
 
-def windows_of(clips, window_size, stride):
+def windows_of(clips: Clips, window_size: int, stride: int) -> Iterator[np.ndarray]:
     """(S, W, K, C) of each clip; one that is shorter than a window is held at its last frame, as `SignMAE.segment` does."""
     for index in range(len(clips)):
         keypoints = clips.keypoints(index)[0]
@@ -148,7 +152,7 @@ class Whitening:
     matrix: np.ndarray
 
     @classmethod
-    def fit(cls, vectors):
+    def fit(cls, vectors: Vectors | LatentStore) -> "Whitening":
         """On at most about so many vectors, of clips that are spread over them."""
         step = max(1, int(vectors.lengths.sum()) // MOST_VECTORS)
         values = np.concatenate([vectors[index] for index in range(0, len(vectors), step)]).astype(np.float64)
@@ -157,10 +161,10 @@ class Whitening:
         standardised = (values - mean) / spread
         variances, axes = principal_axes(standardised)
         matrix = axes / np.sqrt(variances + FLOOR)
-        matrix = (matrix / (standardised @ matrix).std()) / spread[:, None]
+        matrix = matrix / max((standardised @ matrix).std(), 1e-6) / spread[:, None]  # where nothing moves at all, all vectors are 0
         return cls(mean.astype(np.float32), matrix.astype(np.float32))
 
-    def __call__(self, vectors):
+    def __call__(self, vectors: Vectors | LatentStore) -> Vectors:
         return Vectors((vectors[index] - self.mean) @ self.matrix for index in range(len(vectors)))
 
 
@@ -172,11 +176,10 @@ class Reading:
         training: the reader's training clips.
     """
 
-    def __init__(self, encode, training):
+    def __init__(self, encode: Encoder, training: Clips):
         self.encode = encode
-        vectors = encode(training)
-        self.size = vectors[0].shape[1]
-        self.whitening = Whitening.fit(vectors)
+        self.whitening = Whitening.fit(encode(training))
+        self.size = self.whitening.matrix.shape[1]
 
-    def build(self, clips, *_, **__):
+    def build(self, clips: Clips, *_, **__) -> Vectors:
         return self.whitening(self.encode(clips))

@@ -7,6 +7,8 @@ A window counts where one gloss fills more than half of it. `frames` are all fra
 Metrics: `top1` with 1,000 labelled windows, `top1_N` with others, `_variation_0` where every token of a sign is signed alike.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow.parquet as pq
 
@@ -14,8 +16,9 @@ from experiments import corpora, encoders
 from experiments.include import STRIDE, WINDOW_SIZE, representations
 from experiments.intervals import draws_of_ratio, over_draws
 from experiments.pretraining import SMALL, TINY, names, pretrained, untrained
-from experiments.readers import CODE
+from experiments.readers import code_version
 from experiments.results import Result
+from experiments.workplace import Workplace
 from train.data.clips import Clips
 
 SHRINKAGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of features whose variances are about 1
@@ -29,7 +32,7 @@ SIZES = {
 PLAIN_ROWS = ("pretrained", "pca", "frames")  # at variation 0, where a linear code solves nearly all
 
 
-def run(place, sizes):
+def run(place: Workplace, sizes: dict) -> Result:
     rows, predictions, facts = {}, {}, {}
     for variation in sizes["variations"]:
         suffix = "" if variation else "_variation_0"
@@ -71,7 +74,7 @@ def of_corpus(place, sizes, variation):
     features_of = {row: entries[0] for row, entries in encoders_of_rows.items() if variation or row in PLAIN_ROWS}
     hits = {}
     for row, (made_of, encode) in features_of.items():
-        facts = [CODE(), row, made_of, names(files.values()), sizes, SHRINKAGES]
+        facts = [code_version(), row, made_of, names(files.values()), sizes, SHRINKAGES]
 
         def make(row=row, encode=encode):
             vectors = {name: encode(some) for name, some in clips.items()}
@@ -110,7 +113,7 @@ def _labelled(windows, glosses, chosen=None):
     return features[labels >= 0].astype(np.float64), labels[labels >= 0]
 
 
-def probe(split, size, seed):
+def probe(split: dict[str, tuple[np.ndarray, np.ndarray]], size: int, seed: int) -> np.ndarray:
     """(N,) bool: which test windows a discriminant names that learnt from `size` windows of `train`; `tune` chooses its shrinkage."""
     (train, labels), (tune, true), (test, truth) = split["train"], split["tune"], split["test"]
     chosen = np.random.default_rng(seed).permutation(len(train))[:size]
@@ -122,7 +125,7 @@ def probe(split, size, seed):
 class Discriminant:
     """A linear discriminant: (N, F) features and their (N,) labels; the covariance is that within labels, shrunk to the identity."""
 
-    def __init__(self, features, labels):
+    def __init__(self, features: np.ndarray, labels: np.ndarray):
         self.names, index = np.unique(labels, return_inverse=True)
         counts = np.bincount(index)
         self.means = np.zeros((len(self.names), features.shape[1]))
@@ -131,14 +134,14 @@ class Discriminant:
         self.variances, self.axes = encoders.principal_axes(features - self.means[index])  # once for all shrinkages
         self.prior = np.log(counts / len(features))
 
-    def answer(self, features, shrinkage):
+    def answer(self, features: np.ndarray, shrinkage: float) -> np.ndarray:
         """(M, F) -> (M,) labels."""
         along = self.axes.T @ self.means.T  # (R, labels); beyond these axes there is the shrinkage alone
         weights = self.axes @ (along / (self.variances + shrinkage)[:, None] - along / shrinkage) + self.means.T / shrinkage  # (F, labels)
         return self.names[(features @ weights + self.prior - 0.5 * (self.means.T * weights).sum(0)).argmax(1)]
 
 
-def states_of(*annotations):
+def states_of(*annotations: Path) -> dict[str, list[int]]:
     """{id: (T,) sign states} of Parquet files with frame alignments."""
     found = {}
     for path in annotations:
@@ -147,7 +150,7 @@ def states_of(*annotations):
     return found
 
 
-def window_glosses(clips, states, window_size, stride):
+def window_glosses(clips: Clips, states: dict[str, list[int]], window_size: int, stride: int) -> list[np.ndarray]:
     """Of each clip (S,): the number of the gloss that fills more than half of each window; -1 where none does."""
     found = []
     for index, name in enumerate(clips.ids):

@@ -8,6 +8,7 @@ from experiments import corpora, encoders, isolated
 from experiments.intervals import over_units
 from experiments.pretraining import SMALL, TINY, names, pretrained, untrained
 from experiments.results import Result
+from experiments.workplace import Workplace
 from train.data.clips import Clips
 
 WINDOW_SIZE, STRIDE = 15, 7
@@ -18,23 +19,33 @@ SIZES = {
 }  # fmt: skip
 
 
-def run(place, sizes):
+def run(place: Workplace, sizes: dict) -> Result:
     """The rows of representations, their floors and a ceiling; by sessions."""
-    data, fold_of, labels = corpora.include_folds(place, sizes["folds"], sizes["limit"])
+    data, mixed, fold_of, labels = corpora.include_folds(place, sizes["folds"], sizes["limit"])
     return table(
-        place, sizes, data, fold_of, labels,
+        place, sizes, data, mixed, fold_of, labels,
         what="INCLUDE, 43 words of its official training part; tested on recording sessions that the recogniser has not seen",
         unit=f"t interval over {sizes['folds']} recording sessions, each the mean over seeds",
     )  # fmt: skip
 
 
-def table(place, sizes, data, unit_of, labels, what, unit):
-    """The result of isolated words in folds; also of the British manual alphabet."""
+def table(place, sizes, data, mixed, unit_of, labels, what, unit):
+    """The result of isolated words in folds; also of the British manual alphabet.
+
+    Args:
+        data, mixed: folders of folds: of whole sessions (or signers), and of the same clips regardless of them, for the ceiling.
+        unit_of: {id: session or signer} of the clips that are scored.
+        labels: names of the labels.
+        what, unit: for the result.
+    """
     encoders_of_rows, processor = rows_of(place, sizes)
     read = partial(isolated.answers, place, data, num_folds=sizes["folds"], sizes=sizes, processor=processor)
     found, rates = {}, {}
     for row, encoders_of_seeds in encoders_of_rows.items():
         found[row], rates[row] = read(row, encoders_of_seeds)
+    one = {**sizes, "seeds": 1}
+    ceiling = isolated.answers(place, mixed, "pretrained", encoders_of_rows["pretrained"], sizes["folds"], one, processor)
+    found["ceiling_known_recordings"], rates["ceiling_known_recordings"] = ceiling
     means = {
         "floor_class_means_of_latents": isolated.mean_vectors(encoders_of_rows["pretrained"][0][1]),
         "floor_class_means_of_keypoints": isolated.resampled_keypoints,

@@ -74,6 +74,20 @@ def draws_of_ratio(parts: np.ndarray, counts: np.ndarray, num_samples: int = NUM
     return parts[drawn].sum(1) / counts[drawn].sum(1)
 
 
+def times_of_parts(parts: list[list[str]], num_samples: int = NUM_SAMPLES, seed: int = 0) -> np.ndarray:
+    """(R, N) how often each of N items is drawn when the parts that they are made of are drawn: the mean over an item's parts.
+
+    Sentences that share a take of a sign are not independent; takes are.
+    """
+    names = sorted({name for some in parts for name in some})
+    shares = np.zeros((len(names), len(parts)))
+    for item, some in enumerate(parts):
+        for name in some:
+            shares[names.index(name), item] += 1 / len(some)
+    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), num_samples)
+    return drawn @ shares
+
+
 def permutation_p(score, num_items: int, num_samples: int = 2000, seed: int = 0) -> float:
     """How often a random assignment of items scores as well as the true one: `score(order)` of an order (num_items,), more is better."""
     draw = np.random.default_rng(seed)

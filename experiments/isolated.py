@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModel
 
 from experiments import encoders
-from experiments.readers import CODE, carrier, rate_that_is_best
+from experiments.readers import carrier, code_version, rate_that_is_best
 from experiments.workplace import words
 from train import train_recognition
 from train.data.clips import LabelledClips, pad
@@ -59,7 +59,7 @@ def answers(place, data, row, encoders_of_seeds, num_folds, sizes, processor):
 
 def read(place, data, row, encode, test_fold, left_out, rate, seed, steps, processor):
     """{id: [rank, labels]} of the clips of one fold, by a recogniser that was trained without `left_out`."""
-    facts = [CODE(), data.name, row, test_fold, left_out, rate, seed, steps, READER, processor.to_json_string()]
+    facts = [code_version(), data.name, row, test_fold, left_out, rate, seed, steps, READER, processor.to_json_string()]
 
     def make():
         folder = place.path("recogniser", facts)

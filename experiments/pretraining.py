@@ -1,6 +1,6 @@
 """SignMAEs of the experiments: trained, and never trained."""
 
-from experiments.readers import CODE
+from experiments.readers import code_version
 from experiments.workplace import words
 from train import pretrain
 
@@ -18,7 +18,7 @@ TINY = SMALL | {
 
 def pretrained(place, datasets, validation, fields, steps, seed=0):
     """The folder of a SignMAE; a run that was killed goes on from its last checkpoint."""
-    folder = place.path("sign-mae", CODE(), names(datasets), fields, steps, seed)
+    folder = place.path("sign-mae", code_version(), names(datasets), fields, steps, seed)
     if not (folder / "report.json").exists():
         saved = {"save_strategy": "steps", "save_steps": max(1, min(200, steps)), "save_total_limit": 1, "eval_strategy": "no"}
         _pretrain(folder, datasets, validation, fields | saved | {"max_steps": steps, "seed": seed, "resume_from_checkpoint": True}, place)
@@ -27,7 +27,7 @@ def pretrained(place, datasets, validation, fields, steps, seed=0):
 
 def untrained(place, datasets, fields, seed=0):
     """One that no step has changed: only its norms and the statistics of its latents are those of the data."""
-    folder = place.path("sign-mae-untrained", CODE(), names(datasets), fields, seed)
+    folder = place.path("sign-mae-untrained", code_version(), names(datasets), fields, seed)
     if not (folder / "report.json").exists():
         still = {
             "max_steps": 1,

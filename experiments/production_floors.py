@@ -25,7 +25,7 @@ def parse(argv=None):
     parser.add_argument("--datasets", nargs="+", required=True, help="canonical rows: folders or Hub ids")
     parser.add_argument("--split", default="validation", help="a split, or a part of it as data sets slice it: validation[:250]")
     parser.add_argument("--train_split", default="train")
-    parser.add_argument("--frames_dir")
+    parser.add_argument("--cache_dir")
     parser.add_argument("--json", type=Path)
     return parser.parse_args(argv)
 
@@ -33,7 +33,7 @@ def parse(argv=None):
 def main(argv=None):
     arguments = parse(argv)
     clips, train = (
-        Clips(specs(arguments.datasets), split, KeypointProcessor(), arguments.frames_dir)
+        Clips(specs(arguments.datasets), split, KeypointProcessor(), arguments.cache_dir)
         for split in (arguments.split, arguments.train_split)
     )
     real, masks = keypoints_of(clips)

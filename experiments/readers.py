@@ -1,19 +1,26 @@
 """What the readers of all experiments share: the model that carries vectors of any size, and the search for a learning rate."""
 
+import hashlib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
 import torch
 
-from modeling_unigloR import SignMAE, SignMAEConfig
+from experiments import encoders
+from experiments.workplace import Workplace
+from modeling_unigloR import KeypointProcessor, SignMAE, SignMAEConfig
 from modeling_unigloR.fingerprint_uniglor import code_hash, processing_hash
 
 MOST_RATES = 7
 
 
-def CODE():
-    """Changes with the code of models and keypoints: what was made by another one is made again."""
-    return code_hash(SignMAE.__module__) + processing_hash()
+def code_version() -> str:
+    """Changes with the code of models, keypoints and rows: what was made by another one is made again."""
+    return code_hash(SignMAE.__module__) + processing_hash() + hashlib.sha256(inspect.getsource(encoders).encode()).hexdigest()[:16]
 
 
-def carrier(place, size, processor):
+def carrier(place: Workplace, size: int, processor: KeypointProcessor) -> Path:
     """The folder of a SignMAE that nobody runs: it tells a reader how large the vectors are, and which processor made the clips."""
 
     def write(folder):
@@ -28,10 +35,10 @@ def carrier(place, size, processor):
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
 
-    return place.folder_once(place.path("carrier", CODE(), size, processor.to_json_string()), write)
+    return place.folder_once(place.path("carrier", code_version(), size, processor.to_json_string()), write)
 
 
-def rate_that_is_best(rates, score):
+def rate_that_is_best(rates: list[float], score: Callable) -> float:
     """The learning rate with the best `score(rate)`; where that is the largest or the smallest that was tried, the grid grows by a factor
     of 2, to at most `MOST_RATES`. A single rate is not tried."""
     rates = sorted(rates)

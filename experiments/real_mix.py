@@ -13,6 +13,7 @@ from experiments.include import STRIDE, WINDOW_SIZE, trained_on_the_mix
 from experiments.intervals import draws_of_ratio, over_draws
 from experiments.pretraining import untrained
 from experiments.results import Result
+from experiments.workplace import Workplace
 from modeling_unigloR import SignMAE
 from train.data.clips import Clips
 from train.data.segments import FrameStore, load_rows
@@ -26,7 +27,7 @@ SIZES = {scale: {name: sizes[name] for name in OF_INCLUDE} for scale, sizes in I
 METRICS = ("mpjpe", "mpjpe_body", "mpjpe_hands", "hand_shape")
 
 
-def run(place, sizes):
+def run(place: Workplace, sizes: dict) -> Result:
     mix, training, folders = trained_on_the_mix(place, sizes)
     processor = AutoFeatureExtractor.from_pretrained(folders[0])
     models = [SignMAE.from_pretrained(folder).eval() for folder in folders]

@@ -75,11 +75,13 @@ def write(name: str, result: Result, folder: Path, scale: str, command: str) -> 
     return content
 
 
-def read(name: str, folder: Path = RESULTS) -> dict:
+def read(name: str, folder: Path | None = None) -> dict:
+    folder = RESULTS if folder is None else folder
     return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def read_predictions(name: str, folder: Path = RESULTS) -> dict:
+def read_predictions(name: str, folder: Path | None = None) -> dict:
+    folder = RESULTS if folder is None else folder
     return json.loads(gzip.decompress((folder / f"{name}.predictions.json.gz").read_bytes()))
 
 
@@ -97,7 +99,7 @@ def commit() -> str:
 def differences(found: dict, expected: dict) -> list[str]:
     """What a run's rows say otherwise than the kept result's, one line each: a mean that lies outside of the kept interval.
 
-    A row of one seed and without an interval (a floor, which nothing draws) has to be the same within a hundredth of its value.
+    Where there is no interval, the kept result's `tolerance` of the metric counts, or else a hundredth of the value.
     """
     told = []
     if found["scale"] != expected["scale"]:
@@ -110,7 +112,8 @@ def differences(found: dict, expected: dict) -> list[str]:
                 continue
             low, high = kept["interval"] or (None, None)
             if low is None or high is None:
-                low, high = (kept["mean"] - abs(kept["mean"]) / 100, kept["mean"] + abs(kept["mean"]) / 100)
+                tolerance = expected.get("tolerance", {}).get(metric, abs(kept["mean"]) / 100)
+                low, high = kept["mean"] - tolerance, kept["mean"] + tolerance
             if not low <= mine["mean"] <= high:
                 told.append(f"{name}, {metric}: found {mine['mean']:.4g}, expected {low:.4g} to {high:.4g} (kept {kept['mean']:.4g})")
     return told

@@ -15,11 +15,15 @@ from experiments.workplace import Workplace
 from train.engine.commands import CommandParser
 
 NAMES = (
-    "include", "real_mix", "dgs", "bsl", "gloss_probe", "phoenix_rendered", "phoenix_rendered_varied",
+    "include", "real_mix", "dgs", "bsl", "gloss_probe", "phoenix_rendered", "phoenix_rendered_varied", "spliced_signs",
+    "signing", "signing_varied",
 )  # fmt: skip
 ENTRIES = {  # where an experiment is not `run` of the module of its name
     "phoenix_rendered": ("sentences", "phoenix_rendered"),
     "phoenix_rendered_varied": ("sentences", "phoenix_rendered_varied"),
+    "spliced_signs": ("spliced_translation", "run"),
+    "signing": ("signing", "signing"),
+    "signing_varied": ("signing", "signing_varied"),
 }
 
 

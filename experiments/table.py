@@ -47,11 +47,38 @@ def format_result(content):
         lines += ["", f"| difference | {' | '.join(metrics)} |", "| --- |" + " ---: |" * len(metrics)]
         for name, row in content["contrasts"].items():
             lines.append(f"| {name} | {' | '.join(_cell(metric, row.get(metric), sign='+') for metric in metrics)} |")
-    lines += [
-        "",
-        f"In brackets 95 %: {content['unit']}. Test items: scored {content['scored']}. `{content['command']}`, {content['date']}.",
-    ]
+    lines += _of_documents(content.get("documents")) + _of_sets(content.get("sets"))
+    lines += ["", f"In brackets 95 %: {content['unit']}. Test items: scored {content['scored']}."]
+    lines += [f"`{content['command']}`, {content['date']}."]
     return "\n".join(lines)
+
+
+def _of_documents(documents):
+    """Every document of `dgs` by itself, with the share that permutations reach, of all sentences and of sentences of like length."""
+    if not documents:
+        return []
+    chance = {name: next(iter(rows.values()))["chance"] for name, rows in documents.items()}
+    heads = [f"{name}, chance {chance[name]:.1f}" for name in documents]
+    lines = ["", f"| recall5 of a document | {' | '.join(heads)} |", "| --- |" + " ---: |" * len(heads)]
+    for row in next(iter(documents.values())):
+        cells = [
+            f"{rows[row]['recall5']:.1f} (p = {rows[row]['p']:.3f}, {rows[row]['p_within_length']:.3f})" for rows in documents.values()
+        ]
+        lines.append(f"| {row} | {' | '.join(cells)} |")
+    return lines + [
+        "",
+        "In brackets permutation tests of the first seed: of all sentences, and within blocks of ten sentences of like length.",
+    ]
+
+
+def _of_sets(sets):
+    """`mpjpe` of every set of `real_mix` by itself."""
+    if not sets:
+        return []
+    lines = ["", f"| mpjpe of a set | {' | '.join(sets)} |", "| --- |" + " ---: |" * len(sets)]
+    for row in next(iter(sets.values()))["rows"]:
+        lines.append(f"| {row} | {' | '.join(format(some['rows'][row]['mpjpe'], '.3f') for some in sets.values())} |")
+    return lines
 
 
 def _cell(metric, score, sign=""):

@@ -16,7 +16,7 @@ import modeling_unigloR  # noqa: F401  registers models and pipelines
 from experiments import encoders
 from experiments.intervals import NUM_SAMPLES, over_draws
 from experiments.pretraining import names
-from experiments.readers import CODE, carrier, rate_that_is_best
+from experiments.readers import carrier, code_version, rate_that_is_best
 from experiments.workplace import words
 from train import train_sign_to_text
 from train.data.clips import Clips
@@ -50,7 +50,7 @@ def translations(place, files, row, encode, sizes, processor):
     """
 
     def score(rate):
-        facts = [CODE(), names(files.values()), row, rate, sizes["steps"], READER]
+        facts = [code_version(), names(files.values()), row, rate, sizes["steps"], READER]
 
         def make():
             folder, _ = train(place, files, row, encode, rate, 0, max(1, sizes["steps"] // 4), processor, files["validation"])
@@ -63,7 +63,7 @@ def translations(place, files, row, encode, sizes, processor):
     rate = rate_that_is_best(sizes["rates"], score)
     found = []
     for seed in range(sizes["seeds"]):
-        facts = [CODE(), names(files.values()), row, rate, seed, sizes["steps"], READER]
+        facts = [code_version(), names(files.values()), row, rate, seed, sizes["steps"], READER]
 
         def make(seed=seed):
             folder, reading = train(place, files, row, encode, rate, seed, sizes["steps"], processor)
@@ -79,7 +79,7 @@ def translations(place, files, row, encode, sizes, processor):
 
 def train(place, files, row, encode, rate, seed, steps, processor, validation=None, fields=READER):
     """-> the folder of a SignToText, trained on what goes on where it was killed, and its `Reading`."""
-    folder = place.path("translator", CODE(), names([files["train"]]), row, rate, seed, steps, validation is not None, fields)
+    folder = place.path("translator", code_version(), names([files["train"]]), row, rate, seed, steps, validation is not None, fields)
     reading = encoders.Reading(encode, clips_of(place, files["train"], processor))
     if not (folder / "report.json").exists():
         told = fields | {"learning_rate": rate, "max_steps": steps, "seed": seed, "output_dir": folder, "cache_dir": place.cache_dir}
@@ -107,11 +107,14 @@ def floors(train_clips, test_clips, mean_vectors):
     }
 
 
-def score(found, references):
-    """{row: [texts] of each seed} and the true texts -> rows and contrasts of a result; sentences are drawn for the intervals."""
+def score(found, references, times=None):
+    """{row: [texts] of each seed} and the true texts -> rows and contrasts of a result; sentences are drawn for the intervals.
+
+    `times` (R, N) says how often each draw holds each sentence, where something else is drawn: see `intervals.times_of_parts`.
+    """
 
     def scored(seeds, metric):
-        scores, draws, _ = zip(*(drawn_scores(texts, references, metric, NUM_SAMPLES) for texts in seeds))
+        scores, draws, _ = zip(*(drawn_scores(texts, references, metric, NUM_SAMPLES, times=times) for texts in seeds))
         return np.array(scores), np.stack(draws)
 
     return over_draws({row: {metric: scored(seeds, metric) for metric in METRICS} for row, seeds in found.items()})

@@ -1,4 +1,4 @@
-"""Where an experiment reads and writes, and pieces of its work that are done once.
+"""The place of an experiment, and pieces of its work that are done once.
 
 A piece is a file or a folder that is named by what it is made of and is there when it is whole: what was killed goes on, and another
 setting never finds it.
@@ -6,6 +6,7 @@ setting never finds it.
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,8 @@ class MissingDataError(SystemExit):
 
 @dataclass
 class Workplace:
-    """
+    """Where an experiment reads and writes.
+
     Attributes:
         data_dir: real keypoints and annotations, or None.
         output_dir: what is made.
@@ -27,7 +29,7 @@ class Workplace:
     data_dir: Path | None
     output_dir: Path
 
-    def data(self, *names):
+    def data(self, *names: str) -> Path:
         """A folder or file of the real data.
 
         Raises:
@@ -39,15 +41,15 @@ class Workplace:
             raise MissingDataError(f"{said}. Set UNIGLOR_DATA or give --data_dir: the folder that holds real/ and phoenix14t_annotations/.")
         return path
 
-    def path(self, kind, *facts):
+    def path(self, kind: str, *facts) -> Path:
         """The place of a piece: `kind`, and a hash of what else it depends on."""
         return self.output_dir / f"{kind}-{hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:10]}"
 
     @property
-    def cache_dir(self):
+    def cache_dir(self) -> Path:
         return self.output_dir / "cache"
 
-    def once(self, path, make):
+    def once(self, path: Path, make: Callable):
         """What `make()` returns, as JSON, from `path` where that is there."""
         path = path.with_name(f"{path.name}.json")
         if not path.exists():
@@ -55,7 +57,7 @@ class Workplace:
             write_whole(path, json.dumps(make(), ensure_ascii=False))
         return json.loads(path.read_text(encoding="utf-8"))
 
-    def folder_once(self, path, write):
+    def folder_once(self, path: Path, write: Callable[[Path], None]) -> Path:
         """`path`, which `write(folder)` has filled."""
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +67,7 @@ class Workplace:
         return path
 
 
-def words(fields):
+def words(fields: dict) -> list[str]:
     """A training's fields as words of its command line."""
     told = {name: value if isinstance(value, str) else json.dumps(value, default=str) for name, value in fields.items()}
     return [word for name, value in told.items() for word in (f"--{name}", value)]

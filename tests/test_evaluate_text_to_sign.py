@@ -93,7 +93,7 @@ def test_without_glosses_the_panel_has_what_needs_none(corpus, features_of_corpu
 
 
 def test_floors_of_a_corpus_need_no_system(corpus, tmp_path, capsys):
-    argv = ["--datasets", corpus, "--split", "test[:4]", "--json", str(tmp_path / "floors.json"), "--frames_dir", str(tmp_path)]
+    argv = ["--datasets", corpus, "--split", "test[:4]", "--json", str(tmp_path / "floors.json"), "--cache_dir", str(tmp_path)]
     rows = production_floors.main(argv)
     assert all(row["num_scored"] == 4 for row in rows.values()) and rows["ceiling: real keypoints"]["frechet"] == pytest.approx(0, abs=1e-6)
     assert json.loads((tmp_path / "floors.json").read_text())["floor: mean pose"]["speed"] == pytest.approx(0, abs=1e-6)

@@ -4,6 +4,7 @@ import csv
 import json
 from types import SimpleNamespace
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +25,7 @@ from experiments import (
     results,
     run,
     sentences,
+    signing,
     table,
     translation,
 )
@@ -32,7 +34,7 @@ from experiments.readers import MOST_RATES, rate_that_is_best
 from experiments.workplace import MissingDataError, Workplace
 from modeling_unigloR import KeypointProcessor
 from modeling_unigloR.keypoint_readers_uniglor import clip_from_array
-from tests.conftest import REAL_DATA, random_signing
+from tests.conftest import REAL_DATA, TINY_TEXT, random_signing
 from train import train_recognition
 from train.data.clips import Clips
 from train.metrics.text import bootstrap_interval
@@ -145,7 +147,7 @@ WORD_SIZES = {"sign_mae": TOY, "pretrain_steps": 2, "pretrain_seeds": 1, "rates"
 
 
 def test_words_are_recognised_by_sessions_and_what_was_killed_goes_on(place, tmp_path, monkeypatch):
-    """Killed in the third of four trainings, the second try begins with that one; a third does nothing."""
+    """Killed in the third of six trainings, the second try begins with that one; a third does nothing."""
     only(monkeypatch, include, "pretrained", "pca")
     sizes = WORD_SIZES | {"seeds": 1}
     trainings, train = [], train_recognition.main
@@ -160,14 +162,15 @@ def test_words_are_recognised_by_sessions_and_what_was_killed_goes_on(place, tmp
     with pytest.raises(KeyboardInterrupt):
         include.run(place, sizes)
     result = include.run(place, sizes)
-    assert len(trainings) == 3 + 2
+    assert len(trainings) == 3 + 4
     written = check_form("include", result, tmp_path / "results")
     assert set(written["rows"]) == {
-        "pretrained", "pca", "floor_class_means_of_latents", "floor_class_means_of_keypoints", "floor_most_frequent",
+        "pretrained", "pca", "ceiling_known_recordings", "floor_class_means_of_latents", "floor_class_means_of_keypoints",
+        "floor_most_frequent",
     }  # fmt: skip
     assert list(written["contrasts"]) == ["pretrained - pca"] and written["clips"] == 24
     again = include.run(place, sizes)
-    assert len(trainings) == 5 and again.rows == result.rows
+    assert len(trainings) == 7 and again.rows == result.rows
     kept = results.read_predictions("include", tmp_path / "results")
     scored = isolated.scores(kept["rank_and_labels"]["pca"], kept["unit_of"])
     assert intervals.over_units({"pca": scored})[0]["pca"]["top1"]["mean"] == pytest.approx(
@@ -202,7 +205,7 @@ def test_a_mix_is_given_back_beside_a_linear_code_and_floors(place, tmp_path):
         "pretrained", "untrained", "pca", "every_nth_frame", "floor_mean_pose", "floor_static_pose", "floor_nearest_segment",
     }  # fmt: skip
     assert written["rows"]["floor_static_pose"]["mpjpe"]["mean"] <= written["rows"]["every_nth_frame"]["mpjpe"]["mean"]
-    assert list(written["sets"]) == ["toy"]
+    assert list(written["sets"]) == ["toy"] and "| mpjpe of a set | toy |" in table.format_result(written)
 
 
 @pytest.mark.slow
@@ -212,6 +215,7 @@ def test_documents_are_left_out_in_turn(place, tmp_path, monkeypatch):
     written = check_form("dgs", dgs.run(place, sizes), tmp_path / "results")
     assert set(written["rows"]) == {"pretrained", "ceiling_true_glosses", "floor_length"} and len(written["documents"]) == 3
     assert written["rows"]["pretrained"]["recall5"]["interval"] is None
+    assert "| recall5 of a document | d0, chance 83.3 |" in table.format_result(written)
 
 
 @pytest.mark.slow
@@ -222,6 +226,15 @@ def test_sentences_are_translated_by_every_row_and_the_floors(place, tmp_path, m
     written = check_form("phoenix_rendered", result, tmp_path / "results")
     assert {"pretrained", "pca", "frames", "ceiling_true_glosses", "ceiling_gloss_of_each_window"} < set(written["rows"])
     assert {"bleu4", "wer", "rouge_l"} <= set(written["rows"]["floor_constant_sentence"])
+
+
+@pytest.mark.slow
+def test_sentences_are_signed_and_scored_beside_ceilings_and_floors(place, tmp_path):
+    sizes = {"sign_mae": TOY, "pretrain_steps": 2, "judges": 1, "judge_steps": 2, "steps": 2, "seeds": 2, "model": {"hidden_size": 16}}
+    sizes |= {"judge_text_config": TINY_TEXT, "limit": {"train": 12, "validation": 4, "test": 4}}
+    written = check_form("signing", signing.signing_varied(place, sizes), tmp_path / "results")
+    assert {"regression", "ceiling_real", "ceiling_oracle", "floor_backwards", "floor_mean_pose"} <= set(written["rows"])
+    assert written["rows"]["regression"]["bleu4"]["seeds"] == 2 and written["rows"]["floor_mean_pose"]["bleu4"]["seeds"] == 1
 
 
 def test_every_name_has_an_experiment_at_every_scale():
@@ -253,6 +266,12 @@ def test_folds_never_split_a_group_and_leave_no_tested_word_without_training():
     assert all(len(set(folds[(groups == group) & (folds >= 0)])) <= 1 for group in range(4))
     for fold in range(3):
         assert set(labels[folds == fold]) <= set(labels[folds != fold])
+
+
+def test_folds_of_the_ceiling_hold_clips_of_every_group():
+    folds, labels = np.array([0] * 4 + [1] * 4 + [-1]), np.array([0, 0, 1, 1] * 2 + [2])
+    mixed = corpora.regardless_of_groups(folds, labels)
+    assert mixed.tolist() == [0, 1, 0, 1] * 2 + [-1]
 
 
 def test_sessions_of_the_real_set_are_split_by_recording(tmp_path):
@@ -339,6 +358,8 @@ def test_whitened_vectors_are_uncorrelated_and_of_one_size(rng):
     covariance = np.cov(made.T)
     assert made.std() == pytest.approx(1, abs=0.01) and np.abs(made.mean(0)).max() < 1e-3
     assert np.abs(covariance - np.diag(np.diag(covariance))).max() < 1e-3
+    still = encoders.Vectors([np.ones((3, 6))] * 4)
+    assert not np.concatenate(encoders.Whitening.fit(still)(still).arrays).any()
 
 
 def test_a_window_has_the_gloss_that_fills_more_than_half_of_it():
@@ -432,6 +453,17 @@ def test_a_ratio_is_resampled_by_units():
     np.testing.assert_allclose(intervals.draws_of_ratio(hits, counts, 50), expected)
 
 
+def test_items_are_drawn_by_the_parts_that_they_are_made_of():
+    times = intervals.times_of_parts([["a", "b"], ["a", "a", "b", "c"], ["c"]], 4000)
+    drawn = np.random.default_rng(0).multinomial(3, [1 / 3] * 3, 4000)  # of a, b and c
+    np.testing.assert_allclose(times[:, 0], drawn[:, :2].mean(1))
+    np.testing.assert_allclose(times[:, 1], (2 * drawn[:, 0] + drawn[:, 1] + drawn[:, 2]) / 4)
+    np.testing.assert_allclose(times[:, 2], drawn[:, 2])
+    texts, truth = ["a b c d", "a b c", "x y"], ["a b c d", "a b d", "x z"]
+    scores = [translation.score({"pca": [texts]}, truth, some)[0]["pca"]["wer"] for some in (None, np.ones((5, 3)))]
+    assert scores[0]["mean"] == scores[1]["mean"] == pytest.approx(scores[1]["interval"][0])
+
+
 def test_permutations_tell_a_true_assignment_from_chance(rng):
     scores = np.eye(12) + rng.normal(0, 0.01, (12, 12))
     assert intervals.permutation_p(lambda order: scores[np.arange(12), order].sum(), 12, 200) == 1 / 201
@@ -509,4 +541,25 @@ def test_a_run_that_lies_outside_of_the_kept_interval_is_named():
     assert results.differences(mine, kept) == []
     mine["rows"]["a"]["top1"]["mean"], mine["rows"]["b"]["top1"]["mean"] = 61.0, 10.2
     assert [told.split(":")[0] for told in results.differences(mine, kept)] == ["a, top1", "b, top1"]
+    assert len(results.differences(mine, kept | {"tolerance": {"top1": 0.5}})) == 1  # for b alone, which has no interval
     assert "--scale small" in results.differences(mine | {"scale": "tiny"}, kept)[0]
+
+
+def test_the_command_writes_a_result_and_compares_it_with_the_kept_one(tmp_path, monkeypatch, capsys):
+    mean = [50.0]
+
+    def experiment(place, sizes):
+        rows = {"pretrained": {"top1": {"mean": mean[0], "interval": [40.0, 60.0], "seeds": sizes["seeds"]}}}
+        return results.Result("made up", rows, {}, "clips", "once", sizes, {"ids": ["a"]})
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", datasets.config.HF_DATASETS_CACHE)  # which the command sets
+    monkeypatch.setattr(run, "experiment", lambda name, scale, seeds: (experiment, {"seeds": seeds}))
+    told = ["include", "--scale", "tiny", "--seeds", "2", "--output_dir", str(tmp_path)]
+    run.main([*told, "--results_dir", str(tmp_path / "kept")])
+    assert "| pretrained | 50.0 (40.0 to 60.0) | 2 |" in capsys.readouterr().out
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "kept")
+    run.main([*told, "--expect"])
+    mean[0] = 70.0
+    with pytest.raises(SystemExit, match="include: pretrained, top1: found 70, expected 40 to 60"):
+        run.main([*told, "--expect"])
+    assert results.read("include", tmp_path / "results")["rows"]["pretrained"]["top1"]["mean"] == 70

@@ -100,16 +100,19 @@ def bootstrap_interval(predictions, references, metric="bleu4", num_samples=1000
     return {"score": score, "low": float(low), "high": float(high), "signature": signature}
 
 
-def drawn_scores(predictions, references, metric="bleu4", num_samples=1000, seed=0, final_dot="keep"):
+def drawn_scores(predictions, references, metric="bleu4", num_samples=1000, seed=0, final_dot="keep", times=None):
     """A corpus score, what it is on sentences that are drawn with replacement, and its signature: float, (R,), str.
 
-    Two systems are scored on the same draws, so that theirs can be subtracted, and averaged over seeds. Arguments as for
-    `bootstrap_interval`.
+    Two systems are scored on the same draws, so that theirs can be subtracted, and averaged over seeds.
+
+    Args:
+        predictions, references, metric, num_samples, seed, final_dot: as for `bootstrap_interval`.
+        times: (R, N), how often each draw holds each sentence, where something else than sentences is drawn.
     """
     predictions, references, _ = _sentences(predictions, references, final_dot)
     counts, score, signature = _statistics_of(metric, predictions, references)
-    drawn = _rescore(score, _times_drawn(len(references), num_samples, seed) @ counts)
-    signature = f"{_sign(signature, len(references), final_dot)}|bs:{num_samples}|seed:{seed}"
+    drawn = _rescore(score, (_times_drawn(len(references), num_samples, seed) if times is None else times) @ counts)
+    signature = f"{_sign(signature, len(references), final_dot)}|bs:{len(drawn)}" + (f"|seed:{seed}" if times is None else "")
     return score(counts.sum(0)), drawn, signature
 
 
