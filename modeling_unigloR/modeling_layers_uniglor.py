@@ -23,7 +23,10 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from .fast_layers_uniglor import accelerated, fast_graph_convolution, fast_temporal_convolution
 from .keypoints_uniglor import adjacency
 
-STATISTICS = frozenset(("latent_mean", "latent_std", "latent_whitening", "offset_mean", "offset_std", "paths", "keypoint_presence"))
+STATISTICS = frozenset(
+    ("latent_mean", "latent_std", "latent_whitening", "offset_mean", "offset_std", "paths", "keypoint_presence")
+    + ("distance_mean", "distance_axes", "distance_quantiles")
+)
 VARIANCE_FLOOR = 1e-4  # a hundredth of a shoulder length, squared: a coordinate that stood still while calibrating may move later
 
 

@@ -20,7 +20,7 @@ from transformers.utils import logging
 from modeling_unigloR import KeypointProcessor, SignMAEConfig, SignMAEEncoderModel, SignRecognition, SignRecognitionConfig
 from modeling_unigloR.pipelines_uniglor import SignRecognitionPipeline
 from train.data.augmentation import KeypointAugmentation
-from train.data.clips import LabelledClips, LatentStore, RecognitionCollator, RecognitionDataset
+from train.data.clips import LabelledClips, LatentStore, RecognitionCollator, RecognitionDataset, set_training_distances
 from train.data.data_arguments import SigningArguments
 from train.engine.arguments import UniGloRTrainingArguments, parse_training, read_fields
 from train.engine.loading import load_model, make_processor
@@ -85,6 +85,8 @@ def main(argv=None):
             if some is not None:
                 some.check_labels(model.config.id2label)
         train_set, validation_set = (make_dataset(some, data, model) for some in (clips, validation))
+        if train_set.latents is not None:
+            set_training_distances(model, train_set.latents)
     check_amount(args, len(clips))
     trainer = RecognitionTrainer(
         model=model,
