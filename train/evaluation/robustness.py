@@ -35,9 +35,9 @@ COLUMNS = {"sign-to-text": ("bleu4", "rouge_l", "wer"), "sign-recognition": ("to
 # Changes: keypoints (T, K, C) in shoulder lengths, seen (T, K), fps -> keypoints, seen, fps, layout that another camera would have given
 
 
-def with_noise(keypoints, seen, fps, processor, rng):
+def with_noise(keypoints, seen, fps, processor, rng, size=NOISE):
     """Every point trembles in every frame."""
-    tremble = KeypointAugmentation(speed=(1, 1), rotation=0, stretch=(1, 1), noise=NOISE)
+    tremble = KeypointAugmentation(speed=(1, 1), rotation=0, stretch=(1, 1), noise=size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**31)))
         return tremble(torch.from_numpy(keypoints)).numpy(), seen, fps, processor.layout
