@@ -3,6 +3,8 @@
 Shapes: B clips, T frames, S segments (or frames that are read), K keypoints, C channels, D size of a latent, or of the Transformer.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from transformers import initialization as init
@@ -15,6 +17,8 @@ from .modeling_sign_mae import SignMAEEncoderModel, SignMAEPreTrainedModel
 logger = logging.get_logger(__name__)
 
 WHITENING_FLOOR = 0.01  # of variances whose mean is 1: smaller ones are made larger, but not as large as the others
+DISTANCE_BUFFERS = ["distance_mean", "distance_axes", "distance_quantiles"]
+DISTANCE_QUANTILES = 101  # of training clips' distances, one for each per cent
 
 
 class ClipReadingModel(UniGloRPreTrainedModel):
@@ -29,7 +33,11 @@ class ClipReadingModel(UniGloRPreTrainedModel):
     main_input_name = "keypoints"
     sign_mae: SignMAEEncoderModel  # with sign_encoder="segments"
     latent_whitening: torch.Tensor
-    _keys_to_ignore_on_load_missing = ["latent_whitening"]  # checkpoints from before it have none: it is the identity
+    distance_mean: torch.Tensor
+    distance_axes: torch.Tensor
+    distance_quantiles: torch.Tensor
+    # Checkpoints from before them have none: no whitening, and no distances.
+    _keys_to_ignore_on_load_missing = ["latent_whitening", *DISTANCE_BUFFERS]
 
     def __init__(self, config: SignToTextConfig | SignRecognitionConfig, size: int) -> None:
         super().__init__(config)
@@ -37,6 +45,10 @@ class ClipReadingModel(UniGloRPreTrainedModel):
         if config.sign_encoder == "segments":
             self.sign_mae = SignMAEEncoderModel._from_config(signing)
             self.register_buffer("latent_whitening", torch.eye(signing.hidden_size))
+            # 0 until `set_training_distances`
+            self.register_buffer("distance_mean", torch.zeros(signing.hidden_size))
+            self.register_buffer("distance_axes", torch.zeros(signing.hidden_size, signing.hidden_size))
+            self.register_buffer("distance_quantiles", torch.zeros(DISTANCE_QUANTILES))
             self.projection = nn.Linear(signing.hidden_size, size)
         else:
             self.frame_norm = KeypointNorm(signing.num_keypoints, signing.num_channels)
@@ -47,6 +59,8 @@ class ClipReadingModel(UniGloRPreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, ClipReadingModel) and self.config.sign_encoder == "segments":
             init.copy_(module.latent_whitening, torch.eye(len(module.latent_whitening)))
+            for name in DISTANCE_BUFFERS:
+                init.zeros_(getattr(module, name))
 
     def _read_with(self, sign_mae: SignMAEPreTrainedModel) -> None:
         """Takes the weights of a pretrained encoder."""
@@ -99,6 +113,58 @@ class ClipReadingModel(UniGloRPreTrainedModel):
         variances, axes = torch.linalg.eigh(torch.cov(latents.T))
         whitening = axes * torch.rsqrt(variances.clamp_min(0) + WHITENING_FLOOR)  # (D, D)
         self.latent_whitening.copy_(whitening / (latents @ whitening).std())
+
+    @property
+    def has_distances(self) -> bool:
+        """Whether it knows how far clips lie from its training clips, see `distance_percentile`."""
+        return self.config.sign_encoder == "segments" and bool(self.distance_axes.any())
+
+    @torch.no_grad()
+    def set_training_distances(self, latents: Sequence[torch.Tensor]) -> None:
+        """From now on the model can say how far a clip lies from what it was trained on.
+
+        Mean and covariance are those of four fifths of the clips; the others give the distances of clips like them. Of fewer than 20
+        clips all do both.
+
+        Args:
+            latents: (S, D) of each training clip, standardised.
+        """
+        held_out = range(0, len(latents), 5) if len(latents) >= 20 else range(0)
+        fitted = torch.cat([clip for index, clip in enumerate(latents) if index not in held_out]).double()
+        variances, axes = torch.linalg.eigh(torch.cov(fitted.T))
+        scale = variances.mean().clamp_min(1e-12)
+        self.distance_mean.copy_(fitted.mean(0))
+        self.distance_axes.copy_(axes * torch.rsqrt((variances / scale).clamp_min(0) + WHITENING_FLOOR) * torch.rsqrt(scale))
+        measured = [latents[index] for index in held_out] or latents
+        distances = torch.stack([self.latent_distance(clip[None].to(self.distance_mean))[0] for clip in measured]).double()
+        self.distance_quantiles.copy_(
+            torch.quantile(distances, torch.linspace(0, 1, DISTANCE_QUANTILES, dtype=torch.float64).to(distances.device))
+        )
+
+    def latent_distance(self, latents: torch.Tensor, latent_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Squared Mahalanobis distance from the training clips' latents by dimension, a mean over a clip's segments: (B, S, D) -> (B,).
+
+        Near 1 for clips like those of the training.
+        """
+        if not self.has_distances:
+            raise ValueError(
+                "This model does not know how far clips lie from its training clips: it reads frames, was trained before distances were "
+                "kept, or without cached latents. Train it with sign_encoder='segments' and cache_latents, or call "
+                "set_training_distances(latents of its training clips)."
+            )
+        mask = torch.ones(latents.shape[:2], device=latents.device) if latent_mask is None else (latent_mask != 0).float()
+        centred = latents.to(self.distance_mean.dtype) - self.distance_mean
+        by_segment = (centred @ self.distance_axes).square().mean(-1)  # (B, S)
+        return (by_segment * mask).sum(1) / mask.sum(1).clamp_min(1)
+
+    def distance_percentile(self, latents: torch.Tensor, latent_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """How many per cent of the training clips lie nearer to the others than this clip does: (B, S, D) -> (B,) from 0 to 100."""
+        distances = self.latent_distance(latents, latent_mask).double()
+        quantiles = self.distance_quantiles.double()
+        above = torch.searchsorted(quantiles, distances, right=True).clamp(1, len(quantiles) - 1)  # (B,) the next quantile
+        low, high = quantiles[above - 1], quantiles[above]
+        share = ((distances - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
+        return (above - 1 + share) * (100 / (len(quantiles) - 1))
 
     def encode_sequence(self, keypoints: torch.Tensor, attention_mask: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Latents and their mask: (B, T, K, C), (B, T) -> (B, S, D), (B, S). Training computes them once and keeps them."""

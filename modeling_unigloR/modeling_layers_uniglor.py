@@ -27,7 +27,10 @@ from .keypoints_uniglor import adjacency
 AttentionMask: TypeAlias = torch.Tensor | BlockMask | None  # as `transformers.masking_utils` makes it
 Forward = TypeVar("Forward", bound=Callable[..., Any])
 
-STATISTICS = frozenset(("latent_mean", "latent_std", "latent_whitening", "offset_mean", "offset_std", "paths", "keypoint_presence"))
+STATISTICS = frozenset(
+    ("latent_mean", "latent_std", "latent_whitening", "offset_mean", "offset_std", "paths", "keypoint_presence")
+    + ("distance_mean", "distance_axes", "distance_quantiles")
+)
 VARIANCE_FLOOR = 1e-4  # a hundredth of a shoulder length, squared: a coordinate that stood still while calibrating may move later
 
 

@@ -51,6 +51,7 @@ OWN_ARGUMENTS = (  # of `generate`, which the pipeline gives itself
 Parameters = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]  # of preprocess, _forward and postprocess
 Array = TypeVar("Array", np.ndarray, torch.Tensor)
 
+ABSTAIN_ABOVE = 99.0  # per cent of the training clips that lie nearer
 # Where generated signing stands on a picture, ours: a raised hand, both elbows and the waist are within it.
 SHOULDER_SHARE = 1 / 4  # of the shorter side
 NECK_PLACE = 0.5, 0.42  # of width and height
@@ -158,6 +159,9 @@ class SignToTextPipeline(ClipPipeline):
     Returns for each clip a dict:
         translation_text: str. A machine's guess from keypoints; it replaces no interpreter.
         score: mean log-probability of its tokens; nearer to 0 is surer.
+        distance: how far the clip lies from those that the model was trained on, as the share of them that lie nearer, 0 to 100 per cent;
+            where the model knows it, see `SignToText.distance_percentile`. With `abstain=True`, what lies beyond 99 has no
+            `translation_text`: it is None. A small distance does not say that the text is right.
         attentions: with `return_attentions=True`, a dict with `tokens` (L), `cross` (layers, heads, L, S), `encoder` (layers, heads, S, S)
             and `seconds` (S, 2), the start and end of what each column saw (frames where the rate is not known).
     """
@@ -181,15 +185,16 @@ class SignToTextPipeline(ClipPipeline):
                 them itself.
             causal, calibration: see `KeypointProcessor.process`.
             return_attentions: whether to give attentions.
+            abstain: whether to withhold the text of clips that are too far from the training's; a number is the per cent, by default 99.
             **kwargs: of `generate`, such as num_beams, and of `Pipeline`, such as batch_size.
         """
         return super().__call__(inputs, **kwargs)
 
-    def _sanitize_parameters(self, return_attentions: bool | None = None, **kwargs: Any) -> Parameters:
+    def _sanitize_parameters(self, return_attentions: bool | None = None, abstain: bool | float | None = None, **kwargs: Any) -> Parameters:
         clip = self._checked_parameters({name: kwargs.pop(name) for name in CLIP_PARAMETERS if name in kwargs})
         _check_generation(self.model, kwargs)
         chosen = {} if return_attentions is None else {"return_attentions": return_attentions}
-        return clip, chosen | kwargs, {}
+        return clip, chosen | kwargs, {} if abstain is None else {"abstain_above": _abstain_above(abstain, self.model)}
 
     def _forward(
         self, model_inputs: dict[str, torch.Tensor], return_attentions: bool = False, **generate_kwargs: Any
@@ -211,6 +216,8 @@ class SignToTextPipeline(ClipPipeline):
             "frame_times": model_inputs["frame_times"],
             "num_frames": attention_mask.sum(1),
         }
+        if self.model.has_distances:
+            outputs["distance"] = self.model.distance_percentile(**read)
         if return_attentions:
             found = self.model.attentions(ids[:, :-1], **read)
             outputs["cross"] = torch.stack(found.cross_attentions, 1)  # (B, layers, heads, L, S)
@@ -218,13 +225,17 @@ class SignToTextPipeline(ClipPipeline):
             outputs["input_mask"] = found.input_mask
         return outputs
 
-    def postprocess(self, outputs: dict[str, torch.Tensor]) -> dict[str, Any]:
+    def postprocess(self, outputs: dict[str, torch.Tensor], abstain_above: float | None = None) -> dict[str, Any]:
         ids = outputs["ids"][0]
         ids = ids[ids >= 0]
         answer = {
             "translation_text": self.tokenizer.decode(ids, skip_special_tokens=True).strip(),
             "score": float(_finite(outputs["score"][0])),
         }
+        if "distance" in outputs:
+            answer["distance"] = float(_finite(outputs["distance"][0]))
+            if abstain_above is not None and answer["distance"] > abstain_above:
+                answer["translation_text"] = None
         if "cross" in outputs:
             num_inputs, num_frames = int(outputs["input_mask"][0].sum()), int(outputs["num_frames"][0])
             times, frames = outputs["frame_times"][0, :num_frames].numpy(), self.model.input_frames(num_inputs).numpy()
@@ -243,6 +254,7 @@ class SignRecognitionPipeline(ClipPipeline):
     A clip is whatever `SignToTextPipeline` takes. Returns for each clip a list of dicts, the most probable label first:
         label: str, its name.
         score: its probability among the labels that the model knows; that a clip shows none of them is not among the answers.
+        distance: of the clip, the same for all labels; see `SignToTextPipeline`.
     """
 
     task_name, model_type, script = "sign-recognition", "sign_recognition", "train/train_recognition.py"
@@ -267,13 +279,19 @@ class SignRecognitionPipeline(ClipPipeline):
         return self._checked_parameters(clip), {}, chosen
 
     def _forward(self, model_inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {"logits": self.model(model_inputs["keypoints"], model_inputs["attention_mask"]).logits}
+        keypoints, attention_mask = model_inputs["keypoints"], model_inputs["attention_mask"]
+        if not self.model.has_distances:
+            return {"logits": self.model(keypoints, attention_mask).logits}
+        latents, latent_mask = self.model.encode_sequence(keypoints, attention_mask)
+        distance = self.model.distance_percentile(latents, latent_mask)
+        return {"logits": self.model(latents=latents, latent_mask=latent_mask).logits, "distance": distance}
 
     def postprocess(self, outputs: dict[str, torch.Tensor], top_k: int = 5) -> list[dict[str, Any]]:
         probabilities = _finite(outputs["logits"][0].float()).softmax(-1)  # (L,)
         best = probabilities.topk(min(top_k, len(probabilities)))
+        known = {"distance": float(_finite(outputs["distance"][0]))} if "distance" in outputs else {}
         return [
-            {"label": self.model.config.id2label[label], "score": score}
+            {"label": self.model.config.id2label[label], "score": score, **known}
             for score, label in zip(best.values.tolist(), best.indices.tolist())
         ]
 
@@ -478,6 +496,19 @@ def _checked_call(inputs: Any, kwargs: Mapping[str, Any]) -> int | None:
     if kwargs.get("num_workers") is not None:
         checked_number("num_workers", kwargs["num_workers"], 0, (os.cpu_count() or 1) * 4, whole=True)
     return len(inputs) if isinstance(inputs, (list, tuple)) else None
+
+
+def _abstain_above(abstain: bool | float, model: Any) -> float | None:
+    """The per cent beyond which a text is withheld; None where it never is."""
+    if abstain is False:
+        return None
+    above = ABSTAIN_ABOVE if abstain is True else checked_number("abstain", abstain, 0, 100)
+    if not model.has_distances:
+        raise ValueError(
+            "abstain needs a model that knows how far clips lie from its training clips, which this checkpoint does not: see "
+            "ClipReadingModel.set_training_distances."
+        )
+    return above
 
 
 def _at_least_1(name: str, value: Any) -> int:

@@ -437,3 +437,30 @@ def test_one_sentence_for_all_reaches_four_bleu_on_real_weather_reports():
     train, dev = (pandas.read_parquet(folder / f"{split}.parquet")["text"].tolist() for split in ("train", "dev"))
     found = constant_sentence_floor(train, dev, families=["slt", "rouge_l"])
     assert [round(found[name], 2) for name in ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l")] == [16.44, 6.80, 4.82, 3.91, 18.63]
+
+
+def test_second_references_are_sacrebleus_and_say_so():
+    predictions = ["a b c d e", "f g h i", "x y z w"]
+    first, second = ["a b c d f", "f g h j", "x y z w"], ["a b c x e", None, "q r s t u"]
+    scores = text_scores(predictions, first, second_references=second)
+    alone = text_scores(predictions, first)
+    expected = sacrebleu.metrics.BLEU().corpus_score(predictions, [first, second])
+    assert scores["bleu4_13a"] == pytest.approx(expected.score) and scores["bleu4_13a"] > alone["bleu4_13a"]
+    assert scores["chrf"] == pytest.approx(sacrebleu.metrics.CHRF().corpus_score(predictions, [first, second]).score)
+    assert "nrefs:var" in scores["signatures"]["bleu4"] and "nrefs:1" in alone["signatures"]["bleu4"]
+    assert all(scores[name] == alone[name] for name in ("wer", "cer", "rouge_l"))
+    assert "nrefs:2" in text_scores(predictions, first, second_references=first)["signatures"]["chrf"]
+
+
+def test_equal_second_references_change_nothing():
+    predictions, references = ["a b c d e", "f g h"], ["a b c d f .", "f g j ."]
+    for policy in ("keep", "strip", "add"):
+        twice = text_scores(predictions, references, policy, second_references=references)
+        once = text_scores(predictions, references, policy)
+        assert {name: twice[name] for name in once if name != "signatures"} == {name: once[name] for name in once if name != "signatures"}
+
+
+@pytest.mark.parametrize("second, message", [(["a"], "found 1 second references for 2 sentences"), (["a", 3], "of which number 1 is no")])
+def test_second_references_that_do_not_fit_are_refused(second, message):
+    with pytest.raises(ValueError, match=message):
+        text_scores(["a", "b"], ["a", "b"], second_references=second)

@@ -3,10 +3,12 @@
     python -m train.evaluate_checkpoint --task sign-to-text --checkpoint DIR --datasets D --split test --train_datasets D
     python -m train.evaluate_checkpoint --task text-to-sign --checkpoint DIR --datasets D --train_datasets D --judges DIR --sign_mae DIR
     python -m train.evaluate_checkpoint --task sign-recognition --checkpoint DIR --datasets D --train_datasets D
+    python -m train.evaluate_checkpoint --robustness --task sign-to-text --checkpoint DIR --datasets D
     python -m train.evaluate_checkpoint --compare A/predictions.jsonl B/predictions.jsonl
 
 Writes `scores.json` and `predictions.jsonl`, for text-to-sign `generated.parquet` in its place, for sign-recognition `confusion.svg` too,
-into --output_dir (by default `evaluation-SPLIT` in the checkpoint) and prints one table.
+into --output_dir (by default `evaluation-SPLIT` in the checkpoint) and prints one table. With --robustness it scores the clips under noise,
+lost hands and the like instead, and writes the table into the checkpoint's `report.json`, from where it goes into the model card.
 """
 
 from train.engine.commands import CommandParser
@@ -34,10 +36,13 @@ def parse(argv=None):
     parser.add_argument("--device", default=None, help="by default a GPU, where there is one")
     parser.add_argument("--cache_dir", help="where processed frames and latents are kept; by default in the cache of datasets")
     parser.add_argument("--bleurt_checkpoint", help="a folder; BLEURT is scored only with it")
+    parser.add_argument("--robustness", action="store_true", help="score the clips with noise, lost hands, half the frame rate, ...")
     parser.add_argument("--compare", nargs=2, metavar="PREDICTIONS", help="two predictions.jsonl on the same clips: a paired test")
     arguments = parser.parse_args(argv)
     if not arguments.compare and not (arguments.checkpoint and arguments.datasets):
         parser.error("give --checkpoint and --datasets, or --compare A B")
+    if arguments.robustness and arguments.task == "text-to-sign":
+        parser.error("--robustness scores what reads keypoints: give --task sign-to-text or sign-recognition")
     if arguments.task == "text-to-sign" and not (arguments.judges and arguments.train_datasets and arguments.sign_mae):
         parser.error("text-to-sign needs --judges, --train_datasets and --sign_mae")
     return arguments
@@ -58,10 +63,13 @@ from transformers.utils import logging
 from datasets_scripts.schema import features
 from modeling_unigloR import SignMAEEncoderModel
 from train.data.clips import Clips, LabelledClips
+from train.data.segments import names as data_names
 from train.data.segments import specs
 from train.engine.loading import check_path, load_model, load_pipeline, read_model_type
 from train.engine.runs import run_script
 from train.evaluation.recognition import evaluate_recognition
+from train.evaluation.robustness import COLUMNS as ROBUSTNESS_COLUMNS
+from train.evaluation.robustness import robustness
 from train.evaluation.sign_to_text import evaluate_sign_to_text
 from train.evaluation.tables import COLUMNS, RECOGNITION_COLUMNS, format_table, without_nan
 from train.evaluation.text_to_sign import PANEL_COLUMNS, SYSTEM, evaluate_text_to_sign, load_readers, load_sign_mae
@@ -86,6 +94,8 @@ def main(argv=None):
     pipe = load_pipeline(arguments.task, arguments.checkpoint, arguments.device)
     read_clips = LabelledClips if arguments.task == "sign-recognition" else Clips
     clips = read_clips(specs(arguments.datasets), arguments.split, pipe.feature_extractor, arguments.cache_dir)
+    if arguments.robustness:
+        return score_robustness(arguments, pipe, clips)
     train = None
     if arguments.train_datasets:
         train = read_clips(specs(arguments.train_datasets), arguments.train_split, pipe.feature_extractor, arguments.cache_dir)
@@ -226,6 +236,21 @@ def score_recognition(arguments, pipe, clips, train, folder):
 
 def print_table(rows, columns, form=".2f"):
     print(f"{format_table(rows, columns, form)}\n\n{directions(columns)}\n")
+
+
+def score_robustness(arguments, pipe, clips):
+    """Prints the table of `robustness`, and writes it into the checkpoint's report.json, or --output_dir's."""
+    rows = robustness(arguments.task, pipe, clips, arguments.batch_size)
+    columns = ROBUSTNESS_COLUMNS[arguments.task]
+    print_table(rows, columns)
+    path = Path(arguments.output_dir or arguments.checkpoint) / "report.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    report = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    scores = {name: {column: scores[column] for column in (*columns, "num_scored")} for name, scores in rows.items()}
+    report["robustness"] = {"dataset": data_names(specs(arguments.datasets)), "split": arguments.split, "rows": scores}
+    _write(path, json.dumps(without_nan(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    print(f"Written into {path}")
+    return report["robustness"]
 
 
 def write_generated(path, generated, clips, presence, processor):

@@ -19,7 +19,7 @@ from transformers.utils import logging
 
 from modeling_unigloR import KeypointProcessor, SignMAEConfig, SignMAEEncoderModel, SignRecognition, SignRecognitionConfig
 from modeling_unigloR.pipelines_uniglor import SignRecognitionPipeline
-from train.data.clips import LabelledClips, LatentStore, RecognitionCollator, RecognitionDataset
+from train.data.clips import LabelledClips, LatentStore, RecognitionCollator, RecognitionDataset, set_training_distances
 from train.data.data_arguments import SigningArguments
 from train.engine.arguments import UniGloRTrainingArguments, parse_training, read_fields
 from train.engine.loading import load_model, make_processor
@@ -86,6 +86,8 @@ def main(argv=None, latent_store=LatentStore):
             if some is not None:
                 some.check_labels(model.config.id2label)
         train_set, validation_set = (make_dataset(some, data, model, latent_store) for some in (clips, validation))
+        if train_set.latents is not None:
+            set_training_distances(model, train_set.latents)
     check_amount(args, len(clips))
     trainer = RecognitionTrainer(
         model=model,

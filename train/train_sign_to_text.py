@@ -22,7 +22,7 @@ from transformers.utils import logging
 
 from modeling_unigloR import KeypointProcessor, SignMAEConfig, SignMAEEncoderModel, SignToTextConfig
 from modeling_unigloR.pipelines_uniglor import SignToTextPipeline
-from train.data.clips import Clips, LatentStore, TranslationCollator, TranslationDataset
+from train.data.clips import Clips, LatentStore, TranslationCollator, TranslationDataset, set_training_distances
 from train.data.data_arguments import SigningArguments, TextArguments
 from train.data.text_tokenizers import KINDS, share_unknown, train_tokenizer
 from train.engine.arguments import TranslationTrainingArguments, parse_training, read_fields
@@ -86,6 +86,8 @@ def main(argv=None, latent_store=LatentStore):
         if data.whiten_latents and data.cache_latents and model.config.sign_encoder == "segments":
             whiten(model, latent_store.build(clips, model.sign_mae, model.config.stride, data.cache_dir))
         train_set, validation_set = (make_dataset(some, data, model, tokenizer, latent_store) for some in (clips, validation))
+        if train_set.latents is not None:
+            set_training_distances(model, train_set.latents)
     if validation is not None:
         unknown = share_unknown(tokenizer, validation.texts)
         logger.warning(f"{len(clips)} training clips, {len(validation)} for validation; {unknown:.1%} of its tokens are unknown.")

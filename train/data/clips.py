@@ -229,6 +229,12 @@ def _write_latents(clips, sign_mae, stride, folder, description, batch_size, hol
     sign_mae.train(was_training)
 
 
+def set_training_distances(model, latents: LatentStore, most: int = 30_000) -> None:
+    """What a model needs to say how far a clip lies from its training clips, from at most about so many latents of them."""
+    step = max(1, int(latents.lengths.sum()) // most)
+    model.set_training_distances([torch.from_numpy(latents[index]) for index in range(0, len(latents), step)])
+
+
 def pad(tensors, value=0.0):
     """List of (T, ...) tensors -> (B, longest, ...), padded with `value`, and mask (B, longest) int64."""
     padded = torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=value)

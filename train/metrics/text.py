@@ -46,7 +46,9 @@ class Statistics(NamedTuple):
     signatures: dict  # name of a score -> what made it
 
 
-def text_scores(predictions, references, final_dot="keep", families=None, max_new_tokens=None, bleurt_checkpoint=None):
+def text_scores(
+    predictions, references, final_dot="keep", families=None, max_new_tokens=None, bleurt_checkpoint=None, second_references=None
+):
     """Scores predicted sentences against one reference each.
 
     Args:
@@ -57,6 +59,9 @@ def text_scores(predictions, references, final_dot="keep", families=None, max_ne
         families: names in `FAMILIES`; by default `DEFAULT_FAMILIES`, which leaves out those by character (`char`, `zh`, `rouge_l_char`).
         max_new_tokens: the cap of decoding, for the signature.
         bleurt_checkpoint: folder of a BLEURT checkpoint; without it there is no `bleurt`.
+        second_references: N strings, None where a sentence has none, such as those published for PHOENIX14T's test set. BLEU and chrF take
+            them beside the first, as sacrebleu does, and say `nrefs` in their signatures; all other scores go by `references` alone.
+            With them scores are higher, and compare only with scores that have them.
 
     Returns:
         A flat dict: `bleu1` .. `bleu4` (cumulative) and `rouge_l` as Joint-SLT scores, the headline; the same with a suffix for the
@@ -70,9 +75,11 @@ def text_scores(predictions, references, final_dot="keep", families=None, max_ne
     if unknown := [family for family in families if family not in FAMILIES]:
         raise ValueError(f"families {unknown} are unknown; give some of {', '.join(FAMILIES)}")
     predictions, references, num_empty = _sentences(predictions, references, final_dot)
+    more = None if second_references is None else _second_references(second_references, len(references), final_dot)
     found, signatures = {}, {}
     for family in families:
-        statistics = FAMILIES[family](predictions, references)
+        given = {"more": more} if more is not None and family in SEVERAL_REFERENCES else {}
+        statistics = FAMILIES[family](predictions, references, **given)
         sums = statistics.counts.sum(0)
         found |= {name: score(sums) for name, score in statistics.scores.items()}
         signatures |= statistics.signatures
@@ -222,11 +229,12 @@ def bleu_of_counts(counts, order, metric):
     ).score
 
 
-def _bleu(predictions, references, variant):
+def _bleu(predictions, references, variant, more=None):
+    sides = [predictions, references, *([] if more is None else [more])]
     if variant == "glofe":
-        predictions, references = ([sentence.replace(".", "") for sentence in side] for side in (predictions, references))
+        sides = [[sentence and sentence.replace(".", "") for sentence in side] for side in sides]
     metric = BLEU(**BLEU_VARIANTS[variant], force=True)  # force: no warning that text is tokenised already
-    counts = np.array(metric._extract_corpus_statistics(predictions, [references]), dtype=np.float64)  # lengths, matches, totals
+    counts = np.array(metric._extract_corpus_statistics(sides[0], sides[1:]), dtype=np.float64)  # lengths, matches, totals
     suffix = "" if variant == "slt" else f"_{variant}"
     dots = "|dots:deleted" if variant == "glofe" else ""
     return Statistics(
@@ -236,9 +244,10 @@ def _bleu(predictions, references, variant):
     )
 
 
-def _chrf(predictions, references, name, word_order):
+def _chrf(predictions, references, name, word_order, more=None):
     metric = CHRF(word_order=word_order)
-    counts = np.array(metric._extract_corpus_statistics(predictions, [references]), dtype=np.float64)
+    sides = [references, *([] if more is None else [more])]
+    counts = np.array(metric._extract_corpus_statistics(predictions, sides), dtype=np.float64)
     return Statistics(counts, {name: lambda sums: float(metric._compute_score_from_stats(sums).score)}, {name: str(metric.get_signature())})
 
 
@@ -307,6 +316,7 @@ FAMILIES = {variant: partial(_bleu, variant=variant) for variant in BLEU_VARIANT
     "chrf++": partial(_chrf, name="chrf++", word_order=2),
     "error_rates": _error_rates,
 }
+SEVERAL_REFERENCES = (*BLEU_VARIANTS, "chrf", "chrf++")
 DEFAULT_FAMILIES = tuple(family for family in FAMILIES if family not in ("char", "zh", "rouge_l_char"))
 
 
@@ -355,6 +365,19 @@ def _sentences(predictions, references, final_dot):
     num_empty = sum(not prediction.split() for prediction in predictions)
     predictions, references = ([clean(sentence, final_dot) for sentence in side] for side in (predictions, references))
     return predictions, references, num_empty
+
+
+def _second_references(sentences, count, final_dot):
+    """As they are scored; None where a sentence has no second reference."""
+    sentences = list(sentences)
+    wrong = [index for index, sentence in enumerate(sentences) if not (sentence is None or isinstance(sentence, str))]
+    if len(sentences) != count or wrong:
+        raise ValueError(
+            f"found {len(sentences)} second references for {count} sentences"
+            + (f", of which number {wrong[0]} is no string" if wrong else "")
+            + "; give a string for each sentence, None where it has none"
+        )
+    return [sentence if sentence is None else clean(sentence, final_dot) for sentence in sentences]
 
 
 def _lower(sentences):

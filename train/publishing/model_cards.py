@@ -231,7 +231,7 @@ def model_card(repo_id, config, fields, scores=None, report=None, fps=None):
         model_name=repo_id.split("/")[-1] if results else None,
         eval_results=results,
     )
-    return ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{_body(repo_id, config, kind, fields, scores, report, fps)}")
+    return ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{_body(repo_id, config, kind, fields, scores, report, fps)}{_robustness(report)}")
 
 
 def eval_results(kind, scores):
@@ -379,6 +379,19 @@ def _validation(report):
     text += "Errors (mpjpe) are in shoulder widths. " if "mpjpe" in columns else ""
     said = f"\n\n**What they say:** {' '.join(report['verdict'])}" if report.get("verdict") else ""
     return f"{text}{directions(columns)}\n\n{format_table(rows, columns, form)}{said}"
+
+
+def _robustness(report):
+    """What `evaluate_checkpoint --robustness` wrote into the report, as a section; nothing where it did not run."""
+    measured = (report or {}).get("robustness")
+    if not measured:
+        return ""
+    columns = [name for name in next(iter(measured["rows"].values())) if name != "num_scored"]
+    data = _line(", ".join(map(str, measured["dataset"])))
+    return (
+        f"\n## Robustness\n\nThe same clips ({data}, split {_line(measured['split'])}), changed in one respect each:\n\n"
+        f"{format_table(measured['rows'], columns)}\n"
+    )
 
 
 def _compute(report):
