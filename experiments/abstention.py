@@ -33,7 +33,7 @@ def parse(argv=None):
     parser.add_argument("--datasets", nargs="+", required=True, help="clips like those of the training, that it did not see")
     parser.add_argument("--split", default="validation")
     parser.add_argument("--others", nargs="*", default=[], metavar="NAME=DIR", help="other corpora, canonical rows; their split is train")
-    parser.add_argument("--frames_dir")
+    parser.add_argument("--cache_dir")
     parser.add_argument("--json", type=Path)
     return parser.parse_args(argv)
 
@@ -41,7 +41,7 @@ def parse(argv=None):
 def main(argv=None):
     arguments = parse(argv)
     pipe = load_pipeline(arguments.task, arguments.checkpoint, "cpu")
-    clips = Clips(specs(arguments.datasets), arguments.split, pipe.feature_extractor, arguments.frames_dir, needs=None)
+    clips = Clips(specs(arguments.datasets), arguments.split, pipe.feature_extractor, arguments.cache_dir, needs=None)
     known = measure(pipe, clips)
     rows = {"as they are": row(known, known)}
     changes = dict(list(robustness.CHANGES.items())[1:]) | {f"noise of {STRONG_NOISE}": partial(robustness.with_noise, size=STRONG_NOISE)}
@@ -53,7 +53,7 @@ def main(argv=None):
             del some
     for entry in arguments.others:
         name, path = entry.split("=", 1)
-        rows[name] = row(known, measure(pipe, Clips([path], "train", pipe.feature_extractor, arguments.frames_dir, needs=None)))
+        rows[name] = row(known, measure(pipe, Clips([path], "train", pipe.feature_extractor, arguments.cache_dir, needs=None)))
     print(format_table(rows, ("auc", "withheld")))
     if arguments.json:
         arguments.json.write_text(json.dumps(without_nan(rows), indent=2) + "\n")

@@ -162,8 +162,8 @@ def _head(at: _Places) -> Iterator[Shape]:
         yield Shape("face", "face", line, False, 0, at(*brow), at.seen(*brow))
     tip = at("nose")[:, None] + np.stack([-across, across], 1) * 0.12 * size  # a line: a canvas draws nothing of a single point
     yield Shape("face", "face", 0.7 * line, False, 0, tip, at.seen("nose") & with_face)
-    lips = ["mouth_right", "mouth_upper_right", "mouth_upper_left", "mouth_left", "mouth_lower_left", "mouth_lower_right"]
-    yield Shape("face", "mouth", 0.5 * line, True, 0, at(*lips), at.seen(*lips))
+    mouth_outline = ["mouth_right", "mouth_upper_right", "mouth_upper_left", "mouth_left", "mouth_lower_left", "mouth_lower_right"]
+    yield Shape("face", "mouth", 0.5 * line, True, 0, at(*mouth_outline), at.seen(*mouth_outline))
     opening = ["lip_upper", "lip_lower_left", "lip_lower_right"]
     yield Shape("face", "tongue", 0.2 * line, True, 0, at(*opening), at.seen(*opening))
 

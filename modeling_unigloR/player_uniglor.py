@@ -327,16 +327,17 @@ def attended_words(attentions: Mapping[str, Any], special_tokens: Iterable[str] 
     weights, seconds = attentions["cross"][-1].mean(0), attentions["seconds"]  # (L, S), (S, 2)
     tokens, special = attentions["tokens"], set(special_tokens)
     marked = any(token[:1] in WORD_STARTS for token in tokens if token not in special)
-    words, joined = [], False  # [word, (S,) attention]; whether the next token may belong to the last of them
+    words: list[tuple[str, np.ndarray]] = []  # each with its attention (S,)
+    joined = False  # whether the next token may belong to the last of them
     for token, attention in zip(tokens, weights):
         if token in special:
             joined = False
             continue
         starts = token[:1] in WORD_STARTS if marked else not token.startswith(WORD_GOES_ON)
         if joined and not starts:
-            words[-1] = [words[-1][0] + token.removeprefix(WORD_GOES_ON), words[-1][1] + attention]
+            words[-1] = words[-1][0] + token.removeprefix(WORD_GOES_ON), words[-1][1] + attention
         else:
-            words.append([token.lstrip(WORD_STARTS), attention])
+            words.append((token.lstrip(WORD_STARTS), attention))
         joined = True
     spans = ((word, *_shortest_half(attention)) for word, attention in words if word.strip())
     return [(word, float(seconds[first, 0]), float(seconds[last, 1])) for word, first, last in spans]

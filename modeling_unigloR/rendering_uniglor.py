@@ -410,11 +410,11 @@ def write_text(image: "Image", text: str, place: tuple[int, int], size: int = 12
 @functools.lru_cache(maxsize=256)
 def _font_for(text: str, size: int) -> tuple[Any, str]:
     """-> the first font that has all letters of a text, and ""; or the one that has most of them, and the letters that it lacks."""
-    best, fewest = None, None
+    best, fewest = None, text
     for font in _fonts(size):
         box = bytes(font.getmask("\uffff"))  # what it draws for a letter that it does not have
         lost = "".join(sorted({letter for letter in text if not letter.isspace() and bytes(font.getmask(letter)) == box}))
-        if fewest is None or len(lost) < len(fewest):
+        if best is None or len(lost) < len(fewest):
             best, fewest = font, lost
         if not lost:
             break

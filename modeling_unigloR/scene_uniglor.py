@@ -4,7 +4,7 @@ Shapes: N clips, T frames, K keypoints, C channels.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from html import escape as escape_markup
 from typing import Any, NamedTuple
 
@@ -86,7 +86,7 @@ def make_scene(
     clips: Any,
     layout_name: str,
     titles: Sequence[str] | str | None = None,
-    with_close_ups: bool = False,
+    with_close_ups: bool | Collection[str] = False,
     frames: Callable[[int], np.ndarray] | None = None,
 ) -> Scene:
     """Clips of any accepted form -> `Scene`.

@@ -27,7 +27,7 @@ def test_the_table_has_changed_clips_and_other_corpora(corpus, tiny_sign_to_text
     latents = [pipe.model.encode_sequence(torch.from_numpy(clips.keypoints(index)[0])[None])[0][0] for index in range(len(clips))]
     pipe.model.set_training_distances(latents)
     pipe.save_pretrained(tmp_path / "model")
-    argv = ["--checkpoint", str(tmp_path / "model"), "--datasets", corpus, "--split", "validation", "--frames_dir", str(tmp_path)]
+    argv = ["--checkpoint", str(tmp_path / "model"), "--datasets", corpus, "--split", "validation", "--cache_dir", str(tmp_path)]
     rows = abstention.main([*argv, "--others", f"again={corpus}", "--json", str(tmp_path / "table.json")])
     assert rows["as they are"]["auc"] == 0.5 and {"mirrored signer", "noise of 0.1", "again"} <= set(rows)
     assert rows["again"]["num_scored"] == 12 and (tmp_path / "table.json").exists()

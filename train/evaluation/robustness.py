@@ -143,8 +143,8 @@ def write_changed(path: Path, clips: Clips, change: Callable, processor, seed: i
     writer.close()
 
 
-def _scores(task, pipe, clips, batch_size, frames_dir):
+def _scores(task, pipe, clips, batch_size, cache_dir):
     if task == "sign-recognition":
-        return recognition_scores(recognise(pipe.model, clips, batch_size, frames_dir), clips.labels)
-    predictions = translate(pipe.model, pipe.tokenizer, clips, batch_size, frames_dir)
+        return recognition_scores(recognise(pipe.model, clips, batch_size, cache_dir), clips.labels)
+    predictions = translate(pipe.model, pipe.tokenizer, clips, batch_size, cache_dir)
     return text_scores(predictions, clips.texts, families=FAMILIES)
