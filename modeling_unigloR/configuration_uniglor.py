@@ -42,7 +42,7 @@ Config = TypeVar("Config", bound=PreTrainedConfig)
 def number(
     default: float | None, at_least: float = 0, at_most: float = sys.float_info.max, above: float | None = None, below: float | None = None
 ) -> Any:
-    """A field whose numbers, or lists of numbers, stand within limits; None passes where the field's type allows it."""
+    """A field for a number, or for a list of numbers, within limits; None is accepted where the type of the field allows it."""
     limits = [f"above {above}" if above is not None else f"at least {at_least}"]
     if below is not None:
         limits.append(f"below {below}")
@@ -59,7 +59,7 @@ def number(
 
 
 def choice(default: str | int | None, *others: str | int) -> Any:
-    """A field that takes its default or one of the others, or None where its type allows it."""
+    """A field for its default or one of the others; None is accepted where the type of the field allows it."""
     choices = others if default is None else (default, *others)
 
     def check(value: Any) -> None:
@@ -70,7 +70,7 @@ def choice(default: str | int | None, *others: str | int) -> Any:
 
 
 def activation(default: str) -> Any:
-    """A field that names an activation function of transformers."""
+    """A field for the name of an activation function of transformers."""
 
     def check(value: Any) -> None:
         if value not in ACT2FN:
@@ -85,7 +85,7 @@ def inner() -> Any:
 
 
 def checked(config_class: type[Config]) -> type[Config]:
-    """`@strict` of transformers' own configurations, whose refusals here are `ValueError`s that say what was expected."""
+    """Decorates a configuration: `@strict`, as transformers' own, but errors are `ValueError`s that say what was expected."""
     kind: Any = strict(config_class)
     make, assign, validate = kind.__init__, kind.__setattr__, kind.validate
     types = {field.name: getattr(field.type, "__name__", str(field.type)) for field in dataclasses.fields(kind)}
@@ -135,7 +135,7 @@ def _major(version: object) -> int:
 
 
 def _refuse_reserved_names(config_class: type, fields: Mapping[str, Any]) -> None:
-    """A field of a config.json becomes an attribute: it may not take the place of a method, or of a property that is computed."""
+    """Fields of a config.json become attributes: none of them may replace a method or a computed property."""
     for name in fields:
         own = inspect.getattr_static(config_class, name, None)
         computed = isinstance(own, property) and own.fset is None
@@ -143,8 +143,8 @@ def _refuse_reserved_names(config_class: type, fields: Mapping[str, Any]) -> Non
             raise ValueError(f"{config_class.__name__} computes {name!r} itself. Leave this field out.")
 
 
-# The most that there may be of what has such a name in any configuration of transformers. Each layer and label is a Python object, made
-# before a weight is read, and some positions are tables that no checkpoint holds.
+# Upper limits of fields with such names, in any configuration of transformers. Layers and labels are Python objects that are made before
+# any weight is read, and tables of positions need not be in a checkpoint.
 MOST = (
     (re.compile(r"(layers?|blocks|groups?|group_num|experts|depth)$"), MAX_LAYERS),
     (re.compile(r"num_labels$"), MAX_LABELS),
@@ -156,7 +156,7 @@ LONGEST = {"id2label": MAX_LABELS, "label2id": MAX_LABELS, "glosses": MAX_LABELS
 
 
 def _refuse_huge(fields: Mapping[str, Any], place: str = "") -> None:
-    """Raises `ValueError` where a field, here or in a configuration inside, asks for more of something than any model has."""
+    """Raises `ValueError` where a field, also of an inner configuration, is larger than in any sensible model."""
     for name, value in fields.items():
         if isinstance(value, PreTrainedConfig):
             value = vars(value)
@@ -172,24 +172,24 @@ def _refuse_huge(fields: Mapping[str, Any], place: str = "") -> None:
 
 
 class UniGloRConfig(PreTrainedConfig):
-    """What every configuration of this package does: check its values, say what made it, and travel without its pipeline's path.
+    """Base class of the configurations of this package: it checks values and notes the version of the package.
 
-    Types and ranges are checked whenever a field is set. What several fields must agree on is checked by `validate`, which runs
-    when a configuration is made, when it is saved and when a model is made of it. So fields may be set one after the other:
+    Types and ranges are checked whenever a field is set. Conditions on several fields are checked by `validate`, which runs when a
+    configuration is made, when it is saved and when a model is made of it. So fields may be set one after the other:
     `config.update({"hidden_size": 96, "num_attention_heads": 6})`, then `config.validate()`.
 
     Attributes:
-        uniglor_version: of the package that made the configuration, through every load and save; None where it was written before
-            configurations said so.
+        uniglor_version: of the package that made the configuration; loading and saving keep it. None where a configuration was saved
+            before this field existed.
     """
 
     keys_to_ignore_at_inference = ["past_key_values", "loss_sums"]
 
     def __post_init__(self, **kwargs: Any) -> None:
-        # What was saved has a model_type: without a version there, nobody knows which it was.
+        # Saved configurations have a model_type; without a version there, the version is unknown.
         self.uniglor_version = kwargs.pop("uniglor_version", None if "model_type" in kwargs else VERSION)
         if not __name__.startswith("transformers_modules."):
-            # Installed, the registered pipeline serves this checkpoint: no remote code is asked for.
+            # Where the package is installed, its registered pipeline is used, and no remote code is asked for.
             kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
 
@@ -348,7 +348,7 @@ def _with_defaults(text_config: Any, defaults: dict[str, Any]) -> Any:
 
 @checked
 class SignToTextConfig(UniGloRConfig):
-    """Configuration of `SignToText` (paper section 3.4): a SignMAE that reads, and any encoder-decoder of `AutoModelForSeq2SeqLM`."""
+    """Configuration of `SignToText` (paper section 3.4): a SignMAE encoder, and any encoder-decoder of `AutoModelForSeq2SeqLM`."""
 
     model_type = "sign_to_text"
     sub_configs_defaults = {
@@ -367,7 +367,7 @@ class SignToTextConfig(UniGloRConfig):
     freeze_sign_mae: bool = True  # the SignMAE stays as it was pretrained
 
     # Text model
-    freeze_text_model: bool = False  # only what leads the signing into it is trained
+    freeze_text_model: bool = False  # only the projection into the text model is trained
     # Above 0: low-rank adapters in the text model are trained, in place of its weights (needs peft)
     lora_rank: int = number(0, 0, MAX_HIDDEN_SIZE)
     lora_alpha: int | float = number(32)  # scale of the adapters, divided by lora_rank
@@ -412,13 +412,13 @@ TEXT_ENCODER_DEFAULTS: dict[str, Any] = {
     "eos_token_id": 2,
 }
 
-# Their tokenizers put no token before a text.
+# Text encoders whose tokenizers put no class token before a text.
 TEXT_ENCODERS_WITHOUT_CLASS_TOKEN = ("t5", "mt5", "umt5", "longt5", "mbart", "m2m_100", "marian", "pegasus")
 
 
 @checked
 class TextToSignConfig(TransformerConfig):
-    """Configuration of `TextToSign` (paper section 3.4): any text encoder of `AutoModel`, and a SignMAE that moves."""
+    """Configuration of `TextToSign` (paper section 3.4): any text encoder of `AutoModel`, and a SignMAE decoder."""
 
     model_type = "text_to_sign"
     sub_configs_defaults = {
@@ -443,7 +443,7 @@ class TextToSignConfig(TransformerConfig):
     # Loss (Eq 4 to 6)
     latent_loss_weight: float | int = number(1.0)  # of the squared error of the latents (Eq 4)
     length_loss_weight: float | int = number(1.0)  # of the length regulator's cross-entropy (Eq 5)
-    keypoint_loss_weight: float | int = number(0.0)  # ours: squared error of what the frozen decoder makes of the latents
+    keypoint_loss_weight: float | int = number(0.0)  # ours: squared error of the decoded keypoints
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.text_config = _with_defaults(self.text_config, TEXT_ENCODER_DEFAULTS)
@@ -462,7 +462,7 @@ class TextToSignConfig(TransformerConfig):
 
 @checked
 class SignRecognitionConfig(TransformerConfig):
-    """Configuration of `SignRecognition` (paper section 5, Tab 3): a SignMAE that reads, a Transformer encoder, one linear layer.
+    """Configuration of `SignRecognition` (paper section 5, Tab 3): a SignMAE encoder, a Transformer encoder, one linear layer.
 
     The classes are `id2label`, as everywhere in transformers.
     """

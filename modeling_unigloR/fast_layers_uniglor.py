@@ -1,4 +1,4 @@
-"""Fast forms of the convolution layers: the same functions as the plain `forward`s of `modeling_layers_uniglor.py`, for less.
+"""Fast forms of the convolution layers: the same functions as the plain `forward`s of `modeling_layers_uniglor.py`, computed faster.
 
 `accelerated` puts a fast form in the place of a plain one, and `use_fast_layers` switches all of them. They rest on three identities:
 
@@ -152,7 +152,7 @@ def _dilated(layer: TemporalConvolution) -> list[nn.Conv2d]:
     return cast("list[nn.Conv2d]", list(layer.dilated))
 
 
-# --- What they are made of --------------------------------------------------------------------------------------------------------
+# --- Parts of the blocks ----------------------------------------------------------------------------------------------------------
 
 
 def convolve_and_norm(conv: nn.Conv2d, norm: nn.Module, features: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""What caches are named by: hashes that change with the tables and the code that decide what comes out of keypoints.
+"""Hashes for the names of caches: they change with the tables and the code that process keypoints.
 
 Sources are read through Python's own loaders, so that a folder, a zip archive and the code of a checkpoint are all alike.
 """
@@ -42,15 +42,15 @@ def code_hash(*names: str, of: object = None) -> str:
 
 def modules_of(*names: str) -> list[str]:
     """Sorted names of modules and of all that they import from their own package, directly or not."""
-    found: set[str] = set()
+    reached: set[str] = set()
     waiting = list(names)
     while waiting:
         name = waiting.pop()
-        if name not in found:
-            found.add(name)
+        if name not in reached:
+            reached.add(name)
             package = importlib.import_module(name).__package__
             waiting += [f"{package}.{sibling}" for sibling in re.findall(r"^\s*from \.(\w+) import", _source(name), re.MULTILINE)]
-    return sorted(found)
+    return sorted(reached)
 
 
 def _modules_of_class(instance: object) -> list[str]:

@@ -3,7 +3,7 @@
     related[n, r, v, m] = sum over u of tanh(query[n, r, v] - key[n, r, u]) points[n, u, m]
 
 One program takes one segment and one relation: it builds the K x K tanh in registers, multiplies it with the segment's points, and
-in the backward builds it again. `related_plain` is the judge, and the fallback where Triton is absent or cannot compile.
+in the backward builds it again. `related_plain` is the reference in tests, and the fallback where Triton is absent or cannot compile.
 TRITON_INTERPRET=1 runs the kernels on a CPU, for tests.
 
 Shapes: N segments, R relations, K keypoints (at most 128), M columns of points (at most 128).

@@ -1,11 +1,11 @@
-"""Mixing keypoints by learned relations: what costs most in the graph convolution, and the ways to compute it.
+"""Mixing keypoints by learned relations: the most expensive part of the graph convolution, and several ways to compute it.
 
     relation[n, r, v, u] = tanh(query[n, r, v] - key[n, r, u])
     mixed[n, c, v, w]    = sum over r, u of relation[n, r, v, u] (sum over i of weight[i, c, r] features[n, i, u, w] + bias[c, r])
 
-`mix_plain` says just that, points first, while there are few channels; autograd then keeps several (N, R, K, K) tensors. `mix`
-keeps none: on a CPU it goes through a few segments at a time, whose relations stay in cache, and computes them again in the
-backward; on a GPU a Triton kernel does (`graph_mixing_triton_uniglor.py`), where there is one.
+`mix_plain` computes this directly, the points first, since there are few input channels; autograd then stores several (N, R, K, K)
+tensors. `mix` stores none of them: on a CPU it processes a few segments at a time, whose relations stay in the cache, and computes them
+again in the backward pass; on a GPU a Triton kernel does so (`graph_mixing_triton_uniglor.py`), where Triton works.
 
 Shapes: N segments, R relations (of all subsets), C channels, I input channels, W frames in a window, K keypoints.
 """
@@ -46,7 +46,7 @@ def _columns(features: torch.Tensor) -> torch.Tensor:
 
 
 def _combine(related: torch.Tensor, features: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """Makes the channels of what the relations gathered: (N, R, K, I W + 1) -> (N, C, K, W)."""
+    """The output channels from the points that the relations gathered: (N, R, K, I W + 1) -> (N, C, K, W)."""
     mixed = (bias @ related[..., -1])[..., None]  # (N, C, K, 1)
     by_channel = related[..., :-1].unflatten(-1, (features.shape[1], features.shape[3]))  # (N, R, K, I, W)
     for channel, gathered in enumerate(by_channel.unbind(3)):
@@ -56,7 +56,7 @@ def _combine(related: torch.Tensor, features: torch.Tensor, weight: torch.Tensor
 
 @cache
 def _triton_compiles(device: torch.device) -> bool:
-    """Tries the kernels once on a device; where they fail, says so in one line and leaves the plain form."""
+    """Whether the kernels run on a device, tried once; where they fail, one warning says that the plain form is used."""
     try:
         with torch.enable_grad():
             query, key, points = (torch.zeros(shape, device=device, requires_grad=True) for shape in ((1, 1, 16), (1, 1, 16), (1, 16, 16)))

@@ -26,7 +26,7 @@ from .limits_uniglor import (
 )
 
 RELATIVE_LIMIT = 2.0  # coordinates whose median is below 2 are not pixels
-FRAMES_JUDGED = 8  # a few frames tell as much as all whether coordinates are relative
+FRAMES_JUDGED = 8  # enough frames to decide whether coordinates are relative
 MISSING = ("nan", "zero", "confidence")
 # Numbers that describe a clip, and between which limits they lie.
 CLIP_LIMITS = {
@@ -41,7 +41,7 @@ CLIP_LIMITS = {
 class KeypointClip:
     """One clip of keypoints, in the units of its source.
 
-    Nothing is checked when a clip is made; what uses it (`KeypointProcessor`, `map_layout`, `check_row`) does.
+    Nothing is checked when a clip is made; the functions that use it (`KeypointProcessor`, `map_layout`, `check_row`) check it.
 
     Attributes:
         keypoints: (T, K, 2 or 3).
@@ -52,7 +52,7 @@ class KeypointClip:
         aspect: width / height, enough where the size is not known.
         missing: how "not seen" is spelled, instead of the layout's own way: "nan", "zero" or "confidence".
         relative: whether coordinates are 0..1 of width and height; None leaves it to their size, see `is_relative`.
-        id: what errors call the clip, and the id of its row.
+        id: name of the clip in errors, and the id of its row.
         source: where it came from, such as the path of its file.
     """
 
@@ -74,7 +74,7 @@ class KeypointClip:
 
     @property
     def name(self) -> str:
-        """What errors call the clip."""
+        """The name of the clip in errors."""
         return self.id or self.source or "clip"
 
     @classmethod
@@ -198,7 +198,7 @@ def seen_points(keypoints: np.ndarray, confidence: np.ndarray | None, missing: s
 
 
 def check_facts(facts: Mapping[str, Any]) -> None:
-    """Checks what a caller says of a clip, by the names of its fields: numbers within their limits, names that are strings."""
+    """Checks fields of a clip by their names: numbers have to be within their limits, and names have to be strings."""
     for key in CLIP_LIMITS.keys() & facts.keys():
         if facts[key] is not None:
             checked_number(key, facts[key], *CLIP_LIMITS[key])

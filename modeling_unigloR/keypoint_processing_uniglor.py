@@ -2,7 +2,7 @@
 
 The steps of the paper's appendix B.1, one implementation for training and inference: to pixels -> map layout -> put each
 hand on its own arm -> drop noisy frames -> fill what was not seen -> centre and scale -> resample -> pad a batch.
-Everything is vectorised over frames and points; the loop over frames that judges it is in the tests.
+Everything is vectorised over frames and points; the tests compare it with a loop over frames.
 
 Shapes: B clips, T frames of a clip, P points of a source layout, K keypoints of the model's layout, C channels (x, y or x, y, z).
 """
@@ -74,7 +74,7 @@ class ProcessedClip(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """What a stream fixes before its first window: `center` (C,), `scale` (), whether the hand slots are swapped."""
+    """The values that a stream fixes before its first window: `center` (C,), `scale` (), and whether the hand slots are swapped."""
 
     center: np.ndarray
     scale: float
@@ -97,7 +97,7 @@ def map_layout(clip: KeypointClip, target: str = "uniglor73", min_confidence: fl
         ValueError: no clip of its layout, or a present point that is not finite.
     """
     clip = _own_clip(clip)
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite in the end is refused in words
+    with np.errstate(over="ignore", invalid="ignore"):  # a result that is not finite is refused below
         mapped, certainty = _gather(clip, target, min_confidence)
         if certainty is not None:
             certainty = certainty.astype(np.float32)
@@ -124,7 +124,7 @@ class KeypointProcessor(FeatureExtractionMixin):
     Args:
         layout: the model's layout, a key of `keypoints_uniglor.LAYOUTS`.
         num_channels: 2 (x, y) or 3.
-        fps: frame rate of what comes out; a clip of another known rate is resampled, one of unknown rate is left.
+        fps: frame rate of processed clips; clips of another known rate are resampled, clips of unknown rate are not.
             None resamples nothing (the paper).
         noisy_frame_threshold: mean displacement from the last kept frame above which a frame is dropped (Eq 7-9). None drops nothing.
         noisy_frame_unit: unit of that threshold: "shoulder" lengths, or "pixels" (the paper: 400).
@@ -133,7 +133,7 @@ class KeypointProcessor(FeatureExtractionMixin):
         normalize: "clip" (one centre and scale for the clip, body sway stays) or "frame".
         min_confidence: a point is present above this confidence.
         calibration_frames: with `causal=True`, how many first frames fix centre and scale.
-        layout_hash: checked when a saved processor is loaded, so that a table that changed cannot pass unnoticed.
+        layout_hash: checked when a saved processor is loaded, so that a changed table of points is noticed.
     """
 
     model_input_names = ["keypoints", "attention_mask", "keypoint_mask"]
@@ -195,7 +195,7 @@ class KeypointProcessor(FeatureExtractionMixin):
     def get_feature_extractor_dict(
         cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The settings in a checkpoint's `preprocessor_config.json`. Raises `ValueError` where it holds something else."""
+        """The settings in a checkpoint's `preprocessor_config.json`. Raises `ValueError` where the file has another content."""
         try:
             settings, kwargs = super().get_feature_extractor_dict(pretrained_model_name_or_path, **kwargs)
         except (UnicodeDecodeError, TypeError, RecursionError, OSError) as error:
@@ -310,15 +310,15 @@ class KeypointProcessor(FeatureExtractionMixin):
         Raises:
             ValueError: wrong rank, points, channels or layout; no frames; nothing seen; shoulders never seen or of length 0;
                 a present point that is not finite, or is more than `MAX_COORDINATE` shoulder lengths from the neck; relative
-                coordinates without the image's aspect; more than the limits of `limits_uniglor`. What is returned is finite.
+                coordinates without the image's aspect; more than the limits of `limits_uniglor`. The results are always finite.
         """
         clip = _own_clip(clip)
         check_fps(clip.fps, clip.name)
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what is not finite in the end is refused in words
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a result that is not finite is refused
             return self._process(self.gather(clip).in_pixels(need_size=self.noisy_frame_unit == "pixels"), causal, calibration)
 
     def _process(self, clip: KeypointClip, causal: bool, calibration: Calibration | None) -> ProcessedClip:
-        """`process` of a clip that `gather` gave, in one unit for x and y."""
+        """`process` for a clip that `gather` returned, in one unit for x and y."""
         if calibration is None:
             known = self.calibration_span(clip)[0] if causal else slice(None)
             calibration = self.calibration_of(_frames(clip, known))
@@ -416,7 +416,7 @@ class KeypointProcessor(FeatureExtractionMixin):
         return replace(mapped, keypoints=mapped.keypoints[..., : self.num_channels])
 
     def calibration_span(self, clip: KeypointClip) -> tuple[slice, bool]:
-        """Which frames fix a stream's centre and scale, and whether any frame of the clip, which `gather` gave, shows the shoulders.
+        """The frames that fix centre and scale of a stream, and whether any frame of the clip, which `gather` returned, has shoulders.
 
         They are the first ones, or where these show no shoulders, those that begin with the first frame that does.
         """
@@ -427,7 +427,7 @@ class KeypointProcessor(FeatureExtractionMixin):
         return slice(first, first + self.calibration_frames), bool(apart.any())
 
     def calibration_of(self, clip: KeypointClip) -> Calibration:
-        """`calibrate` of a clip that `gather` gave, in one unit for x and y."""
+        """`calibrate` for a clip that `gather` returned, in one unit for x and y."""
         points, present = clip.keypoints, clip.confidence
         layout, index = get_layout(self.layout), _point_index(self.layout)
         shoulders = [index[point] for point in layout.scale]
@@ -566,7 +566,7 @@ def _gather(clip: KeypointClip, target: str, min_confidence: float) -> tuple[Key
 
 @functools.cache
 def _gather_table(layout: str, num_points: int, target: str) -> tuple[np.ndarray, list[tuple[int, tuple[int, ...]]], np.ndarray]:
-    """How one gather takes every source point that is wanted: most of ours are one of them, a few are a mean.
+    """How to take all target points from the source's in one step: most are one point of the source, a few the mean of several.
 
     Returns:
         (K,) indices of the source; [(our index, indices of the source)] of the means; (K,) bool, whether the source has the point.
@@ -583,7 +583,7 @@ _point_index = functools.cache(point_index)  # not to be written to
 def _array(values: Any, what: str, name: str) -> np.ndarray:
     try:
         return np.asarray(values)
-    except Exception as error:  # ragged lists, and whatever a stranger's object raises
+    except Exception as error:  # of ragged lists, or of unknown objects
         raise ValueError(f"{name}: found {what} that are not one array: {short(values)} ({brief(error)}).") from error
 
 
@@ -612,7 +612,7 @@ def _frames(clip: KeypointClip, frames: slice | np.ndarray) -> KeypointClip:
 
 
 def _hand_indices(layout_name: str | None) -> list[tuple[np.ndarray, int, int]]:
-    """[(21 points, root, wrist) for left and right]: a hand is what hangs on a wrist."""
+    """[(indices of the 21 points, of the root, of the wrist)] of the left and the right hand."""
     layout, index = get_layout(layout_name), _point_index(layout_name)
     hands = []
     for part in ("left_hand", "right_hand"):
@@ -653,10 +653,10 @@ def _hands_swapped(clip: KeypointClip, scale: float) -> bool:
 
 
 def settle_hands(clip: KeypointClip, hands_swapped: bool, scale: float, num_channels: int = 3) -> KeypointClip:
-    """Puts each hand on the arm that it hangs on: by the clip's verdict, and frame by frame where it is plain.
+    """Assigns each hand to the arm that it is attached to: for the whole clip, and for single frames where the case is clear.
 
-    Trackers exchange the slots for a while, or find one hand twice. In a frame whose hands lie nearer to the other wrists
-    by more than `FRAME_SWAP_MARGIN`, they change slots; a second finding of a hand that is in its own slot is not seen.
+    Trackers exchange the slots for a while, or detect one hand twice. In a frame whose hands lie nearer to the other wrists
+    by more than `FRAME_SWAP_MARGIN`, they change slots; a second detection of a hand that is in its own slot becomes "not seen".
 
     Args:
         clip: in a model's layout, its confidence above 0 where a point is seen.
@@ -746,7 +746,7 @@ def fill_missing(clip: KeypointClip, center: np.ndarray, times: np.ndarray, max_
             after = before
         else:
             first, last = np.maximum(before, -1), np.minimum(after, num_frames)
-            # an end of the clip is held on one side only: the gap is what lies between
+            # at an end of the clip there is a seen frame on one side only
             fillable = (last - first - 1 <= max_gap) & ((before >= 0) | (after < num_frames))
             before, after = np.where(before < 0, after, before), np.where(after == num_frames, before, after)
         at, which = np.nonzero(fillable & ~seen)
@@ -763,7 +763,7 @@ def fill_missing(clip: KeypointClip, center: np.ndarray, times: np.ndarray, max_
 
 
 def _place_on_anchors(points: np.ndarray, unplaced: np.ndarray, layout_name: str | None, center: np.ndarray) -> None:
-    """In place: what is still missing goes to its anchor, from the centre outward."""
+    """In place: points that are still missing are put on their anchors, from the centre outward."""
     layout, index = get_layout(layout_name), _point_index(layout_name)
     root = index[layout.center]
     points[unplaced[:, root], root] = center

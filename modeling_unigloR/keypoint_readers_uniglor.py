@@ -1,11 +1,11 @@
 """Keypoint files of other tools, read into one form: `read_keypoints(path)` -> `KeypointClip`.
 
-What a clip holds is what the file says, in the file's units; putting it into a model's layout is `KeypointProcessor`'s work:
+A clip holds what the file says, in the file's units; `KeypointProcessor` puts it into a model's layout:
 
     clip = read_keypoints("clip.pose")
     processed = KeypointProcessor().process(clip)
 
-Nothing here unpickles: arrays that hide a pickle are refused. Only regular files are read, and no more of them than `limits_uniglor` says.
+Pickles are never loaded: arrays that contain one are refused. Only regular files are read, within the limits of `limits_uniglor`.
 
 Shapes: T frames, K keypoints of the source layout, C channels (x, y or x, y, z), N people over all frames.
 """
@@ -48,7 +48,7 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".webm", ".mkv")
 # Layouts of estimators that work in the image plane: where their arrays have a third channel, it is the confidence.
 SCORED_LAYOUTS = ("openpose137", "openpose18", "openpose67", "wholebody133")
 
-# Names under which keypoints and their confidence stand in .npz and .json files and in dicts, the first that is there counts.
+# Names of keypoints and of their confidence in .npz and .json files and in dicts; the first one that exists is used.
 KEYPOINT_KEYS = ("keypoints", "poses", "pose", "landmarks", "data")
 CONFIDENCE_KEYS = ("confidence", "scores", "keypoint_scores", "score", "conf")
 
@@ -102,7 +102,7 @@ def read_keypoints(
         if type(error) is ValueError and str(path) in str(error):
             raise
         raise ValueError(f"{path}: {error}") from error
-    except Exception as error:  # a reader's own checks missed it: the file must not end what reads many of them
+    except Exception as error:  # the reader did not expect it: one broken file must not stop a program that reads many
         raise ValueError(
             f"{path}: cannot be read ({type(error).__name__}: {brief(error)}). Expected a whole file, as its tool writes it."
         ) from error
@@ -237,8 +237,8 @@ def _read_openpose_dir(path: Path, layout: str | None, width: float | None) -> K
         numbers[number] = entry
     if not numbers:
         inside = sorted(os.listdir(path))
-        found = f"{len(inside)} other entries, such as {inside[0]!r}" if inside else "nothing"
-        raise ValueError(f"{path}: no <number>_keypoints.json of OpenPose in this folder, found {found}. Expected the folder of one clip.")
+        others = f"{len(inside)} other entries, such as {inside[0]!r}" if inside else "nothing"
+        raise ValueError(f"{path}: no <number>_keypoints.json of OpenPose in this folder, found {others}. Expected the folder of one clip.")
     frames = sorted(numbers)
     check_numbers(frames, path, f"from {numbers[frames[0]].name} to {numbers[frames[-1]].name}")
     files = [numbers[number].path for number in frames]
@@ -470,15 +470,7 @@ def _read_pose(path: Path, layout: str | None, width: float | None) -> KeypointC
     except Exception as error:  # pose-format raises whatever its struct and array calls raise
         raise ValueError(f"{path}: not a whole .pose file ({type(error).__name__}: {brief(error)}).") from error
     components = {component.name: component for component in header.components}
-    family = next((names for names in _POSE_FILES if names[0] in components), ())
-    sizes = tuple(len(components[name].points) if name in components else 0 for name in family)
-    own = _POSE_FILES[family].get(sizes) if family else None
-    if own is None or any(tuple(components[name].points) != points for name, points in _POINT_NAMES.get(own, {}).items()):
-        have = ", ".join(f"{name} ({len(component.points)})" for name, component in components.items())
-        raise ValueError(
-            f"{path}: unknown points: {have}. Expected MediaPipe Holistic (whole, reduced to 178, or without the face), OpenPose, "
-            "AlphaPose or COCO-WholeBody, as pose-format writes them, or what to_pose wrote."
-        )
+    family, own = _pose_file_layout(components, path)
     if header.num_dims() not in (2, 3):
         raise ValueError(f"{path}: points of {header.num_dims()} dimensions, expected x, y and maybe z.")
     try:
@@ -510,6 +502,20 @@ def _read_pose(path: Path, layout: str | None, width: float | None) -> KeypointC
     return KeypointClip(
         keypoints[..., :3], confidence, own, float(body.fps) or None, int(size.width) or None, int(size.height) or None, source=str(path)
     )
+
+
+def _pose_file_layout(components: Mapping[str, Any], path: Path) -> tuple[tuple[str, ...], str]:
+    """The names of the components that make up one of our source layouts, and the name of that layout."""
+    family = next((names for names in _POSE_FILES if names[0] in components), ())
+    sizes = tuple(len(components[name].points) if name in components else 0 for name in family)
+    own = _POSE_FILES[family].get(sizes) if family else None
+    if own is None or any(tuple(components[name].points) != points for name, points in _POINT_NAMES.get(own, {}).items()):
+        have = ", ".join(f"{name} ({len(component.points)})" for name, component in components.items())
+        raise ValueError(
+            f"{path}: unknown points: {have}. Expected MediaPipe Holistic (whole, reduced to 178, or without the face), OpenPose, "
+            "AlphaPose or COCO-WholeBody, as pose-format writes them, or what to_pose wrote."
+        )
+    return family, own
 
 
 def _pose_file_order(components: Mapping[str, Any], family: tuple[str, ...]) -> slice | list[int]:
@@ -623,7 +629,7 @@ def _clip_of_arrays(arrays: Any, layout: str | None, width: float | None, name: 
 
 
 def _keypoints_and_scores(names: Sequence[str], name: str | os.PathLike) -> tuple[str, str | None]:
-    """Under which names keypoints and confidence (or None) stand."""
+    """The names of the keypoints and of the confidence (or None)."""
     keypoints = next((key for key in KEYPOINT_KEYS if key in names), None)
     if keypoints is None and len(names) == 1:
         keypoints = names[0]
@@ -678,7 +684,7 @@ def _read_numpy(path: Path, several: bool) -> np.ndarray | dict[str, np.ndarray]
 
 
 def _archived_arrays(file: BinaryIO, path: Path) -> dict[str, np.ndarray]:
-    """Those of an open .npz file's arrays that make a clip; the others are not read."""
+    """The arrays of an open .npz file that make up a clip; other arrays are not read."""
     arrays: dict[str, np.ndarray] = {}
     total = 0
     with zipfile.ZipFile(_BoundedReads(file)) as archive:
@@ -699,7 +705,7 @@ def _archived_arrays(file: BinaryIO, path: Path) -> dict[str, np.ndarray]:
 
 
 class _BoundedReads:
-    """A file whose single reads are small: the table of a zip archive is read at once, however long it says that it is."""
+    """A file that refuses long reads: zipfile reads the table of an archive at once, however long the archive claims that it is."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self.seek, self.tell, self.seekable = file, file.seek, file.tell, file.seekable
@@ -760,7 +766,7 @@ def _points_of(
     if confidence is not None and confidence.ndim == 3 and confidence.shape[2] == 1:
         confidence = confidence[..., 0]
     if values.ndim == 2:
-        values, confidence, found = _unflatten(values, confidence, layout, name)
+        values, confidence, layout_name = _unflatten(values, confidence, layout, name)
     elif values.ndim == 3 and values.shape[2] in (2, 3):
         candidates = [candidate for candidate, source in SOURCE_LAYOUTS.items() if values.shape[1] in source.blocks]
         if layout not in candidates and (layout is not None or len(candidates) != 1):
@@ -768,18 +774,18 @@ def _points_of(
                 f"{name}: found {values.shape[1]} keypoints, {_which_layout(candidates)}"
                 + (f", not {layout!r}." if layout is not None else ".")
             )
-        found = layout or candidates[0]
+        layout_name = layout or candidates[0]
     else:
         several = values.ndim == 3 and _flat_forms(values.shape[2], layout)
         raise ValueError(
             f"{name}: found keypoints of shape {values.shape}, expected (frames, keypoints, 2 or 3) or (frames, numbers). "
             + ("Are they several clips in one array? Give each to clip_from_array." if several else "")
         )
-    if values.shape[2] == 3 and confidence is None and found in SCORED_LAYOUTS and not (values[..., 2] < 0).any():
+    if values.shape[2] == 3 and confidence is None and layout_name in SCORED_LAYOUTS and not (values[..., 2] < 0).any():
         values, confidence = values[..., :2], values[..., 2]
     if confidence is not None and confidence.shape != values.shape[:2]:
         raise ValueError(f"{name}: found confidence of shape {confidence.shape}, expected {values.shape[:2]} like the keypoints.")
-    return values, confidence, found
+    return values, confidence, layout_name
 
 
 def _which_layout(candidates: Sequence[str]) -> str:
@@ -808,17 +814,17 @@ def _unflatten(
         raise ValueError(
             f"{name}: found frames of {values.shape[1]} numbers, {_which_layout(candidates)}" + (f", not {layout!r}." if layout else ".")
         )
-    found, num_points, channels = forms[0]
+    layout_name, num_points, channels = forms[0]
     if channels == "visibility":
         body = values[:, : 33 * 4].reshape(-1, 33, 4)
         points = np.concatenate([body[..., :3], values[:, 33 * 4 :].reshape(-1, num_points - 33, 3)], axis=1)
         if confidence is None:
-            confidence = _seen(points, None, found).astype(np.float32)
+            confidence = _seen(points, None, layout_name).astype(np.float32)
             confidence[:, :33] *= np.where(body[..., 3] > 0, body[..., 3], 0)
-        return points, confidence, found
+        return points, confidence, layout_name
     if channels == "counter":
-        return values[:, :150].reshape(-1, 50, 3), confidence, found
-    return values.reshape(-1, num_points, int(channels)), confidence, found
+        return values[:, :150].reshape(-1, 50, 3), confidence, layout_name
+    return values.reshape(-1, num_points, int(channels)), confidence, layout_name
 
 
 # --- .skels -----------------------------------------------------------------------------------------------------------------------------
@@ -892,7 +898,7 @@ def _read_one_skel(path: Path, layout: str | None, width: float | None) -> Keypo
 _READERS = {".json": _read_json, ".pose": _read_pose, ".npy": _read_npy, ".npz": _read_npz, ".skels": _read_one_skel}
 
 
-# --- What every clip passes -------------------------------------------------------------------------------------------------------------
+# --- Checks of every clip ----------------------------------------------------------------------------------------------------------------
 
 
 def _seen(keypoints: np.ndarray, confidence: np.ndarray | None, layout: str | None) -> np.ndarray:
@@ -909,11 +915,11 @@ def _seen(keypoints: np.ndarray, confidence: np.ndarray | None, layout: str | No
 
 
 def _checked(clip: KeypointClip, layout: str | None, width: float | None, height: float | None, fps: float | None) -> KeypointClip:
-    """The clip that a reader gave, after the checks that all of them share.
+    """The clip of a reader, after the checks that all readers share.
 
     Args:
         layout: the one that is expected, or None.
-        width, height, fps: what the caller knows better than the file, or None.
+        width, height, fps: used instead of the file's own values; None keeps those.
     """
     if layout not in (None, clip.layout):
         get_source_layout(layout)

@@ -346,7 +346,7 @@ def paths_to_center(layout_name: str) -> np.ndarray:
 
 
 def source_table(source_name: str, num_points: int, target_name: str) -> list[tuple[int, ...]]:
-    """Where each point of a target layout is found among a source's points.
+    """Where each point of a target layout is among a source's points.
 
     Args:
         source_name: a key of `SOURCE_LAYOUTS`.
@@ -359,11 +359,12 @@ def source_table(source_name: str, num_points: int, target_name: str) -> list[tu
     source = get_source_layout(source_name)
     if num_points not in source.blocks:
         raise ValueError(f"Layout {source_name!r} has {' or '.join(map(str, source.blocks))} keypoints, found {num_points}.")
-    found, start = {}, 0
+    indices_of: dict[str, tuple[int, ...]] = {}
+    start = 0
     for block, size in source.blocks[num_points]:
         for name, indices in source.table.get(block, {}).items():
-            indices = indices if isinstance(indices, tuple) else (indices,)
-            found[name] = tuple(start + index for index in indices)
+            of_block = indices if isinstance(indices, tuple) else (indices,)
+            indices_of[name] = tuple(start + index for index in of_block)
         start += size
     target = get_layout(target_name)
-    return [found.get(target.copies.get(name, name), ()) for name in target.names]
+    return [indices_of.get(target.copies.get(name, name), ()) for name in target.names]

@@ -1,6 +1,6 @@
-"""Limits on what a file, a row, a config or a call may ask for: every input below them is answered in bounded time and memory.
+"""Limits on the size of files, rows, configurations and arguments: every input within them is answered in bounded time and memory.
 
-They are far above what sign-language corpora hold, and stand here alone, so that `SECURITY.md` and all error messages say the same.
+They are far above the sizes in sign-language corpora. They are defined only here, so that `SECURITY.md` and all errors agree.
 Together they keep the memory for one clip under 2 GB.
 """
 
@@ -62,14 +62,14 @@ MAX_POSITIONS = 1_048_576  # of a text model
 
 
 def checked_number(name: str, value: Any, least: float, most: float, whole: bool = False) -> Any:
-    """`value`, or `ValueError` where it is no number (no int, with `whole`) from `least` to `most`."""
+    """Returns `value`, or raises `ValueError` unless it is a number (with `whole`, an int) from `least` to `most`."""
     if not is_number(value, least, most) or (whole and not isinstance(value, numbers.Integral)):
         raise ValueError(f"Found {name}={short(value)}, expected {'an int' if whole else 'a number'} from {least:,g} to {most:,g}.")
     return value
 
 
 def is_number(value: Any, least: float, most: float) -> bool:
-    """Whether it is one number, and between two limits; bools, strings, lists and NaN are not."""
+    """Whether `value` is a single number within two limits; bools, strings, lists and NaN are not."""
     if getattr(value, "ndim", None) == 0:  # of numpy or torch
         value = value.item()
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
@@ -93,7 +93,7 @@ def check_image(name: object = "clip", **sides: Any) -> None:
 
 
 def check_length(num_frames: int, coordinates: int, name: object = "clip") -> None:
-    """Checks how large a clip is, before memory is taken for it.
+    """Checks the size of a clip before memory is allocated for it.
 
     Args:
         num_frames: of the clip.
@@ -109,15 +109,15 @@ def check_length(num_frames: int, coordinates: int, name: object = "clip") -> No
 
 
 def short(value: object) -> str:
-    """What an error says of a value that may be anything, in a few letters."""
+    """A short text on any value, for an error message."""
     try:
         return reprlib.repr(value)
-    except Exception:  # the repr of a stranger's object, or of an integer of too many digits
+    except Exception:  # the repr of an unknown object, or of an integer of too many digits
         return f"a {type(value).__name__}"
 
 
 def brief(error: object) -> str:
-    """What an error says, without what it quotes of a stranger's file at length."""
+    """The text of an error, cut where it quotes a file at length."""
     text = str(error)
     return text if len(text) <= 300 else text[:300] + "..."
 

@@ -16,7 +16,7 @@ from .modeling_sign_mae import SignMAEEncoderModel, SignMAEPreTrainedModel
 
 logger = logging.get_logger(__name__)
 
-WHITENING_FLOOR = 0.01  # of variances whose mean is 1: smaller ones are made larger, but not as large as the others
+WHITENING_FLOOR = 0.01  # added to variances whose mean is 1, so that directions of very small variance are not blown up to the others' size
 DISTANCE_BUFFERS = ["distance_mean", "distance_axes", "distance_quantiles"]
 DISTANCE_QUANTILES = 101  # of training clips' distances, one for each per cent
 
@@ -101,7 +101,7 @@ class ClipReadingModel(UniGloRPreTrainedModel):
 
     @torch.no_grad()
     def set_latent_whitening(self, latents: torch.Tensor) -> None:
-        """From now on latents are rotated to their principal axes and scaled to similar variances before the Transformer reads them.
+        """Sets the whitening: latents are rotated to their principal axes and scaled to similar variances before the Transformer.
 
         Standardised latents are far from white: a few directions hold nearly all of their variance, and the differences between signs
         lie in directions of small variance, which a Transformer learns to use late.
@@ -167,7 +167,7 @@ class ClipReadingModel(UniGloRPreTrainedModel):
         return (above - 1 + share) * (100 / (len(quantiles) - 1))
 
     def encode_sequence(self, keypoints: torch.Tensor, attention_mask: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents and their mask: (B, T, K, C), (B, T) -> (B, S, D), (B, S). Training computes them once and keeps them."""
+        """Latents and their mask: (B, T, K, C), (B, T) -> (B, S, D), (B, S). Training scripts cache them."""
         if self.config.sign_encoder == "frames":
             raise ValueError("This model has sign_encoder='frames': it reads keypoints, and has no latents.")
         encoded = self.sign_mae(keypoints, attention_mask, self.config.stride)
@@ -181,7 +181,7 @@ class ClipReadingModel(UniGloRPreTrainedModel):
         check_padding("attention_mask", attention_mask, keypoints.shape[:2])
         keypoints, attention_mask = keypoints[:, :: self.config.frame_stride], attention_mask[:, :: self.config.frame_stride]
         real = attention_mask.bool()
-        frames = self.frame_norm(keypoints[real][:, None])  # padding has no part in the norm
+        frames = self.frame_norm(keypoints[real][:, None])  # padding must not enter the statistics of the norm
         tokens = self.projection(frames.flatten(1))
         return tokens.new_zeros(*real.shape, tokens.shape[-1]).index_put((real,), tokens), attention_mask
 

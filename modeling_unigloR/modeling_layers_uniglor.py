@@ -1,4 +1,4 @@
-"""What the UniGloR models are built from: graph and temporal convolutions over keypoints, a pre-norm Transformer layer.
+"""The layers of the UniGloR models: graph and temporal convolutions over keypoints, and a pre-norm Transformer layer.
 
 Shapes: N segments, W frames in a window, K keypoints, C channels, D hidden size, L queries, M keys.
 Channels-first, time last, (N, C, K, W), exists only inside the convolution blocks.
@@ -65,10 +65,10 @@ class ChannelLayerNorm(nn.LayerNorm):
 
 
 class _Calibrated(nn.modules.batchnorm._BatchNorm):
-    """A BatchNorm whose statistics `calibrate` sets once, from data, before training; a training step uses the same ones.
+    """A BatchNorm whose statistics `calibrate` sets once, from data, before training; training steps use the same ones.
 
-    A batch's own statistics move every position by an eighth of its deviation at batch 64, whose frames are anything but independent.
-    A classifier does not mind, but what has to give the positions back can never be more exact than that.
+    The statistics of a batch vary: at batch 64, whose frames are far from independent, they shift every position by an eighth of its
+    standard deviation. That is harmless for classification, but it limits how accurately positions can be reconstructed.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -89,13 +89,13 @@ class CalibratedNorm2d(_Calibrated, nn.BatchNorm2d):
 
 @torch.no_grad()
 def calibrate(module: nn.Module, *inputs: torch.Tensor) -> None:
-    """Sets the statistics of every calibrated norm in `module` to those of what reaches it when `inputs` pass through.
+    """Sets the statistics of every calibrated norm in `module` to those of its inputs when `inputs` pass through the module.
 
-    For a model that is not trained yet: what it learnt on other statistics would mean something else on these.
+    Only for a model that is not trained yet: weights that were trained with other statistics would no longer fit.
     """
     norms = [(norm, norm.momentum) for norm in module.modules() if isinstance(norm, _Calibrated)]
     for norm, _ in norms:
-        norm.training, norm.momentum = True, 1.0  # the batch's, kept as they are
+        norm.training, norm.momentum = True, 1.0  # a momentum of 1 stores the statistics of this batch
     try:
         module(*inputs)
     finally:
@@ -314,17 +314,17 @@ class TransformerLayer(GradientCheckpointingLayer):
         return hidden + self.dropout(feed_forward)
 
 
-# --- Checks at the door -----------------------------------------------------------------------------------------------------------
-# What a tensor holds is looked at on a CPU only: a GPU would be waited for.
+# --- Checks of inputs -------------------------------------------------------------------------------------------------------------
+# The values of a tensor are checked on a CPU only: on a GPU, the check would wait for all computations before it.
 
 
 def check_numbers(name: str, tensor: torch.Tensor, shape: Sequence[int | str], weight: torch.Tensor | None = None, hint: str = "") -> None:
-    """Raises `ValueError` where `tensor` is no tensor of floats, of this shape and of the type of `weight`.
+    """Raises `ValueError` unless `tensor` is a tensor of floats, of this shape and of the type of `weight`.
 
     Args:
         shape: sizes, and words for those that are at least 1, as ("clips", "frames", 73, 2); "..." first stands for any sizes.
-        weight: what the tensor will be multiplied with; None where any floats will do.
-        hint: a sentence more, on the shape.
+        weight: the tensor that it will be multiplied with; None allows any floats.
+        hint: one more sentence on the shape.
     """
     _check_shape(name, tensor, shape, hint)
     if not tensor.is_floating_point():
@@ -336,7 +336,7 @@ def check_numbers(name: str, tensor: torch.Tensor, shape: Sequence[int | str], w
 
 
 def check_ids(name: str, tensor: torch.Tensor, shape: Sequence[int | str], most: int | None = None, padding: int | None = None) -> None:
-    """Raises `ValueError` where `tensor` is no tensor of integers of this shape, each from 0 to below `most`, or `padding`."""
+    """Raises `ValueError` unless `tensor` has integers, this shape, and only values from 0 to below `most`, or `padding`."""
     _check_shape(name, tensor, shape)
     if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
         raise ValueError(f"Found {name} of {tensor.dtype}, expected integers.")
@@ -350,14 +350,14 @@ def check_ids(name: str, tensor: torch.Tensor, shape: Sequence[int | str], most:
 
 
 def check_mask(name: str, mask: torch.Tensor, shape: Sequence[int | str]) -> None:
-    """Raises `ValueError` where `mask` is no mask of this shape."""
+    """Raises `ValueError` unless `mask` is a mask of this shape."""
     _check_shape(name, mask, shape)
     if mask.is_complex():
         raise ValueError(f"Found {name} of {mask.dtype}, expected 1 where something is real, else 0.")
 
 
 def check_padding(name: str, mask: torch.Tensor, shape: Sequence[int | str], only_after: bool = True) -> None:
-    """Raises `ValueError` where `mask` is no mask of this shape that has a 1 in each row and, unless told otherwise, 0 only after it."""
+    """Raises `ValueError` unless `mask` is a mask of this shape with a 1 in each row; with `only_after`, zeros must follow all ones."""
     check_mask(name, mask, shape)
     if not _is_looked_at(mask):
         return
@@ -418,7 +418,7 @@ RECORDED_WITH_MEMORY = RECORDED | {"cross_attentions": OutputRecorder(Attention,
 
 
 def exact(values: torch.Tensor) -> torch.Tensor:
-    """The values in at least 32 bits: what losses are computed in."""
+    """The values in at least 32 bits, as losses are computed."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
@@ -441,11 +441,11 @@ def mean_loss(sums: torch.Tensor, counts: torch.Tensor, num_items_in_batch: torc
 
 
 class UniGloRPreTrainedModel(PreTrainedModel):
-    """What all models of this package share.
+    """Base class of all models of this package.
 
-    Initial values are set where they last: weights are loaded over them, buffers outside the checkpoint are rebuilt. What the
-    configuration freezes is frozen once, when a model is made or loaded: `requires_grad_(True)` lasts. A checkpoint that lacks
-    a tensor is refused.
+    `_init_weights` sets initial values; a checkpoint's weights replace them, and buffers that no checkpoint contains are computed there
+    again. The parts that the configuration freezes are frozen once, when a model is made or loaded, so a later `requires_grad_(True)`
+    holds. A checkpoint that lacks a tensor is refused.
     """
 
     _supports_sdpa = True

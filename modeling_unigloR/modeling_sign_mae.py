@@ -37,7 +37,7 @@ from .modeling_layers_uniglor import (
     sinusoids,
 )
 
-OFFSET_FLOOR = 0.01  # shoulder lengths: a point that never moved in training still can
+OFFSET_FLOOR = 0.01  # shoulder lengths; so that a point that did not move in the training data can still be moved
 MOST_WINDOWS = 2**31 - 1  # of a batch: all of them together
 STD_FLOOR = 1e-6  # a dead dimension of the latent is not divided by 0
 
@@ -131,7 +131,9 @@ class SignMAEEncoder(nn.Module):
         """One token for each frame: (N, W, K, C) -> (N, W, D)."""
         features = self.input_norm(keypoints)
         if masked is not None and self.config.mask_stage == "keypoints":
-            features = features * ~masked[:, :, None, None]  # to the data's mean: neighbours cannot carry the frame
+            features = (
+                features * ~masked[:, :, None, None]
+            )  # the mean of the data, so that the convolutions give neighbours no information on the frame
         features = features.permute(0, 3, 2, 1)  # (N, C, K, W)
         features = self.temporal(self.graph(features))  # (N, C', K, W)
         return self.frame_projection(features.flatten(1, 2).transpose(1, 2))
@@ -183,8 +185,8 @@ class SignMAEDecoder(nn.Module):
             for _ in range(config.decoder_num_hidden_layers)
         )
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        # The last projection gives each point's offset from its parent, in units of its standard deviation. Every linear map to
-        # positions is also one to offsets, but so a finger's small bend is not lost beside the motion of the whole arm.
+        # The last projection predicts the offset of each point from its parent, in units of its standard deviation. It can express the
+        # same functions as a projection to positions, but the small motion of a finger is not lost beside that of the whole arm.
         self.keypoint_projection = nn.Linear(config.hidden_size, config.num_keypoints * config.num_channels)
         self.register_buffer("offset_mean", torch.zeros(config.num_keypoints, config.num_channels))
         self.register_buffer("offset_std", torch.ones(config.num_keypoints, config.num_channels))
@@ -221,7 +223,7 @@ class SignMAEDecoder(nn.Module):
         for layer in self.layers:
             hidden = layer(hidden, memory, attention_mask=mask)
         offsets = self.keypoint_projection(self.norm(hidden)).unflatten(-1, self.offset_mean.shape)  # (N, W, K, C)
-        with torch.autocast(offsets.device.type, enabled=False):  # positions are sums: they keep their precision
+        with torch.autocast(offsets.device.type, enabled=False):  # positions are sums of offsets, which half precision would make inexact
             paths = self.paths.to(self.offset_mean.dtype)
             return paths @ (offsets.to(self.offset_mean.dtype) * self.offset_std + self.offset_mean)
 
@@ -276,7 +278,9 @@ class EncodesSegments(SignMAEPreTrainedModel):
         """Standardised latents of segments, nothing masked: (N, W, K, C) -> (N, D)."""
         self._check_segments(keypoints)
         latent = self.encoder(keypoints)
-        return ((latent - self.latent_mean) / self.latent_std).to(latent.dtype)  # the statistics may be more exact than the weights
+        return ((latent - self.latent_mean) / self.latent_std).to(
+            latent.dtype
+        )  # the statistics may have a higher precision than the weights
 
     def encode_sequence(
         self, keypoints: torch.Tensor, attention_mask: torch.Tensor | None = None, stride: int | None = None, batch_size: int | None = None
@@ -287,7 +291,7 @@ class EncodesSegments(SignMAEPreTrainedModel):
             keypoints: (B, T, K, C), padded after the last real frame.
             attention_mask: (B, T), 1 where a frame is real; by default everywhere.
             stride: frames between window starts; by default `config.stride`.
-            batch_size: how many windows are encoded at a time; by default 64 on a CPU, whose cache more would not fit, else 1024.
+            batch_size: how many windows are encoded at a time; by default 64 on a CPU, because more do not fit its cache, else 1024.
 
         Returns:
             latents (B, S, D), 0 where there is no window; latent_mask (B, S) int64.
@@ -302,7 +306,7 @@ class EncodesSegments(SignMAEPreTrainedModel):
     def segment(
         self, keypoints: torch.Tensor, attention_mask: torch.Tensor | None = None, stride: int | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The real windows of a batch: (B, T, K, C), (B, T) -> segments (N, W, K, C), latent_mask (B, S) that says whose they are.
+        """The real windows of a batch: (B, T, K, C), (B, T) -> segments (N, W, K, C), and latent_mask (B, S), 1 where a clip has one.
 
         A clip that is shorter than a window is held at its last frame.
         """
@@ -399,7 +403,7 @@ class SignMAEEncoderModel(EncodesSegments):
             stride: frames between window starts; by default `config.stride`.
             output_hidden_states, output_attentions: whether to return what the Transformer layers compute of each window.
         """
-        records = output_hidden_states or output_attentions  # of all windows together
+        records = output_hidden_states or output_attentions  # they are recorded for all windows at once
         latents, latent_mask = self.encode_sequence(keypoints, attention_mask, stride, batch_size=MOST_WINDOWS if records else None)
         return SignMAEEncoderOutput(latents=latents, latent_mask=latent_mask)
 
@@ -499,7 +503,7 @@ class SignMAE(EncodesSegments, DecodesSegments):
         """Squared error of all frames, weighted by part (Eq 2), divided by the number of present coordinates."""
         if keypoint_mask is None:
             keypoint_mask = keypoints.new_ones(keypoints.shape[:3])
-        counts = self.count_items(keypoints, keypoint_mask)  # by what is present, not by the weights
+        counts = self.count_items(keypoints, keypoint_mask)  # of the present coordinates; the weights do not count
         keypoint_mask = keypoint_mask.to(torch.float32)
         weights = keypoint_weights(keypoints, keypoint_mask, self.config) * keypoint_mask  # (N, W, K)
         error = (exact(reconstruction) - exact(keypoints)).square().sum(-1)
@@ -520,11 +524,11 @@ class SignMAE(EncodesSegments, DecodesSegments):
 
     @torch.no_grad()
     def set_keypoint_statistics(self, presence: torch.Tensor, offset_mean: torch.Tensor, offset_std: torch.Tensor) -> None:
-        """Stores what the training frames say of each point, before training.
+        """Stores the statistics of each point in the training frames, before training.
 
         Args:
-            presence: (K,) share of frames that show the point. Under a half, it is neither drawn nor scored.
-            offset_mean, offset_std: (K, C) of its offset from its parent, which the decoder's output is given in.
+            presence: (K,) share of frames that show the point. A point in less than half of them is neither drawn nor scored.
+            offset_mean, offset_std: (K, C) of its offset from its parent; the decoder predicts offsets in these units.
         """
         self.keypoint_presence.copy_((presence >= 0.5).float())
         self.decoder.offset_mean.copy_(offset_mean)

@@ -39,8 +39,7 @@ class SignRecognitionOutput(SequenceClassifierOutput):
 class SignRecognition(ClipReadingModel):
     """A frozen SignMAE encoder over windows, a projection, a Transformer encoder like SignMAE's, one linear layer to the labels.
 
-    With `sign_encoder="frames"` the same Transformer reads every frame's keypoints through one linear layer: what the segments are
-    compared with.
+    With `sign_encoder="frames"` the same Transformer reads every frame's keypoints through one linear layer: the baseline.
     """
 
     config: SignRecognitionConfig
@@ -132,7 +131,7 @@ class SignRecognition(ClipReadingModel):
     def pool(self, embeddings: torch.Tensor, input_mask: torch.Tensor) -> torch.Tensor:
         """One vector of a clip, the output at the class token: (B, S, D), (B, S) -> (B, D)."""
         num_inputs, size = embeddings.shape[1:]
-        # Computed for the clip at hand rather than kept: a table would set a longest clip.
+        # Positions are computed for the clip at hand; a table of them would limit the length of clips.
         tokens = embeddings + sinusoids(num_inputs, size).to(embeddings)
         hidden = torch.cat([self.class_token.to(tokens.dtype).expand(len(tokens), 1, -1), tokens], dim=1)  # (B, 1 + S, D)
         hidden = self.dropout(hidden)
@@ -142,7 +141,7 @@ class SignRecognition(ClipReadingModel):
         return self.norm(hidden[:, 0])
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
-        # A class is saved under the one Auto class that it is registered for below; strangers look for a classifier under this one too.
+        # A class is saved under the one Auto class that it is registered for below. Users without the package look for a classifier here.
         auto_map = getattr(self.config, "auto_map", None) or {}
         self.config.auto_map = auto_map | {"AutoModelForSequenceClassification": "modeling_sign_recognition.SignRecognition"}
         super().save_pretrained(*args, **kwargs)

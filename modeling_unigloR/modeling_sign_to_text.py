@@ -25,7 +25,7 @@ from .modeling_sign_mae import SignMAEEncoderModel, SignMAEPreTrainedModel
 
 NUM_BEAMS = 5  # section 3.4
 DEFAULT_NEW_TOKENS = 100
-LORA_TARGETS = ("q_proj", "v_proj", "q", "v")  # queries and values, as bart and t5 call them: peft's choice where it knows the model
+LORA_TARGETS = ("q_proj", "v_proj", "q", "v")  # queries and values in bart and t5; what peft chooses for the models that it knows
 
 
 @dataclass
@@ -83,7 +83,7 @@ class SignToText(ClipReadingModel, GenerationMixin):
         super()._init_weights(module)
         # Not where `module` is the model itself: transformers passes over a model that holds no tensor of its own, as with "frames".
         if module is self.projection:
-            # As large as the text model's token embeddings: its positions, which are added, must not drown.
+            # As large as the token embeddings of the text model, so that its position embeddings, which are added, keep their weight.
             text_config = self.config.text_config
             size = getattr(text_config, "init_std", 1.0)
             if getattr(text_config, "scale_embedding", False):
@@ -281,7 +281,7 @@ class SignToText(ClipReadingModel, GenerationMixin):
 
     @torch.no_grad()
     def score(self, labels: torch.Tensor, **inputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """How probable the model finds texts: (B,) sum of log p(token | tokens before, signing), (B,) number of tokens.
+        """Log-probabilities of texts: (B,) sum of log p(token | tokens before, signing), and (B,) number of tokens.
 
         Args:
             labels: (B, L) token ids, -100 where there is none.
@@ -296,7 +296,7 @@ class SignToText(ClipReadingModel, GenerationMixin):
     def attentions(self, decoder_input_ids: torch.Tensor, **inputs: Any) -> SignToTextOutput:
         """`SignToTextOutput` with the attentions of the text model, whatever its attention implementation.
 
-        They are computed by a copy of the model that shares its weights: this one may be in use in other threads.
+        A copy of the model that shares its weights computes them, since other threads may be using this model.
         """
         tensors = itertools.chain(self.parameters(), self.buffers())
         eager = copy.deepcopy(self, memo={id(tensor): tensor for tensor in tensors})
@@ -312,7 +312,7 @@ class SignToText(ClipReadingModel, GenerationMixin):
         return torch.stack([starts, starts + length], dim=1)
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Raises `ValueError` where a tokenizer's ids are not this model's."""
+        """Raises `ValueError` unless the tokenizer fits the model."""
         check_vocabulary(len(tokenizer), self.config.text_config.vocab_size)
         if tokenizer.pad_token_id is None or tokenizer.eos_token_id is None:
             raise ValueError("The tokenizer has no pad or no end-of-sentence token; set tokenizer.pad_token and tokenizer.eos_token.")
@@ -343,7 +343,7 @@ class SignToText(ClipReadingModel, GenerationMixin):
         self.text_model = inject_adapter_in_model(adapters, self.text_model)
 
     def merge_adapters(self) -> "SignToText":
-        """Adds trained adapters to the weights they stand beside, so that the model loads and runs without peft."""
+        """Merges trained adapters into the weights that they adapt, so that the model loads and runs without peft."""
         from peft.tuners.lora import LoraLayer
 
         for name, module in list(self.text_model.named_modules()):

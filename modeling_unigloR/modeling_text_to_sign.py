@@ -35,7 +35,7 @@ from .modeling_layers_uniglor import (
 )
 from .modeling_sign_mae import SignMAEDecoderModel, SignMAEPreTrainedModel
 
-DECODED_TOGETHER = 1024  # segments: memory is bounded, whatever the batch
+DECODED_TOGETHER = 1024  # segments that are decoded at a time, so that memory is bounded
 
 
 @dataclass
@@ -85,7 +85,7 @@ class GeneratedSigning(ModelOutput):
 
 
 class LengthRegulator(nn.Module):
-    """Says of each of M positions whether the clip reaches it: one vector of a text (B, D) -> logits (B, M) (Fig 7).
+    """Predicts for each of M positions whether the clip has a segment there: one vector of a text (B, D) -> logits (B, M) (Fig 7).
 
     A bottleneck with a residual connection, then one logit for each position. Its width, a quarter, is ours.
     """
@@ -114,8 +114,8 @@ class LengthRegulator(nn.Module):
 class TextToSign(UniGloRPreTrainedModel):
     """A text encoder, a length regulator, a non-autoregressive decoder of latents, and a frozen SignMAE decoder (Fig 2c).
 
-    The text's tokens are the memory of learned queries, one for each segment; all of them attend to each other, and the length only
-    cuts. `forward` is training; `generate` sees nothing but the text.
+    Learned queries, one for each segment, attend to each other and to the text's tokens; the predicted length only cuts the clip.
+    `forward` is for training; `generate` reads nothing but the text.
     """
 
     config: TextToSignConfig
@@ -308,7 +308,7 @@ class TextToSign(UniGloRPreTrainedModel):
         Args:
             input_ids, attention_mask: (B, L).
             num_segments: how many segments each clip has, an int or (B,) ints from 1 to `max_segments`; by default the length
-                regulator says. Given, it is the policy `length=reference`: say so beside any score.
+                regulator predicts them. Report scores of clips with set lengths as `length=reference`.
             seam_frames: frames on either side of a segment's border over which a jump is spread, see `mend_seams`. 0 lays the segments
                 end to end as they are (the paper's way).
 
@@ -344,7 +344,7 @@ class TextToSign(UniGloRPreTrainedModel):
         check_padding("latent_mask", latent_mask, latents.shape[:2])
         real = latent_mask.bool()
         decoded = torch.cat([self.sign_mae(batch).keypoints for batch in latents[real].split(DECODED_TOGETHER)])  # (N, W, K, C)
-        # What SignMAE never learned stands where `KeypointProcessor` puts what was never seen: a judge reads both alike.
+        # Points that SignMAE never learned are put where `KeypointProcessor` puts points that were never seen, as judges expect.
         learned = self.sign_mae.keypoint_presence.bool().cpu().numpy()
         decoded = decoded[:, :, torch.from_numpy(stand_ins(self.config.layout, learned)).to(decoded.device)]
         segments = decoded.new_zeros(*real.shape, *decoded.shape[1:])
@@ -374,7 +374,7 @@ class TextToSign(UniGloRPreTrainedModel):
         return positions if padding is None or positions is None else positions - padding - 1  # roberta counts from after the padding
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Raises `ValueError` where a tokenizer's ids are not this model's."""
+        """Raises `ValueError` unless the tokenizer fits the model."""
         check_vocabulary(len(tokenizer), self.config.text_config.vocab_size)
         if tokenizer.pad_token_id is None or tokenizer.padding_side != "right":
             raise ValueError(
@@ -390,16 +390,16 @@ class TextToSign(UniGloRPreTrainedModel):
 
     def _checked_num_segments(self, num_segments: int | Sequence[int] | torch.Tensor, num_texts: int) -> torch.Tensor:
         try:
-            given = torch.as_tensor(num_segments)
+            counts = torch.as_tensor(num_segments)
         except (TypeError, ValueError, RuntimeError):
-            given = torch.tensor(0.5)  # refused below
-        whole = not (given.is_floating_point() or given.is_complex() or given.dtype == torch.bool)
-        if not whole or given.shape not in ((), (num_texts,)) or (given < 1).any() or (given > self.config.max_segments).any():
+            counts = torch.tensor(0.5)  # refused below
+        whole = not (counts.is_floating_point() or counts.is_complex() or counts.dtype == torch.bool)
+        if not whole or counts.shape not in ((), (num_texts,)) or (counts < 1).any() or (counts > self.config.max_segments).any():
             raise ValueError(
                 f"Found num_segments={num_segments!r}, expected one int or one for each of {num_texts} texts, each from 1 to "
                 f"max_segments={self.config.max_segments}. A segment is {self.config.sign_mae_config.window_size} frames."
             )
-        return given.long().expand(num_texts)
+        return counts.long().expand(num_texts)
 
     # --- What is trained ----------------------------------------------------------------------------------------------------------
 
@@ -408,7 +408,7 @@ class TextToSign(UniGloRPreTrainedModel):
 
 
 def text_encoder(text_model: PreTrainedModel) -> PreTrainedModel:
-    """What of a model of `AutoModel` encodes text: without a decoder, and without a pooling layer, which nothing would read."""
+    """The text encoder of a model of `AutoModel`, without a decoder and without a pooling layer, whose output is not used."""
     if hasattr(text_model, "decoder"):
         return text_model.get_encoder()
     if getattr(text_model, "pooler", None) is not None:

@@ -30,7 +30,7 @@ logger = logging.get_logger(__name__)
 
 CLIP_FACTS = ("layout", "fps", "width", "height", "confidence", "aspect", "missing", "relative")  # fields of a `KeypointClip`
 CLIP_PARAMETERS = (*CLIP_FACTS, "causal", "calibration")
-# Numbers that `generate` may have: from, to, and whether they are whole.
+# Limits of arguments of `generate`: least, most, and whether they are whole numbers.
 GENERATION_LIMITS = {
     "num_beams": (1, MAX_BEAMS, True),
     "num_return_sequences": (1, 1, True),  # a pipeline gives one text for each clip
@@ -43,7 +43,7 @@ GENERATION_LIMITS = {
     "repetition_penalty": (0.01, 100, False),
     "length_penalty": (-100, 100, False),
 }
-OWN_ARGUMENTS = (  # of `generate`, which the pipeline gives itself
+OWN_ARGUMENTS = (  # of `generate`, which the pipeline sets itself
     "inputs", "inputs_embeds", "input_ids", "keypoints", "latents", "attention_mask", "latent_mask", "decoder_input_ids", "encoder_outputs",
     "labels", "return_dict_in_generate",
 )  # fmt: skip
@@ -108,7 +108,7 @@ class ClipPipeline(UniGloRPipeline):
             )
 
     def _checked_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        """What the caller says of clips, checked before the first one is read."""
+        """Checks the arguments on clips before the first clip is read."""
         check_facts(parameters)
         if parameters.get("calibration") is not None:
             check_calibration(parameters["calibration"], self.feature_extractor.num_channels)
@@ -219,10 +219,10 @@ class SignToTextPipeline(ClipPipeline):
         if self.model.has_distances:
             outputs["distance"] = self.model.distance_percentile(**read)
         if return_attentions:
-            found = self.model.attentions(ids[:, :-1], **read)
-            outputs["cross"] = torch.stack(found.cross_attentions, 1)  # (B, layers, heads, L, S)
-            outputs["encoder"] = torch.stack(found.encoder_attentions, 1)
-            outputs["input_mask"] = found.input_mask
+            attentions = self.model.attentions(ids[:, :-1], **read)
+            outputs["cross"] = torch.stack(attentions.cross_attentions, 1)  # (B, layers, heads, L, S)
+            outputs["encoder"] = torch.stack(attentions.encoder_attentions, 1)
+            outputs["input_mask"] = attentions.input_mask
         return outputs
 
     def postprocess(self, outputs: dict[str, torch.Tensor], abstain_above: float | None = None) -> dict[str, Any]:
@@ -253,7 +253,7 @@ class SignRecognitionPipeline(ClipPipeline):
 
     A clip is whatever `SignToTextPipeline` takes. Returns for each clip a list of dicts, the most probable label first:
         label: str, its name.
-        score: its probability among the labels that the model knows; that a clip shows none of them is not among the answers.
+        score: its probability among the labels that the model knows. "None of them" is no label, so a clip of another sign gets one too.
         distance: of the clip, the same for all labels; see `SignToTextPipeline`.
     """
 
@@ -297,11 +297,11 @@ class SignRecognitionPipeline(ClipPipeline):
 
 
 class SignFeatureExtractionPipeline(ClipPipeline):
-    """Gives the latents of clips: what SignMAE, trained without labels, makes of every window of signing.
+    """Gives the latents of clips: SignMAE's vector, learned without labels, of every window of signing.
 
     A clip is whatever `SignToTextPipeline` takes. Returns for each clip a dict:
         latents: (S, D) float32, standardised over the data that the SignMAE was trained on.
-        start, end: lists of S seconds, what each of them saw (frames where the rate is not known).
+        start, end: lists of S seconds, the span of each window (in frames where the rate is not known).
     """
 
     task_name, model_type, script = "sign-feature-extraction", "sign_mae", "train/pretrain.py"
@@ -516,7 +516,7 @@ def _at_least_1(name: str, value: Any) -> int:
 
 
 def _finite(values: Array) -> Array:
-    """What leaves a pipeline, or `ValueError` where it is no number."""
+    """Returns the values of an answer, or raises `ValueError` where they are not finite."""
     if not np.isfinite(values.cpu().numpy() if isinstance(values, torch.Tensor) else values).all():
         raise ValueError("The model's answer holds NaN or infinite numbers: its weights, or the coordinates, are damaged or far too large.")
     return values

@@ -1,4 +1,4 @@
-"""Sign-to-text while the signing goes on: every frame is processed once, every window encoded once, for hours.
+"""Sign-to-text for live streams of any length: every frame is processed once, and every window is encoded once.
 
 Shapes: T frames, P points of the source layout, K keypoints, C channels, W frames in a window, S segments, D size of a latent.
 """
@@ -24,7 +24,7 @@ logger = logging.get_logger(__name__)
 MAX_SOURCE_COORDINATE = 1e12  # in the source's units, before they can be told in shoulder lengths
 REST_REACH = 0.15  # shoulder lengths: wrists that stay within it for a window rest
 REST_SECONDS = 1.0  # of rest that end a sentence; within sentences of continuous signing, 6 of 100 have such a hold
-FACTS = ("layout", "fps", "width", "height", "aspect", "missing", "relative")  # of a clip, which all portions of a stream share
+FACTS = ("layout", "fps", "width", "height", "aspect", "missing", "relative")  # fields of a clip that all portions of a stream share
 KEPT_WINDOWS = 4  # segments that are kept for `sentences`, in multiples of max_segments
 
 
@@ -108,7 +108,7 @@ class CausalKeypointProcessor:
         return self._attempt(lambda ahead: ahead._take(ahead._no_frames, few=True))
 
     def _attempt(self, step: Callable[["CausalKeypointProcessor"], np.ndarray]) -> np.ndarray:
-        """A step of a copy, which takes this one's place when all went well. Arrays are never changed in place."""
+        """Runs a step on a copy and takes over its state if nothing was raised. Arrays are never changed in place."""
         ahead = copy.copy(self)
         frames = step(ahead)
         self.__dict__.update(ahead.__dict__)
@@ -153,7 +153,7 @@ class CausalKeypointProcessor:
                 raise ValueError(f"stream: found confidence of shape {confidence.shape}, expected {expected} like the keypoints.")
             sure = np.full((1, confidence.shape[1]), self.processor.min_confidence + 1, np.float64)
             confidence = np.concatenate([confidence, sure])
-        # A clip that shows nobody is refused where it is read, so a frame that shows everything stands at the end of it.
+        # `gather` refuses a clip in which nothing is seen, so a frame with all points is appended, and removed afterwards.
         keypoints = np.concatenate([keypoints, np.ones((1, *keypoints.shape[1:]), keypoints.dtype)])
         clip = self.processor.gather(replace(portion, keypoints=keypoints, confidence=confidence, relative=False))
         clip = _frames(clip, slice(-1))
@@ -168,7 +168,7 @@ class CausalKeypointProcessor:
                 return np.zeros((0, *clip.keypoints.shape[1:]), np.float32)
             self._waiting = self._no_frames
             clip, wild = self._measured(clip)
-            clip = replace(clip, confidence=clip.confidence & ~wild)  # they were taken in when nobody could tell
+            clip = replace(clip, confidence=clip.confidence & ~wild)  # without a calibration, these could not be refused
         else:
             clip, wild = self._measured(clip)
             if wild.any():
@@ -369,7 +369,7 @@ class SignToTextStreamer:
         """
         ahead = self._copy()
         encoded = ahead._take(ahead.frames.push(clip, confidence))
-        self.__dict__.update(ahead.__dict__)  # only now: nothing is half taken
+        self.__dict__.update(ahead.__dict__)  # only now, so that a portion that raises changes nothing
         return encoded
 
     def sentences(self, **kwargs: Any) -> list[dict[str, Any]]:

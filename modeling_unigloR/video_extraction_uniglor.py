@@ -48,15 +48,20 @@ class HolisticExtractor:
         """Forgets the person it followed: a new video begins."""
         with _quiet_stderr():
             self._graph.reset()
-            self._graph.process(np.zeros((64, 64, 3), np.uint8))  # what starting writes to stderr, it writes by the end of a frame
+            self._graph.process(np.zeros((64, 64, 3), np.uint8))  # MediaPipe writes its start-up messages during the first frame
 
     def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(H, W, 3) uint8 RGB -> keypoints (P, K, C) in pixels, confidence (P, K); P is 0 or 1."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # protobuf's, about MediaPipe's way to call it
-            found = self._graph.process(image)
+            warnings.simplefilter("ignore", UserWarning)  # of protobuf, about how MediaPipe calls it
+            result = self._graph.process(image)
         values = np.zeros((1, self.num_keypoints, 4), np.float32)  # x, y, z, confidence
-        parts = (found.pose_landmarks, 33), (found.face_landmarks, 468), (found.left_hand_landmarks, 21), (found.right_hand_landmarks, 21)
+        parts = (
+            (result.pose_landmarks, 33),
+            (result.face_landmarks, 468),
+            (result.left_hand_landmarks, 21),
+            (result.right_hand_landmarks, 21),
+        )
         start = 0
         for landmarks, size in parts:
             if landmarks is not None:
@@ -104,7 +109,7 @@ class RTMPoseExtractor:
         self.facts = {"extractor": "rtmlib", "version": version("rtmlib"), "layout": self.layout, "models": hashes}
 
     def start(self) -> None:
-        """Nothing to forget: every frame is new to it."""
+        """Does nothing: this extractor keeps no state from frame to frame."""
 
     def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(H, W, 3) uint8 RGB -> keypoints (P, K, C) in pixels, confidence (P, K)."""
@@ -119,7 +124,7 @@ class RTMPoseExtractor:
 
 
 def _input_size(model: Any) -> tuple[int, ...]:
-    """(height, width) that an ONNX model takes, which rtmlib would have its callers know."""
+    """(height, width) of an ONNX model's input; rtmlib expects its callers to know them."""
     return tuple(int(size) for size in model.session.get_inputs()[0].shape[2:4])
 
 
@@ -182,7 +187,7 @@ def extract_video(
 
 
 class _Refused(ValueError):
-    """Ours, and not one of PyAV's errors, of which some are ValueErrors too."""
+    """An error of this module; some errors of PyAV are ValueErrors too."""
 
 
 def decoded_frames(path: Path, progress: bool = False, max_seconds: float | None = None) -> Iterator[tuple[np.ndarray, float | None, Any]]:
@@ -237,7 +242,7 @@ def decoded_frames(path: Path, progress: bool = False, max_seconds: float | None
         )
 
 
-# Files that hold video themselves; FFmpeg's other formats include playlists and lists of images, which open other files.
+# Formats that contain the video themselves; others of FFmpeg, such as playlists and lists of images, open other files.
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg"
 _CONVERT = "ffmpeg -i FILE clip.mp4"
 
@@ -260,18 +265,19 @@ def _check_seconds(path: Path, seconds: float, max_seconds: float) -> None:
 
 
 def _frame_rate(rate: Fraction | None, times: list[float | None]) -> float | None:
-    """Frames a second by the frames' own times; the container's word where it agrees, as it is exact, or where there are none."""
+    """Frames a second, measured from the times of the frames. Where the container's rate agrees, it is used, since it is exact; also
+    where frames have no times."""
     claimed = float(rate) if rate else None
     first, last = times[0], times[-1]
     if first is None or last is None or last <= first:
         return claimed
     measured = (len(times) - 1) / (last - first)
-    return claimed if claimed and abs(claimed - measured) < 0.01 * claimed else measured  # browsers' recordings claim 1000
+    return claimed if claimed and abs(claimed - measured) < 0.01 * claimed else measured  # recordings of browsers claim 1000
 
 
 @contextlib.contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """C++ writes past Python's sys.stderr; only the descriptor itself can be turned away."""
+    """Redirects the descriptor of stderr, since C++ code does not write to Python's sys.stderr."""
     saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)

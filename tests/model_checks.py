@@ -2,13 +2,54 @@
 
 import copy
 import inspect
+import subprocess
+import sys
 
 import pytest
 import torch
 from transformers import PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, is_flash_attn_2_available, is_torch_flex_attn_available
 
 from modeling_unigloR.modeling_layers_uniglor import STATISTICS
+
+STRANGER = """
+import sys
+sys.modules["modeling_unigloR"] = sys.modules["train"] = None  # as if they were not installed
+import torch
+from transformers import AutoModel
+for line in sys.stdin:
+    folder = line.strip()
+    model = AutoModel.from_pretrained(folder, trust_remote_code=True)
+    assert type(model).__module__.startswith("transformers_modules"), type(model).__module__
+    torch.manual_seed(0)
+    with torch.no_grad():
+        output = model(**torch.load(folder + "/inputs.pt"))
+    torch.save({name: value for name, value in output.items() if isinstance(value, torch.Tensor)}, folder + "/outputs.pt")
+    print("done", flush=True)
+"""
+
+
+class Stranger:
+    """A process without this package, which loads one folder after the other with the code inside, and runs `inputs.pt` through it."""
+
+    def __init__(self, folder):
+        self.errors = folder / "errors.txt"
+        with self.errors.open("w") as errors:
+            command = [sys.executable, "-c", STRANGER]
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=folder, bufsize=1
+            )
+
+    def outputs(self, folder):
+        """What the model in a folder gives to `inputs.pt`: {name: tensor}."""
+        self.process.stdin.write(f"{folder}\n")
+        answer = self.process.stdout.readline()
+        assert answer == "done\n", self.errors.read_text()[-3000:]
+        return torch.load(folder / "outputs.pt")
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait(timeout=60)
 
 
 class ModelChecks:
@@ -18,10 +59,14 @@ class ModelChecks:
         hidden_states: {name in the output: number of layers} of what `output_hidden_states` adds.
         attentions: the same of what `output_attentions` adds.
         compiled: (name of a method, its inputs) that `torch.compile` takes in one graph; by default `forward` and the model's inputs.
+        compiled_fields: of the configuration of the model that is compiled: one layer is traced sooner than two.
+        travels: whether the model's own code lies in its folder.
     """
 
     hidden_states: dict[str, int]
     attentions: dict[str, int]
+    compiled_fields = {"num_hidden_layers": 1}
+    travels = True
 
     @pytest.fixture
     def model(self, request) -> PreTrainedModel:
@@ -101,6 +146,19 @@ class ModelChecks:
             for name, value in expected.items():
                 torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-4, msg=f"{name} by {implementation}")
 
+    @pytest.mark.skipif(is_flash_attn_2_available(), reason="it is installed")
+    def test_an_attention_that_is_not_installed_is_refused_in_one_line_and_changes_nothing(self, model):
+        before = model.config._attn_implementation
+        with pytest.raises(ImportError, match="^[^\n]*FlashAttention2[^\n]*$"):
+            model.set_attn_implementation("flash_attention_2")
+        assert model.config._attn_implementation == before
+        assert self.tensors(self.run(model, self.inputs(model)))  # it goes on working
+
+    @pytest.mark.skipif(not is_torch_flex_attn_available(), reason="this torch has none")
+    def test_flex_attention_is_taken_by_the_model_and_its_parts(self, model):
+        model.set_attn_implementation("flex_attention")  # computed on a GPU only, where gradients are wanted
+        assert {part.config._attn_implementation for part in model.modules() if isinstance(part, PreTrainedModel)} == {"flex_attention"}
+
     @torch.no_grad()
     def test_the_same_call_gives_the_same_and_changes_no_input(self, model):
         inputs = self.inputs(model)
@@ -132,7 +190,8 @@ class ModelChecks:
             torch.testing.assert_close(gradients[1][name], gradient, atol=1e-6, rtol=1e-4, msg=name)
 
     @torch.no_grad()
-    def test_it_compiles_without_a_graph_break(self, model):
+    def test_it_compiles_without_a_graph_break(self, request):
+        model = self.make(request, **self.compiled_fields)
         method, inputs = self.compiled(model)
         plain = getattr(model, method)
         expected = plain(**inputs)
@@ -153,6 +212,17 @@ class ModelChecks:
         expected = self.tensors(self.run(model, self.inputs(model)))
         for name, value in self.tensors(self.run(loaded, self.inputs(model))).items():
             torch.testing.assert_close(value, expected[name], rtol=0, atol=0)
+
+    @torch.no_grad()
+    def test_a_process_that_has_only_its_folder_gets_the_same(self, model, tmp_path, stranger):
+        if not self.travels:
+            pytest.skip("it is loaded from the folder of the whole model")
+        inputs = self.inputs(model)
+        model.save_pretrained(tmp_path)
+        torch.save(inputs, tmp_path / "inputs.pt")
+        found, expected = stranger.outputs(tmp_path), self.run(model, inputs)
+        for name, value in self.tensors(expected).items():
+            torch.testing.assert_close(found[name], value, atol=1e-6, rtol=1e-5, msg=name)
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     @torch.no_grad()

@@ -1,10 +1,11 @@
 """Every model and every half of one against the contract of transformers, see `ModelChecks`."""
 
+import pytest
 import torch
 
 from modeling_unigloR import SignMAEDecoderModel, SignMAEEncoderModel
 from tests.conftest import random_signing
-from tests.model_checks import ModelChecks, TextModelChecks
+from tests.model_checks import ModelChecks, Stranger, TextModelChecks
 
 LENGTHS = (40, 25)
 
@@ -32,6 +33,14 @@ def segments():
     return {"keypoints": keypoints, "noise": noise}
 
 
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory):
+    """One process for all models: starting it takes longer than all that it does."""
+    stranger = Stranger(tmp_path_factory.mktemp("stranger"))
+    yield stranger
+    stranger.stop()
+
+
 LABELS = torch.tensor([[5, 6, 7, 2], [8, 2, -100, -100]])
 
 
@@ -47,6 +56,7 @@ class TestSignMAE(ModelChecks):
 
 class TestSignMAEEncoderModel(ModelChecks):
     hidden_states, attentions = {"hidden_states": 2}, {"attentions": 2}
+    travels = False
 
     def make(self, request, **fields):
         sign_mae = request.getfixturevalue("tiny_sign_mae")(**fields)
@@ -64,6 +74,7 @@ class TestSignMAEEncoderModel(ModelChecks):
 class TestSignMAEDecoderModel(ModelChecks):
     hidden_states = {"hidden_states": 1}
     attentions = {"attentions": 1, "cross_attentions": 1}
+    travels = False
 
     def make(self, request, **fields):
         sign_mae = request.getfixturevalue("tiny_sign_mae")(**fields)
@@ -78,6 +89,7 @@ class TestSignMAEDecoderModel(ModelChecks):
 class TestSignToText(ModelChecks, TextModelChecks):
     hidden_states = {"encoder_hidden_states": 1, "decoder_hidden_states": 1}
     attentions = {"encoder_attentions": 1, "decoder_attentions": 1, "cross_attentions": 1}
+    compiled_fields = {}  # its text model has one layer
 
     def make(self, request, **fields):
         return request.getfixturevalue("tiny_sign_to_text")(**fields).model
