@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,18 @@ def test_every_option_of_the_commands_has_a_sentence(command):
     calls = [node for node in ast.walk(ast.parse((TRAIN / command).read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
     options = [call for call in calls if getattr(call.func, "attr", "") == "add_argument"]
     assert options and [ast.unparse(call) for call in options if "help" not in {word.arg for word in call.keywords}] == []
+
+
+@pytest.mark.parametrize("command", [*TRAININGS, *COMMANDS])
+def test_the_same_thing_has_the_same_name_in_every_command(command):
+    """Data sets are --datasets, models --checkpoint (or their kind: --sign_mae), what is written --output_dir, caches --cache_dir."""
+    source = (TRAIN / command).read_text(encoding="utf-8")
+    names = set(re.findall(r'"--(\w+)"', source)) | {f.name for kind in owners(command) for f in own_fields(TRAIN / command, kind)}
+    assert not names & {"data", "dataset", "data_dir", "model", "model_dir", "ckpt", "out", "out_dir", "frames_dir", "latents_dir"}
+
+
+def owners(command):
+    return owners_of(TRAIN / command).values() if command in TRAININGS else ()
 
 
 def test_help_groups_fields_with_type_default_and_sentence(script, capsys):

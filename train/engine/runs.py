@@ -457,11 +457,7 @@ def run_script(main):
             status, line = 1, str(error)
         elif isinstance(error, RuntimeError) and "out of shared memory" in str(error):  # the system killed a worker
             status, line = 1, LoaderMemoryError.REMEDY
-        elif (
-            isinstance(error, (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError, ConnectionError))
-            or isinstance(error, ImportError)
-            and "pip install" in str(error)
-        ):
+        elif isinstance(error, MISTAKES) or (isinstance(error, ImportError) and "pip install" in str(error)):  # an optional package
             status, line = 2, " ".join(str(error).split())
         else:
             raise
