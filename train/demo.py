@@ -144,7 +144,7 @@ def show_sign_to_text(output_dir, options):
         train_sign_to_text.main(argv)
         pipe = pipeline("sign-to-text", model=str(folder), device="cpu")
         test, train = (Clips(data.datasets, split, pipe.feature_extractor, data.frames_dir) for split in ("test", "train"))
-        known = Clips([KNOWN], "test", pipe.feature_extractor, data.frames_dir)
+        known = Clips([KNOWN], "test", pipe.feature_extractor)
         report, read[name] = evaluate_sign_to_text(pipe.model, pipe.tokenizer, test, train if name == "cer" else None)
         known_report, known_texts = evaluate_sign_to_text(pipe.model, pipe.tokenizer, known)
         found |= {name: report["rows"]["system"]["cer"], f"known_words_{name}": known_report["rows"]["system"]["cer"]}
@@ -193,7 +193,7 @@ def show_text_to_sign(output_dir, options):
     )
     (folder / "scores.json").write_text(json.dumps(without_nan(report), indent=2, allow_nan=False) + "\n")
     cer = {name: scores["cer"] for name, scores in report["rows"].items()}
-    known = Clips([KNOWN], "test", pipe.feature_extractor, data.frames_dir)
+    known = Clips([KNOWN], "test", pipe.feature_extractor)
     spelled = sign(pipe.model, pipe.tokenizer, known.texts, seam_frames=SEAM_FRAMES)
     readings = translate_inputs(*judge, spelled)
     of_real = translate_inputs(*judge, [known.keypoints(index)[0] for index in range(len(known))])
