@@ -182,10 +182,11 @@ def test_numbers_say_which_way_is_better():
             "seam_speed",
             "variance_hands",
             "dtw_hands",
+            "frechet_seams",
         ]
     )
     assert said == (
-        "Higher is better: bleu4. Lower is better: cer, gloss_wer, mpjpe_hands, length_error, dtw_hands. "
+        "Higher is better: bleu4. Lower is better: cer, gloss_wer, mpjpe_hands, length_error, dtw_hands, frechet_seams. "
         "Best is 1: speed_ratio, border_jump, variance_hands."
     )
     assert directions([]) == ""
