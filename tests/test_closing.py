@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from train import pretrain, train_text_to_sign
@@ -80,7 +81,7 @@ def test_what_older_reports_call_threads_is_said_alike():
 
 def test_numbers_are_rounded_to_what_a_person_reads():
     assert rounded({"a": [0.22159212827682495, 12345.678, 3], "b": None}) == {"a": [0.2216, 12350.0, 3], "b": None}
-    assert "| a | 1.00 |  |" in format_table({"a": {"x": 1.0, "y": None}}, ("x", "y"))
+    assert "| a | 1.00 |  |  |" in format_table({"a": {"x": np.float32(1), "y": None, "z": np.nan}}, ("x", "y", "z"))
 
 
 def test_floors_of_texts_look_at_no_clip():

@@ -170,8 +170,23 @@ def test_two_systems_are_ordered_only_where_the_interval_leaves_out_0(delta, low
 
 
 def test_numbers_say_which_way_is_better():
-    said = directions(["bleu4", "cer", "gloss_wer", "mpjpe_hands", "speed_ratio", "length_error", "border_jump", "seam_speed"])
+    said = directions(
+        [
+            "bleu4",
+            "cer",
+            "gloss_wer",
+            "mpjpe_hands",
+            "speed_ratio",
+            "length_error",
+            "border_jump",
+            "seam_speed",
+            "variance_hands",
+            "dtw_hands",
+            "frechet_seams",
+        ]
+    )
     assert said == (
-        "Higher is better: bleu4. Lower is better: cer, gloss_wer, mpjpe_hands, length_error. Best is 1: speed_ratio, border_jump."
+        "Higher is better: bleu4. Lower is better: cer, gloss_wer, mpjpe_hands, length_error, dtw_hands, frechet_seams. "
+        "Best is 1: speed_ratio, border_jump, variance_hands."
     )
     assert directions([]) == ""

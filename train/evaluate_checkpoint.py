@@ -195,7 +195,7 @@ def score_text_to_sign(arguments, pipe, clips, train, folder):
     presence = pipe.model.sign_mae.keypoint_presence.cpu().numpy()
     write_generated(folder / "generated.parquet", generated, clips, presence, pipe.feature_extractor)
     print_table(report["rows"], ("bleu1", "bleu4", "rouge_l", "chrf", "wer", "cer"))
-    print_table(report["panel"], [name for name in PANEL_COLUMNS if name in report["panel"][SYSTEM]], ".3f")
+    print_table(report["panel"], [name for name in PANEL_COLUMNS if name in report["panel"][SYSTEM]], decimals=3)
     if report["reader"] is not None:
         print("What the reader of glosses sees in real clips:")
         print_table(report["reader"], ("lcs_f", "gloss_wer", "gloss_f1", "order"))
@@ -234,8 +234,8 @@ def score_recognition(arguments, pipe, clips, train, folder):
     return report
 
 
-def print_table(rows, columns, form=".2f"):
-    print(f"{format_table(rows, columns, form)}\n\n{directions(columns)}\n")
+def print_table(rows, columns, decimals=2):
+    print(f"{format_table(rows, columns, decimals)}\n\n{directions(columns)}\n")
 
 
 def score_robustness(arguments, pipe, clips):

@@ -99,23 +99,23 @@ def closing(report, output_dir, next_command=None):
     if latents := report.get("latents"):
         rank, size, dead = latents["effective_rank"], latents["hidden_size"], latents["dead_dimensions"]
         lines.append(f"  latents: effective rank {rank:.3g} of {size}, {dead} dead")
-    rows, columns, form = validation_rows(report)
+    rows, columns, decimals = validation_rows(report)
     if columns:
-        lines += ["", format_table(rows, columns, form), "", f"  On validation clips. {directions(columns)}"]
+        lines += ["", format_table(rows, columns, decimals), "", f"  On validation clips. {directions(columns)}"]
     lines += ["  verdict: " + "\n           ".join(report["verdict"])] if report.get("verdict") else []
     lines += [f"  next:    {next_command}"] if next_command else []
     return "\n".join(lines)
 
 
 def validation_rows(report):
-    """Rows, columns and form of numbers of a report's validation scores and floors, for `format_table`; no columns without scores."""
+    """Rows, columns and decimals of a report's validation scores and floors, for `format_table`; no columns without scores."""
     scores = {name.removeprefix("eval_"): value for name, value in (report.get("validation") or {}).items()}
     columns = [name for name in COLUMNS if is_number(scores.get(name))]
     rows = {"this model": scores | ({"num_scored": report["num_validation_clips"]} if "num_validation_clips" in report else {})}
     for name, row in (report.get("floors") or {}).items():
         if name != "bank_segments":
             rows[f"floor: {name.replace('_', ' ')}"] = row if isinstance(row, dict) else {"mpjpe": row}
-    return rows, columns, ".4f" if "mpjpe" in columns else ".2f"
+    return rows, columns, 4 if "mpjpe" in columns else 2
 
 
 # --- What comes next --------------------------------------------------------------------------------------------------------------

@@ -4,22 +4,19 @@ import re
 
 import numpy as np
 
+from train.evaluation.verdicts import is_number
+
 COLUMNS = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "bleu4_13a", "chrf", "wer", "cer")  # of the printed table; scores.json has all
 RECOGNITION_COLUMNS = ("top1", "top5", "top10", "top1_class", "top5_class", "top10_class")
 
 
-def format_table(rows, columns=COLUMNS, form=".2f"):
-    """Rows {name: scores} as a Markdown table; a score that a row lacks, or that is NaN, leaves its cell empty.
-
-    Args:
-        form: of a number, as `format` takes it.
-    """
+def format_table(rows, columns=COLUMNS, decimals=2):
+    """Rows {name: scores} as a Markdown table; a score that a row lacks, or that is NaN, stays blank."""
     counted = any(scores.get("num_scored") for scores in rows.values())
     heads = [*columns, *(["clips"] if counted else [])]
     lines = ["| | " + " | ".join(heads) + " |", "| --- |" + " ---: |" * len(heads)]
     for name, scores in rows.items():
-        numbers = [scores.get(column) for column in columns]
-        values = ["" if number is None or np.isnan(number) else format(number, form) for number in numbers]
+        values = [f"{scores[column]:.{decimals}f}" if is_number(scores.get(column)) else "" for column in columns]
         values += [str(scores.get("num_scored", ""))] if counted else []
         lines.append(f"| {name} | " + " | ".join(values) + " |")
     return "\n".join(lines)

@@ -5,10 +5,11 @@ explains says nothing. Where a floor is drawn at random, or the interval of the 
 """
 
 import math
+from numbers import Real
 
 LOWER_IS_BETTER = {"loss", "wer", "cer", "error", "mpjpe", "dtw", "mse", "bias", "frechet"}  # words of names
-NEAR_1_IS_BETTER = ("_ratio", "border_jump")
-NEITHER = "_speed"  # ends the names of what is shown, and not judged
+NEAR_1_IS_BETTER = {"ratio", "jump", "speed", "motion", "variance", "path", "extent", "hold", "seams"}  # generated / real
+NEITHER = {"seam", "elsewhere", "diversity"}  # of what is shown, and not judged
 SPREADS = 2  # standard deviations of a random floor that are taken for chance
 LITTLE_MOTION = 0.5
 
@@ -31,9 +32,10 @@ def lower_is_better(name: str) -> bool:
 
 def directions(names: list[str]) -> str:
     """Says which way scores are better, as in: Higher is better: bleu4, chrf. Lower is better: wer, cer. Best is 1: speed_ratio."""
-    near = [name for name in names if any(word in name for word in NEAR_1_IS_BETTER)]
-    lower = [name for name in names if name not in near and lower_is_better(name)]
-    higher = [name for name in names if name not in near and name not in lower and not name.endswith(NEITHER)]
+    names = [name for name in names if NEITHER.isdisjoint(name.split("_"))]
+    lower = [name for name in names if lower_is_better(name)]
+    near = [name for name in names if name not in lower and not NEAR_1_IS_BETTER.isdisjoint(name.split("_"))]
+    higher = [name for name in names if name not in near and name not in lower]
     groups = {"Higher is better": higher, "Lower is better": lower, "Best is 1": near}
     return " ".join(f"{how}: {', '.join(of)}." for how, of in groups.items() if of)
 
@@ -185,7 +187,7 @@ def headline(rows: dict, preferred: str = "bleu4") -> str:
 
 def is_number(value) -> bool:
     """Whether a score is there and finite; JSON has null for NaN."""
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 def _keeps_signs(name):

@@ -372,13 +372,13 @@ def _scores(scores):
 
 def _validation(report):
     """Of a checkpoint that no test set was scored with: what its training says."""
-    rows, columns, form = validation_rows(report)
+    rows, columns, decimals = validation_rows(report)
     if not columns:
         return "None were given. Take it for untested."
     text = "On the validation set, at the end of training; no test set was scored. "
     text += "Errors (mpjpe) are in shoulder widths. " if "mpjpe" in columns else ""
     said = f"\n\n**What they say:** {' '.join(report['verdict'])}" if report.get("verdict") else ""
-    return f"{text}{directions(columns)}\n\n{format_table(rows, columns, form)}{said}"
+    return f"{text}{directions(columns)}\n\n{format_table(rows, columns, decimals)}{said}"
 
 
 def _robustness(report):
