@@ -17,6 +17,7 @@ import hashlib
 import itertools
 import os
 from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
@@ -327,9 +328,18 @@ def to_mp4(
         stream.width, stream.height = width, height
         stream.pix_fmt = "yuv420p"  # the one that browsers decode
         stream.options = {"preset": "veryfast", "crf": "20"}
-        for frame in _draw_frames(scene, size, range(scene.num_frames)):
+        for frame in _ahead(_draw_frames(scene, size, range(scene.num_frames))):
             container.mux(stream.encode(av.VideoFrame.from_image(frame)))
         container.mux(stream.encode())
+
+
+def _ahead(items: "Iterator[Image]") -> "Iterator[Image]":
+    """The items of an iterator, each made while its predecessor is used: an encoder leaves Python to others meanwhile."""
+    with ThreadPoolExecutor(1) as worker:
+        coming = worker.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = worker.submit(next, items, None)
+            yield item
 
 
 def _draw_frames(scene: Scene, size: int, frames: Sequence[int]) -> "Iterator[Image]":
@@ -371,20 +381,22 @@ class _Pen:
             if (places.max(0) < -reach).any() or (places.min(0) > self.side + reach).any():  # beside a close-up
                 continue
             places = list(map(tuple, places.tolist()))
+            if shape.closed:
+                places.append(places[0])
             if shape.rim:
-                self._stroke(draw, places, (shape.width + 2 * shape.rim) * scale, shape.closed, PAGE)
-            self._stroke(draw, places, shape.width * scale, shape.closed, COLORS[shape.color])
+                self._stroke(draw, places, (shape.width + 2 * shape.rim) * scale, PAGE)
+            if shape.closed:
+                draw.polygon(places, COLORS[shape.color])
+            self._stroke(draw, places, shape.width * scale, COLORS[shape.color])
         return picture.reduce(self.times)
 
     @staticmethod
-    def _stroke(draw: "ImageDraw", places: list[tuple[float, ...]], width: float, closed: bool, color: str) -> None:
-        if closed:
-            draw.polygon(places, color)
-            places = [*places, places[0]]
+    def _stroke(draw: "ImageDraw", places: list[tuple[float, ...]], width: float, color: str) -> None:
+        """A polyline with round ends and joins; one that ends where it begins is closed."""
         radius = width / 2
         if radius >= 1:
             draw.line(places, color, max(1, round(width)))
-            for x, y in places:
+            for x, y in dict.fromkeys(places):
                 draw.ellipse((x - radius, y - radius, x + radius, y + radius), color)
 
 

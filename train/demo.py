@@ -231,7 +231,8 @@ def write_page(path, clips, generated, readings, model, cer, report):
     path.write_text(
         f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>UniGloR: the demo</title>
-<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}}
+<style>:root{{color-scheme:light dark}}body{{font:16px/1.5 system-ui,sans-serif;max-width:80rem;margin:1rem auto;padding:0 8px}}
+h1{{font-size:1.5rem;margin:0}}h2{{margin:.5rem 0}}
 td{{padding:.1rem 1rem .1rem 0}}</style></head><body>
 <h1>Words that no model saw, spelled</h1>
 <p>A small model learnt on two CPU cores, in minutes, from recorded letters of the American manual alphabet, joined to words that are
