@@ -1,6 +1,7 @@
 """Pretrains a SignMAE on canonical data sets.
 
     python train/pretrain.py                                          # small, on the built-in fingerspelling corpus
+    python train/pretrain.py small.yaml --datasets DIR                # 50 to 5,000 clips, on a CPU
     python train/pretrain.py paper.yaml --datasets DIR --output_dir OUT
     python train/pretrain.py adapt.yaml --init_from outputs/sign-mae --datasets DIR --output_dir OUT    # to your signing
     python train/pretrain.py paper.yaml --resume_from_checkpoint true --bf16 true
@@ -74,7 +75,8 @@ def parse(argv, default_config="demo.yaml"):
     if fields.config is None and own:
         raise ValueError(
             f"Found {' and '.join(own)} without a config file. Without one this is the demo, whose high learning rate and small model are "
-            "for its fingerspelling alone. Name the settings first: paper.yaml trains a SignMAE from its start, adapt.yaml goes on from "
+            "for its fingerspelling alone. Name the settings first: small.yaml (few clips) or paper.yaml trains a SignMAE from its start, "
+            "adapt.yaml goes on from "
             f"--init_from. There are {', '.join(config_names())}; a path is taken too."
         )
     data, shares = parse_training(fields, OWNERS)
