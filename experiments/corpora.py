@@ -155,8 +155,9 @@ def regardless_of_groups(folds, labels):
     """(clips,) folds of the same clips in which every fold holds clips of every group: what is easy about a corpus, as a ceiling."""
     mixed, seen = np.array(folds), {}
     for index in np.flatnonzero(folds >= 0):
-        seen[labels[index]] = seen.get(labels[index], -1) + 1
-        mixed[index] = seen[labels[index]] % (folds.max() + 1)
+        label = labels[index]
+        seen[label] = seen.get(label, label - 1) + 1  # every label begins in another fold: labels of few clips fill them all
+        mixed[index] = seen[label] % (folds.max() + 1)
     return mixed
 
 

@@ -271,7 +271,11 @@ def test_folds_never_split_a_group_and_leave_no_tested_word_without_training():
 def test_folds_of_the_ceiling_hold_clips_of_every_group():
     folds, labels = np.array([0] * 4 + [1] * 4 + [-1]), np.array([0, 0, 1, 1] * 2 + [2])
     mixed = corpora.regardless_of_groups(folds, labels)
-    assert mixed.tolist() == [0, 1, 0, 1] * 2 + [-1]
+    assert mixed.tolist() == [0, 1, 1, 0] * 2 + [-1]
+    one_each = corpora.regardless_of_groups(np.repeat([0, 1, 2], 4), np.array([0, 1, 2, 3] * 3))
+    assert set(one_each.tolist()) == {0, 1, 2}
+    few = corpora.regardless_of_groups(np.array([0, 1, 1, 2]), np.array([0, 0, 1, 1]))  # two clips of each of two labels
+    assert set(few.tolist()) == {0, 1, 2}
 
 
 def test_sessions_of_the_real_set_are_split_by_recording(tmp_path):
