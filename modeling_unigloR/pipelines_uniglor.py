@@ -216,7 +216,7 @@ class SignToTextPipeline(ClipPipeline):
             "frame_times": model_inputs["frame_times"],
             "num_frames": attention_mask.sum(1),
         }
-        if self.model.has_distances:
+        if _has_distances(self.model):
             outputs["distance"] = self.model.distance_percentile(**read)
         if return_attentions:
             attentions = self.model.attentions(ids[:, :-1], **read)
@@ -280,7 +280,7 @@ class SignRecognitionPipeline(ClipPipeline):
 
     def _forward(self, model_inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         keypoints, attention_mask = model_inputs["keypoints"], model_inputs["attention_mask"]
-        if not self.model.has_distances:
+        if not _has_distances(self.model):
             return {"logits": self.model(keypoints, attention_mask).logits}
         latents, latent_mask = self.model.encode_sequence(keypoints, attention_mask)
         distance = self.model.distance_percentile(latents, latent_mask)
@@ -498,12 +498,16 @@ def _checked_call(inputs: Any, kwargs: Mapping[str, Any]) -> int | None:
     return len(inputs) if isinstance(inputs, (list, tuple)) else None
 
 
+def _has_distances(model: Any) -> bool:
+    return getattr(model, "has_distances", False)  # a checkpoint's own code may be older
+
+
 def _abstain_above(abstain: bool | float, model: Any) -> float | None:
     """The per cent beyond which a text is withheld; None where it never is."""
     if abstain is False:
         return None
     above = ABSTAIN_ABOVE if abstain is True else checked_number("abstain", abstain, 0, 100)
-    if not model.has_distances:
+    if not _has_distances(model):
         raise ValueError(
             "abstain needs a model that knows how far clips lie from its training clips, which this checkpoint does not: see "
             "ClipReadingModel.set_training_distances."

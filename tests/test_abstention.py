@@ -8,6 +8,7 @@ import torch
 from transformers import AutoModel, pipeline
 
 from modeling_unigloR import SignToText
+from modeling_unigloR.modeling_clip_reader import ClipReadingModel
 from train import train_recognition, train_sign_to_text
 from train.data.clips import Clips
 
@@ -131,6 +132,15 @@ def test_a_model_without_distances_answers_as_before_and_cannot_abstain(tiny_sig
     assert set(pipe(clip, **options)) == set(pipe(clip, abstain=False, **options)) == {"translation_text", "score"}
     with pytest.raises(ValueError, match="abstain needs a model that knows how far clips lie"):
         pipe(clip, abstain=True, **options)
+
+
+def test_a_checkpoint_whose_own_code_is_older_answers_as_before(tiny_sign_to_text, monkeypatch):
+    """The pipeline may be newer than the classes that come with a checkpoint."""
+    pipe = tiny_sign_to_text()
+    for name in ("has_distances", "distance_percentile", "latent_distance"):
+        monkeypatch.delattr(ClipReadingModel, name)
+    answer = pipe(random_signing(40) * 100 + 300, layout="uniglor73", fps=25.0, width=600, height=600, max_new_tokens=4)
+    assert set(answer) == {"translation_text", "score"}
 
 
 def test_a_recognition_says_it_beside_each_label(tiny_sign_recognition):
