@@ -91,7 +91,7 @@ def write_whole(path, content):
         unfinished.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
 
 
-def open_files(folder):
+def open_files(folder: str | Path) -> None:
     """Gives the files below `folder` the rights that the umask leaves: safetensors writes weights that their owner alone can read."""
     for path in Path(folder).rglob("*"):
         if path.is_file() and not path.is_symlink():
