@@ -160,7 +160,7 @@ def show_sign_to_text(output_dir, options):
     say(task="sign-to-text", **found, cer_floor=min(floors.values()), **differences, **counts, letter_clips="seen")
 
 
-def compare_readers(read, texts):
+def compare_readers(read: dict[str, list[str]], texts: list[str]) -> dict[str, dict]:
     """Says how the reader on the SignMAE differs from the others, in character errors of the same words; returns the paired intervals.
 
     Args:

@@ -231,7 +231,7 @@ def finish(trainer, model, train_set, train_stores, validation, data):
     return report
 
 
-def what_is_next(output_dir, specs, argv):
+def what_is_next(output_dir: str | Path, specs: list, argv: list[str]) -> str:
     """The command that trains a reader on what was pretrained; the demo's has data of its own."""
     config = config_for("sign_to_text", argv, default_config="demo.yaml")
     specs = () if config.startswith("demo") else specs

@@ -68,7 +68,7 @@ def main(argv=None):
     return result
 
 
-def closing(result, arguments):
+def closing(result: dict, arguments) -> str:
     """The last words: what each judge reads, beside floors, whether it can read at all, and what comes next."""
     rows, said = {}, []
     for judge in result["judges"]:

@@ -106,7 +106,7 @@ def main(argv=None):
     return run(trainer, TextToSignPipeline, parts, data.datasets, clips, validation, data, **facts)
 
 
-def what_is_next(output_dir, data, argv):
+def what_is_next(output_dir: str | Path, data: TextToSignArguments, argv: list[str]) -> str:
     """The command that scores the model by judges; where there are none yet, the one that trains them."""
     judges = Path(data.judge).parent if data.judge is not None else Path(output_dir).parent / "judges"
     if not (judges / "judges.json").is_file():

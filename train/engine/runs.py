@@ -107,7 +107,7 @@ def run(trainer, pipeline_class, parts, specs, clips, validation=None, data=None
     return say_goodbye(trainer, report, next_command)
 
 
-def say_goodbye(trainer, report, next_command=None):
+def say_goodbye(trainer, report: dict, next_command: str | None = None) -> dict:
     """Prints the last words of a training, once, and returns its report."""
     if trainer.is_world_process_zero():
         print(closing(report, trainer.args.output_dir, next_command), flush=True)
@@ -157,7 +157,7 @@ def finished_report(args):
     return on_main(lambda: json.loads(Path(args.output_dir, REPORT).read_text(encoding="utf-8")))
 
 
-def data_behind(folder):
+def data_behind(folder: str | Path | None) -> list[str]:
     """Names of the data sets that a checkpoint's weights have seen, by its report.json; [] where it has none."""
     path = Path(folder or "", REPORT)
     if folder is None or not path.is_file():
@@ -166,7 +166,7 @@ def data_behind(folder):
     return list(dict.fromkeys([*report.get("datasets", ()), *report.get("earlier_datasets", ())]))
 
 
-def training_used(trainer, training):
+def training_used(trainer, training) -> dict:
     """What a training took, for its report: `compute` and, of one that was resumed, `resumed_from`, the step that it is counted from.
 
     Args:

@@ -6,6 +6,7 @@ The floors here are those that need no model. `train.evaluate_checkpoint` scores
 import json
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from train.data.segments import describe
@@ -25,7 +26,7 @@ COLUMNS = ("bleu1", "bleu4", "chrf", "wer", "cer", "top1", "top5", "mpjpe", "mpj
 # --- Scores beside floors ---------------------------------------------------------------------------------------------------------
 
 
-def text_floors(train_texts, references, final_dot="keep"):
+def text_floors(train_texts: list[str], references: list[str], final_dot: str = "keep") -> dict[str, dict]:
     """{name: scores} of sentences that were made without looking at the clip."""
     options = {"final_dot": final_dot, "families": SELECTING}
     return {
@@ -34,7 +35,7 @@ def text_floors(train_texts, references, final_dot="keep"):
     }
 
 
-def assess_texts(trainer, clips):
+def assess_texts(trainer, clips) -> dict:
     """Of the texts that an evaluation read: `floors`, `interval` and `verdict`, for report.json.
 
     Args:
@@ -54,7 +55,7 @@ def assess_texts(trainer, clips):
     return {"floors": kept, "interval": interval, "verdict": verdict_of_rows(rows, interval, metric)}
 
 
-def assess_signing(trainer, clips, judge=None):
+def assess_signing(trainer, clips, judge: str | None = None) -> dict:
     """As `assess_texts`, of what a judge read of generated signing; nothing where the judge cannot read real signing.
 
     Args:
@@ -68,7 +69,7 @@ def assess_signing(trainer, clips, judge=None):
     return assess_texts(trainer, clips) | ({"verdict": blind} if blind else {})
 
 
-def assess_recognition(trainer, clips):
+def assess_recognition(trainer, clips) -> dict:
     """As `assess_texts`, of recognised labels."""
     if trainer.scored is None:
         return {"verdict": [NOT_SCORED]}
@@ -83,7 +84,7 @@ def assess_recognition(trainer, clips):
 # --- The words --------------------------------------------------------------------------------------------------------------------
 
 
-def closing(report, output_dir, next_command=None):
+def closing(report: dict, output_dir: str | Path, next_command: str | None = None) -> str:
     """The last words of a training.
 
     Args:
@@ -107,7 +108,7 @@ def closing(report, output_dir, next_command=None):
     return "\n".join(lines)
 
 
-def validation_rows(report):
+def validation_rows(report: dict) -> tuple[dict[str, dict], list[str], int]:
     """Rows, columns and decimals of a report's validation scores and floors, for `format_table`; no columns without scores."""
     scores = {name.removeprefix("eval_"): value for name, value in (report.get("validation") or {}).items()}
     columns = [name for name in COLUMNS if is_number(scores.get(name))]
@@ -121,7 +122,7 @@ def validation_rows(report):
 # --- What comes next --------------------------------------------------------------------------------------------------------------
 
 
-def training_command(script, config, output_dir, specs=(), **options):
+def training_command(script: str, config: str, output_dir: str | Path, specs: Sequence = (), **options) -> str:
     """The command of a training, ready to be copied.
 
     Args:
@@ -136,13 +137,13 @@ def training_command(script, config, output_dir, specs=(), **options):
     return shlex.join([*words, *_data("--datasets", specs), "--output_dir", str(output_dir)])
 
 
-def judges_command(config, output_dir, specs, sign_mae):
+def judges_command(config: str, output_dir: str | Path, specs: Sequence, sign_mae: str | Path) -> str:
     """The command of `train.train_judges`."""
     words = ["python", "-m", "train.train_judges", "--config", config, *_data("--datasets", specs), "--sign_mae", str(sign_mae)]
     return shlex.join([*words, "--output_dir", str(output_dir)])
 
 
-def evaluation_command(task, output_dir, specs, validation=(), **options):
+def evaluation_command(task: str, output_dir: str | Path, specs: Sequence, validation: Sequence = (), **options) -> str:
     """The command that scores a checkpoint on the test split of its data or, without one, on its validation clips.
 
     Args:
@@ -158,7 +159,7 @@ def evaluation_command(task, output_dir, specs, validation=(), **options):
     return shlex.join([*words, *_data("--train_datasets", specs), *_options(options)])
 
 
-def config_for(task, argv, default_config="paper.yaml"):
+def config_for(task: str, argv: list[str], default_config: str = "paper.yaml") -> str:
     """The YAML file of another task that goes with the one that a training was given: demo.yaml -> demo_sign_to_text.yaml.
 
     Args:

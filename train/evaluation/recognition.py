@@ -61,7 +61,7 @@ def evaluate_recognition(model, clips, train=None, sign_mae=None, batch_size=32,
     return report, predictions, confusion_matrix(logits, clips.labels)
 
 
-def most_frequent_floor(train_labels, labels, num_labels):
+def most_frequent_floor(train_labels: np.ndarray, labels: np.ndarray, num_labels: int) -> dict:
     """`recognition_scores` of naming the most frequent labels of training, whatever is shown."""
     counts = np.bincount(train_labels, minlength=num_labels)
     first = -np.argsort(np.argsort(-counts, kind="stable"))  # a guesser decides: equally frequent labels are no ties

@@ -1,6 +1,7 @@
 """Tables of scores, as they are printed, and written as JSON."""
 
 import re
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ def format_table(rows, columns=COLUMNS, decimals=2):
     return "\n".join(lines)
 
 
-def rounded(values, digits=4):
+def rounded(values: Any, digits: int = 4) -> Any:
     """Numbers in dicts and lists, to so many significant digits."""
     if isinstance(values, dict):
         return {name: rounded(value, digits) for name, value in values.items()}
@@ -31,7 +32,7 @@ def rounded(values, digits=4):
     return float(f"{values:.{digits}g}") if isinstance(values, float) else values
 
 
-def compute_in_words(used):
+def compute_in_words(used: dict) -> str:
     """What `report.json` says that a training took, as a person says it: "9 seconds on 1 CPU thread"."""
     device = re.sub(r"^(\d+) threads of a CPU$", lambda match: _count(int(match[1]), "CPU thread"), used["device"])  # of older reports
     if used["processes"] > 1:
@@ -39,7 +40,7 @@ def compute_in_words(used):
     return f"{duration(3600 * used['hours'])} on {device}"
 
 
-def duration(seconds):
+def duration(seconds: float) -> str:
     """ "9 seconds", "4 minutes", "1.5 hours", "3 days": two significant digits, or all of a whole number."""
     for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if seconds >= 2 * size or (size < 86400 and seconds >= size):

@@ -89,7 +89,7 @@ class CardFields:
                 '--permission "who allowed it, and when": the card will say so.'
             )
 
-    def check_data(self, report, place):
+    def check_data(self, report: dict, place: str | Path) -> None:
         """Raises `ValueError` where a report names data that the card does not.
 
         Args:

@@ -193,7 +193,7 @@ def without_paths(value):
     return LOCAL_PATH.sub(r"\1", value)
 
 
-def without_sentences(scores):
+def without_sentences(scores: dict) -> dict:
     """Scores without the training sentence that is the constant floor."""
     if not isinstance(scores.get("rows"), dict):
         return scores
