@@ -366,7 +366,7 @@ def test_a_card_of_other_data_than_the_checkpoints_is_refused_with_both_named(ch
     """The guide's card was taken as it stands, for a model of other data: it named PHOENIX14T, and below, the folder of another corpus."""
     (checkpoint / "report.json").write_text(json.dumps({key: ["dgs"]}))
     with pytest.raises(
-        SystemExit, match=r"was trained on dgs, but training_data names Corpus A\. Name every set; .* 'NAME \(dgs\):LICENSE"
+        ValueError, match=r"was trained on dgs, but training_data names Corpus A\. Name every set; .* 'NAME \(dgs\):LICENSE"
     ):
         dry_run(checkpoint, tmp_path / "out")
     assert not (tmp_path / "out").exists()

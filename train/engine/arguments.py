@@ -1,6 +1,6 @@
 """One way to configure every training script: a YAML file of fields, and `--field value` on the command line over it.
 
-    python train/SCRIPT.py [CONFIG.yaml] [--field value ...]
+    python train/pretrain.py [CONFIG.yaml] [--field value ...]
 
 A field belongs to whoever declares it: the model's config, the keypoint processor, the script's own arguments, or
 `transformers.TrainingArguments`. Its default and its type stand there and nowhere else; a value of another type is refused. `--help`
