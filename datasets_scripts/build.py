@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from .commands import (
+    MISTAKES,
     CommandParser,
     did_you_mean,
     existing_folder,
+    in_words,
     language_code,
     output_folder,
     parse_early,
@@ -569,7 +571,12 @@ def push_to_hub(output_dir: str | Path, repo_id: str) -> Any:
 def main(argv: list[str] | None = None) -> Audit:
     arguments = vars(checked(argv))
     repo_id, output_dir = arguments.pop("push_to_hub", None), arguments["output_dir"]
-    audit = build(**arguments)
+    try:
+        audit = build(**arguments)
+    except OSError as error:
+        if isinstance(error, MISTAKES):
+            raise
+        raise OSError(f"{in_words(error)} Finished shards are kept in {output_dir / '.unfinished'}.") from error  # a full disk
     if arguments.get("dry_run"):
         print(json.dumps(audit, indent=1, ensure_ascii=False))
     print(describe(audit))
@@ -593,4 +600,4 @@ def main(argv: list[str] | None = None) -> Audit:
 
 
 if __name__ == "__main__":
-    run_command(main, "Finished shards are kept: the same command goes on from there.")
+    run_command(main, "The same command goes on from the finished shards.")

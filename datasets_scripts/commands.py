@@ -154,8 +154,8 @@ def run_command(main: Callable[[], Any], again: str = "The same command starts a
 
 def in_words(error: BaseException) -> str:
     """An error in one line; of the system, the file and what is wrong with it instead of a number."""
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.filename}: {error.strerror}."
+    if isinstance(error, OSError) and error.strerror:
+        return f"{f'{error.filename}: ' if error.filename is not None else ''}{error.strerror}."
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -142,7 +142,7 @@ def test_a_full_disk_is_one_line_and_status_1(here, capsys, monkeypatch):
 
     monkeypatch.setattr(build, "seal", full)
     assert run(*BUILD) == 1
-    assert "rows/x: No space left on device. The same command" in capsys.readouterr().err
+    assert "rows/x: No space left on device. Finished shards are kept in rows/.unfinished. The same command" in capsys.readouterr().err
 
 
 def test_ctrl_c_is_one_line_and_status_130(here, capsys, monkeypatch):
@@ -235,4 +235,6 @@ def test_ctrl_c_while_workers_build_ends_all_of_them_without_a_traceback(here):
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
     said = process.communicate()[1]
-    assert "Traceback" not in said and (process.returncode == 0 or "Stopped by Ctrl-C. Finished shards are kept" in said)
+    assert "Traceback" not in said and (
+        process.returncode == 0 or "Stopped by Ctrl-C. The same command goes on from the finished shards." in said
+    )
