@@ -88,7 +88,7 @@ build.main([*rows, "--language", "gsg", "--push_to_hub", "me/rows"])
 def refusal(command):
     try:
         command()
-    except ValueError as error:
+    except (SystemExit, ValueError) as error:
         return str(error)
 
 source, said = str(folder / "sign-to-text"), {}
