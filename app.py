@@ -117,7 +117,7 @@ iframe { display: block }
 @media (max-width: 640px) {
   .gradio-container .main.app { padding: 8px !important }
   .gradio-container .tabitem { padding: 8px 0 0 !important }
-  #top h1 { font-size: 1.05rem }
+  #top h1 { font-size: 1rem; letter-spacing: -0.01em }
   #top p { font-size: 0.8rem; line-height: 1.3 }
 }
 </style>"""

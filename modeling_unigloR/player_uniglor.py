@@ -220,7 +220,7 @@ _SCRIPT = """
   seek.addEventListener("input", () => go(Number(seek.value)));
   document.addEventListener("keydown", event => {
     if (event.ctrlKey || event.altKey || event.metaKey || event.target === speed) return;
-    if (event.key === " " && event.target.matches?.("button, input[type=checkbox]")) return;  // those have their own use for it
+    if (event.key === " " && event.target.matches?.("button, summary, input[type=checkbox]")) return;  // those have their own use for it
     if (event.key in actions) { actions[event.key](); event.preventDefault(); }
   });
   if (!document.fullscreenEnabled) full.hidden = true;

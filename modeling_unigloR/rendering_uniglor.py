@@ -376,11 +376,10 @@ class _Pen:
         for shape in shapes:
             if not shape.drawn[frame]:
                 continue
-            places = (shape.points[frame] - view[:2]) * scale
+            places = list(map(tuple, ((shape.points[frame] - view[:2]) * scale).tolist()))
             reach = (shape.width / 2 + shape.rim) * scale
-            if (places.max(0) < -reach).any() or (places.min(0) > self.side + reach).any():  # beside a close-up
+            if any(max(values) < -reach or min(values) > self.side + reach for values in zip(*places)):  # beside a close-up
                 continue
-            places = list(map(tuple, places.tolist()))
             if shape.closed:
                 places.append(places[0])
             if shape.rim:
