@@ -1,7 +1,6 @@
 """Pretrains a SignMAE on canonical data sets.
 
     accelerate launch train/pretrain.py                                   # small, on the built-in fingerspelling corpus
-    accelerate launch train/pretrain.py small.yaml --datasets DIR                                   # 50 to 5,000 clips, on a CPU
     accelerate launch train/pretrain.py paper.yaml --datasets DIR --output_dir OUT
     accelerate launch train/pretrain.py adapt.yaml --init_from outputs/sign-mae --datasets DIR --output_dir OUT    # to your signing
     accelerate launch train/pretrain.py paper.yaml --resume_from_checkpoint true --bf16 true
