@@ -76,9 +76,9 @@ def of_document(place, sizes, name, files):
     never_trained = untrained(place, [files["train"], files["held"]], sizes["sign_mae"])
     processor = AutoFeatureExtractor.from_pretrained(trained)
     learnt_from = [files["train"], files["held"]]
-    systems, _ = representations(place, [trained], [never_trained], learnt_from, sizes["sign_mae"]["hidden_size"])
+    systems, _ = representations([trained], [never_trained], learnt_from, sizes["sign_mae"]["hidden_size"])
     systems["ceiling_true_glosses"] = [("glosses", translation.true_glosses(sizes["sign_mae"]["hidden_size"]))]
-    train, test = (translation.clips_of(place, files[part], processor) for part in ("all_others", "test"))
+    train, test = (translation.clips_of(files[part], processor) for part in ("all_others", "test"))
     found, chosen, ranks = {}, {}, {}
     for row, [(facts, encode)] in systems.items():
         matrices, chosen[row] = log_likelihoods(place, files, [row, facts], encode, sizes, processor)
@@ -98,7 +98,7 @@ def log_likelihoods(place, files, row, encode, sizes, processor):
             one = {"train": files[part]}
             folder, reading = translation.train(place, one, row, encode, rate, seed, steps, processor, fields=READER)
             pipe = pipeline("sign-to-text", model=str(folder), device="cpu")
-            clips = translation.clips_of(place, files[tested], processor)
+            clips = translation.clips_of(files[tested], processor)
             found = score_all(pipe.model, pipe.tokenizer, reading.build(clips), clips.texts)
             shutil.rmtree(folder)
             return found.tolist()

@@ -43,12 +43,12 @@ Encoder = Callable[[Clips], Vectors | LatentStore]
 # --- Rows -------------------------------------------------------------------------------------------------------------------------
 
 
-def latents(sign_mae_dir: Path, stride: int, cache_dir: Path) -> Encoder:
+def latents(sign_mae_dir: Path, stride: int) -> Encoder:
     """Standardised latents, kept on the disk as the trainings do."""
     model = SignMAEEncoderModel.from_pretrained(sign_mae_dir)
 
     def encode(clips):
-        return LatentStore.build(clips, model, stride, cache_dir)
+        return LatentStore.build(clips, model, stride)
 
     return encode
 

@@ -62,10 +62,10 @@ def of_corpus(place, sizes, variation):
     files = corpora.rendered(place, variation, sizes["limit"])
     trained = pretrained(place, [files["train"]], [files["validation"]], sizes["sign_mae"], sizes["pretrain_steps"])
     never_trained = untrained(place, [files["train"]], sizes["sign_mae"])
-    encoders_of_rows, processor = representations(place, [trained], [never_trained], [files["train"]], sizes["sign_mae"]["hidden_size"])
+    encoders_of_rows, processor = representations([trained], [never_trained], [files["train"]], sizes["sign_mae"]["hidden_size"])
     encoders_of_rows["frames"] = [("all of the window", encoders.raw_windows(WINDOW_SIZE, STRIDE))]
     states = states_of(place.data("phoenix14t_annotations", "train.parquet"))
-    clips = {name: Clips([str(files[name])], "train", processor, place.cache_dir) for name in ("probe", "validation")}
+    clips = {name: Clips([str(files[name])], "train", processor) for name in ("probe", "validation")}
     glosses = {name: window_glosses(some, states, WINDOW_SIZE, STRIDE) for name, some in clips.items()}
     learnt_from = np.arange(len(clips["probe"])) % 5 > 0  # the others' windows choose the shrinkage
     test = np.concatenate(glosses["validation"])

@@ -51,8 +51,8 @@ def table(place, sizes, data, mixed, unit_of, labels, what, unit):
         "floor_class_means_of_keypoints": isolated.resampled_keypoints,
     }
     for row, features in means.items():
-        found[row] = isolated.class_means(place, data, sizes["folds"], features, processor)
-    found["floor_most_frequent"] = isolated.most_frequent(place, data, sizes["folds"], processor)
+        found[row] = isolated.class_means(data, sizes["folds"], features, processor)
+    found["floor_most_frequent"] = isolated.most_frequent(data, sizes["folds"], processor)
     rows, contrasts = over_units({row: isolated.scores(some, unit_of) for row, some in found.items()})
     return Result(
         what=what,
@@ -70,7 +70,7 @@ def rows_of(place, sizes):
     """`representations` of real keypoints, pretrained on all sets but those that are tested; and the processor."""
     _, training, trained = trained_on_the_mix(place, sizes)
     never_trained = [untrained(place, training, sizes["sign_mae"], seed) for seed in range(len(trained))]
-    return representations(place, trained, never_trained, training, sizes["sign_mae"]["hidden_size"])
+    return representations(trained, never_trained, training, sizes["sign_mae"]["hidden_size"])
 
 
 def trained_on_the_mix(place, sizes):
@@ -83,7 +83,7 @@ def trained_on_the_mix(place, sizes):
     return mix, training, trained
 
 
-def representations(place, trained, never_trained, training, size):
+def representations(trained, never_trained, training, size):
     """The rows that every table of representations has: {row: [(what it was made of, encoder)]}, for each seed or for all seeds.
 
     Args:
@@ -93,11 +93,11 @@ def representations(place, trained, never_trained, training, size):
     """
     processor = AutoFeatureExtractor.from_pretrained(trained[0])
     window_size, stride = WINDOW_SIZE, STRIDE
-    clips = Clips([str(path) for path in training], "train", processor, place.cache_dir, needs=None)
+    clips = Clips([str(path) for path in training], "train", processor, needs=None)
     components = encoders.PrincipalComponents.fit(clips, size, window_size, stride)
     return {
-        "pretrained": [(folder.name, encoders.latents(folder, stride, place.cache_dir)) for folder in trained],
-        "untrained": [(folder.name, encoders.latents(folder, stride, place.cache_dir)) for folder in never_trained],
+        "pretrained": [(folder.name, encoders.latents(folder, stride)) for folder in trained],
+        "untrained": [(folder.name, encoders.latents(folder, stride)) for folder in never_trained],
         "pca": [([names(training), size], components)],
         "frames": [("", encoders.frames)],
         "every_nth_frame": [(stride, encoders.every_nth_frame(window_size, stride))],

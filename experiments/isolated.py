@@ -63,13 +63,13 @@ def read(place, data, row, encode, test_fold, left_out, rate, seed, steps, proce
 
     def make():
         folder = place.path("recogniser", facts)
-        training = clips_of(place, parts(data, left_out), processor)
+        training = clips_of(parts(data, left_out), processor)
         reading = encoders.Reading(encode, training)
         fields = READER | {"learning_rate": rate, "max_steps": steps, "seed": seed, "save_strategy": "no", "output_dir": folder}
-        fields |= {"overwrite_output_dir": True, "use_cpu": True, "cache_dir": place.cache_dir}
+        fields |= {"overwrite_output_dir": True, "use_cpu": True}
         told = ["--sign_mae", str(carrier(place, reading.size, processor)), "--validation", "[]"]
         train_recognition.main([*words(fields), *told, "--datasets", *map(str, parts(data, left_out))], latent_store=reading)
-        tested = clips_of(place, [data / f"fold-{test_fold}.parquet"], processor)
+        tested = clips_of([data / f"fold-{test_fold}.parquet"], processor)
         logits = _logits(AutoModel.from_pretrained(folder), reading.build(tested))
         shutil.rmtree(folder)
         return dict(zip(tested.ids, _kept(logits, tested.labels)))
@@ -104,22 +104,22 @@ def _first(found):
 # --- Floors -----------------------------------------------------------------------------------------------------------------------
 
 
-def class_means(place, data, num_folds, features, processor):
+def class_means(data, num_folds, features, processor):
     """[{id: [rank, labels]}], as `answers`, of the floor that learns class means only. `features`: `Clips` -> (clips, F)."""
     found = {}
     for fold in range(num_folds):
-        train, test = clips_of(place, parts(data, [fold]), processor), clips_of(place, [data / f"fold-{fold}.parquet"], processor)
+        train, test = clips_of(parts(data, [fold]), processor), clips_of([data / f"fold-{fold}.parquet"], processor)
         num_labels = int(max(train.labels.max(), test.labels.max())) + 1
         logits = nearest_class_mean(features(train), train.labels, features(test), num_labels)
         found |= dict(zip(test.ids, _kept(logits, test.labels)))
     return [found]
 
 
-def most_frequent(place, data, num_folds, processor):
+def most_frequent(data, num_folds, processor):
     """As `class_means`, of always naming the labels that most training clips have."""
     found = {}
     for fold in range(num_folds):
-        train, test = clips_of(place, parts(data, [fold]), processor), clips_of(place, [data / f"fold-{fold}.parquet"], processor)
+        train, test = clips_of(parts(data, [fold]), processor), clips_of([data / f"fold-{fold}.parquet"], processor)
         counts = np.bincount(train.labels, minlength=int(max(train.labels.max(), test.labels.max())) + 1)
         first = -np.argsort(np.argsort(-counts, kind="stable")).astype(float)  # a guesser decides: equally frequent labels are no ties
         found |= dict(zip(test.ids, _kept(np.tile(first, (len(test), 1)), test.labels)))
@@ -171,8 +171,8 @@ def scores(found, unit_of):
     return {metric: 100 * values / sizes for metric, values in hits.items()}
 
 
-def clips_of(place, paths, processor):
-    return LabelledClips([str(path) for path in paths], "train", processor, place.cache_dir)
+def clips_of(paths, processor):
+    return LabelledClips([str(path) for path in paths], "train", processor)
 
 
 def parts(data, left_out=()):

@@ -32,7 +32,7 @@ def run(place: Workplace, sizes: dict) -> Result:
     processor = AutoFeatureExtractor.from_pretrained(folders[0])
     models = [SignMAE.from_pretrained(folder).eval() for folder in folders]
     never_trained = SignMAE.from_pretrained(untrained(place, training, sizes["sign_mae"])).eval()
-    clips = Clips([str(path) for path in training], "train", processor, place.cache_dir, needs=None)
+    clips = Clips([str(path) for path in training], "train", processor, needs=None)
     components = encoders.PrincipalComponents.fit(clips, sizes["sign_mae"]["hidden_size"], WINDOW_SIZE, STRIDE)
     bank = segment_bank(clips.stores, WINDOW_SIZE, BANK_CLIPS)
     mean = torch.from_numpy(mean_pose(clips.stores))
@@ -50,7 +50,7 @@ def run(place: Workplace, sizes: dict) -> Result:
     for name, files in mix.items():
         if "validation" not in files:
             continue
-        store = FrameStore.build(load_rows(str(files["validation"]), "validation"), processor, place.cache_dir, name)
+        store = FrameStore.build(load_rows(str(files["validation"]), "validation"), processor, description=name)
         first = len(ids)
         for id, segments, mask in segments_of(store, models[0].keypoint_presence):
             ids.append(id)

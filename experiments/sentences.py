@@ -33,7 +33,7 @@ def run(place, sizes, variation, rows):
     files = corpora.rendered(place, variation, sizes["limit"])
     trained = pretrained(place, [files["train"]], [files["validation"]], sizes["sign_mae"], sizes["pretrain_steps"])
     never_trained = untrained(place, [files["train"]], sizes["sign_mae"])
-    encoders_of_rows, processor = representations(place, [trained], [never_trained], [files["train"]], sizes["sign_mae"]["hidden_size"])
+    encoders_of_rows, processor = representations([trained], [never_trained], [files["train"]], sizes["sign_mae"]["hidden_size"])
     systems = {row: encoders_of_rows[row] for row in rows}
     size = sizes["sign_mae"]["hidden_size"]
     systems["ceiling_true_glosses"] = [(size, translation.true_glosses(size))]
@@ -43,7 +43,7 @@ def run(place, sizes, variation, rows):
     for row, [(facts, encode)] in systems.items():
         one = sizes | {"seeds": 1} if row.startswith("ceiling") else sizes
         found[row], rates[row] = translation.translations(place, files, [row, facts], encode, one, processor)
-    train, test = (translation.clips_of(place, files[part], processor) for part in ("train", "test"))
+    train, test = (translation.clips_of(files[part], processor) for part in ("train", "test"))
     found |= translation.floors(train, test, isolated.mean_vectors(encoders_of_rows["pretrained"][0][1]))
     scores, contrasts = translation.score(found, test.texts)
     epochs = sizes["steps"] * translation.READER["per_device_train_batch_size"] / len(train)

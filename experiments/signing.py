@@ -90,7 +90,6 @@ def judges_of(place, sizes, data, sign_mae):
             "use_cpu": True,
         }
         told |= {"save_strategy": "steps", "save_steps": min(250, sizes["judge_steps"]), "save_total_limit": 1}
-        told |= {"cache_dir": place.cache_dir}
         given = [
             "--datasets",
             str(data),
@@ -126,15 +125,15 @@ def report_of(place, sizes, files, sign_mae, judges, seed):
             "output_dir": folder,
             "eval_strategy": "no",
         }
-        told |= {"save_steps": min(250, sizes["steps"]), "sign_mae": sign_mae, "datasets": files["train"], "cache_dir": place.cache_dir}
+        told |= {"save_steps": min(250, sizes["steps"]), "sign_mae": sign_mae, "datasets": files["train"]}
         told |= {"load_best_model_at_end": False, "resume_from_checkpoint": True}
         train_text_to_sign.main(["phoenix_rendered_text_to_sign.yaml", *words(told), "--validation", "[]"])
         pipe = load_pipeline("text-to-sign", str(folder), "cpu")
         encoder = SignMAEEncoderModel.from_pretrained(sign_mae)
         processor = pipe.feature_extractor
-        test, train = (translation.clips_of(place, files[part], processor) for part in ("test", "train"))
+        test, train = (translation.clips_of(files[part], processor) for part in ("test", "train"))
         readers = load_readers([str(path) for path in judges], "cpu")
-        report, _ = evaluate_text_to_sign(pipe.model, pipe.tokenizer, processor, encoder, test, train, readers, cache_dir=place.cache_dir)
+        report, _ = evaluate_text_to_sign(pipe.model, pipe.tokenizer, processor, encoder, test, train, readers)
         shutil.rmtree(folder)
         return json.loads(json.dumps(without_nan(report), default=float))
 

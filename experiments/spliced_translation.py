@@ -30,7 +30,7 @@ def run(place: Workplace, sizes: dict) -> Result:
     for fold in spliced_signs.FOLDS:
         folder = spliced_signs.build(place.data("real", "include43"), place.output_dir, fold, sizes["corpus"])
         files = {split: next(folder.glob(f"{split}-*.parquet")) for split in ("train", "validation", "test")}
-        train, test = (translation.clips_of(place, files[part], processor) for part in ("train", "test"))
+        train, test = (translation.clips_of(files[part], processor) for part in ("train", "test"))
         ids, truth = ids + test.ids, truth + test.texts
         texts = {}
         for row, [(facts, encode), *_] in systems.items():

@@ -68,7 +68,7 @@ def translations(place, files, row, encode, sizes, processor):
         def make(seed=seed):
             folder, reading = train(place, files, row, encode, rate, seed, sizes["steps"], processor)
             pipe = pipeline("sign-to-text", model=str(folder), device="cpu")
-            vectors = reading.build(clips_of(place, files["test"], processor))
+            vectors = reading.build(clips_of(files["test"], processor))
             texts = translate_inputs(pipe.model, pipe.tokenizer, [vectors[index] for index in range(len(vectors))])
             shutil.rmtree(folder)
             return texts
@@ -80,9 +80,9 @@ def translations(place, files, row, encode, sizes, processor):
 def train(place, files, row, encode, rate, seed, steps, processor, validation=None, fields=READER):
     """-> the folder of a SignToText, trained on what goes on where it was killed, and its `Reading`."""
     folder = place.path("translator", code_version(), names([files["train"]]), row, rate, seed, steps, validation is not None, fields)
-    reading = encoders.Reading(encode, clips_of(place, files["train"], processor))
+    reading = encoders.Reading(encode, clips_of(files["train"], processor))
     if not (folder / "report.json").exists():
-        told = fields | {"learning_rate": rate, "max_steps": steps, "seed": seed, "output_dir": folder, "cache_dir": place.cache_dir}
+        told = fields | {"learning_rate": rate, "max_steps": steps, "seed": seed, "output_dir": folder}
         told |= {"whiten_latents": False, "use_cpu": True, "resume_from_checkpoint": True}
         told |= {"save_strategy": "steps", "save_steps": max(1, min(250, steps)), "save_total_limit": 1}
         told = words(told | {"sign_mae": carrier(place, reading.size, processor), "datasets": files["train"]})
@@ -120,8 +120,8 @@ def score(found, references, times=None):
     return over_draws({row: {metric: scored(seeds, metric) for metric in METRICS} for row, seeds in found.items()})
 
 
-def clips_of(place, path, processor):
-    return Clips([str(path)], "train", processor, place.cache_dir)
+def clips_of(path, processor):
+    return Clips([str(path)], "train", processor)
 
 
 # --- Ceilings ---------------------------------------------------------------------------------------------------------------------

@@ -45,10 +45,6 @@ class Workplace:
         """The place of a piece: `kind`, and a hash of what else it depends on."""
         return self.output_dir / f"{kind}-{hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:10]}"
 
-    @property
-    def cache_dir(self) -> Path:
-        return self.output_dir / "cache"
-
     def once(self, path: Path, make: Callable):
         """What `make()` returns, as JSON, from `path` where that is there."""
         path = path.with_name(f"{path.name}.json")
