@@ -235,6 +235,19 @@ def test_hands_are_warped_by_their_shape_wherever_they_are_and_whenever_it_comes
         assert found["dtw_hands"] == pytest.approx(0, abs=1e-6) and found["dtw_hands_minus_other"] < -0.01
 
 
+def test_frames_in_which_no_hand_was_seen_cost_nothing():
+    """Real hands are lost in bursts. What stands there was filled in, and no frame of the reference is left for it to be aligned with."""
+    clips = [random_signing(60, seed) for seed in (0, 1)]
+    masks = all_seen(clips)
+    filled = [clip.copy() for clip in clips]
+    for clip, seen in zip(filled, masks):
+        seen[20:35, PARTS["left_hand"]] = seen[20:35, PARTS["right_hand"]] = False
+        clip[20:35, PARTS["left_hand"]] += 1
+    assert hand_warping(filled, filled, masks)["dtw_hands"] == 0
+    slow = [np.repeat(clip, 2, axis=0) for clip in filled]
+    assert hand_warping(slow, filled, masks)["dtw_hands"] < 0.02  # which frames they are is then known to a frame
+
+
 def test_hand_warping_is_that_of_the_naive_recursion(rng):
     hands = [
         INDEX[name]

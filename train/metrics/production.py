@@ -208,7 +208,7 @@ def hand_warping(
         as for `pose_errors`; seed: of the other sentences.
 
     Returns:
-        `dtw_hands`: mean distance in shoulder lengths over the aligned frames, of the references in which a hand was seen.
+        `dtw_hands`: mean distance in shoulder lengths over the aligned frames, but for those in which the reference showed no hand.
         `dtw_hands_minus_other`: minus the distance to another clip's reference. What is no nearer to its own sentence than to another
         has 0; signing has less. A small distance alone rewards stillness. NaN for a single clip.
     """
@@ -217,8 +217,9 @@ def hand_warping(
     for made, real, seen in _checked(generated, references, masks, layout, presence):
         counted = seen[:, hands] & seen[:, wrists]
         visible = counted.any(1)
-        shapes = [clip[:, hands] - clip[:, wrists] for clip in (made, real)]
-        clips.append((shapes[0], shapes[1][visible], counted[visible]))
+        kept = visible[np.linspace(0, len(seen) - 1, len(made)).round().astype(int)]  # of the generated clip, as in the motion panel
+        shapes = [clip[:, hands] - clip[:, wrists] for clip in (made[kept] if kept.any() else made, real[visible])]
+        clips.append((*shapes, counted[visible]))
     own = np.array([_warped_distance(made, real, counted) for made, real, counted in clips])
     if len(clips) < 2:
         return {"dtw_hands": _mean(own), "dtw_hands_minus_other": float("nan")}

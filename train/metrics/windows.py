@@ -81,4 +81,4 @@ def frechet_distance(features: np.ndarray, others: np.ndarray) -> float:
         roots.append((directions * np.sqrt(values.clip(0))) @ directions.T)
         spread += values.sum()
     common = np.linalg.svd(roots[0] @ roots[1], compute_uv=False).sum()  # of singular covariances more exact than a root of their product
-    return float(np.square(features.mean(0) - others.mean(0)).sum() + spread - 2 * common)
+    return max(float(np.square(features.mean(0) - others.mean(0)).sum() + spread - 2 * common), 0.0)  # -1e-15 of equal ones
