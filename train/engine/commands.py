@@ -1,9 +1,9 @@
 """The command line of what is no training: argparse, whose complaints are one line that says which option was meant."""
 
-import argparse
-import difflib
 import os
 import sys
+
+from datasets_scripts.commands import CommandParser as Parser
 
 PASSIVE_WAIT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 
@@ -18,29 +18,13 @@ def wait_passively(environment=os.environ):
         environment.update(PASSIVE_WAIT)
 
 
-class CommandParser(argparse.ArgumentParser):
-    """A parser that describes itself by its module's docstring, takes no abbreviations, and ends with status 2 on a mistake.
-
-    A script builds and calls it before the imports that take seconds, so that help and complaints come at once.
-    """
+class CommandParser(Parser):
+    """A parser of `datasets_scripts.commands` that is named as its command is called, and lets threads sleep."""
 
     def __init__(self, description=None, **kwargs):
-        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         kwargs.setdefault("prog", _how_it_is_called())
-        super().__init__(description=description, allow_abbrev=False, **kwargs)
+        super().__init__(description, **kwargs)
         wait_passively()
-        self._words = []
-
-    def parse_known_args(self, args=None, namespace=None):
-        self._words = list(sys.argv[1:] if args is None else args)
-        return super().parse_known_args(args, namespace)
-
-    def error(self, message):
-        known = sorted(self._option_string_actions)
-        unknown = [word.split("=")[0] for word in self._words if word.startswith("--") and word.split("=")[0] not in known]
-        meant = [(word, difflib.get_close_matches(word, known, n=2)) for word in dict.fromkeys(unknown)]
-        hints = [f" {word}: did you mean {' or '.join(near)}?" for word, near in meant if near]
-        self.exit(2, f"{self.prog}: {message}.{''.join(hints)} --help lists all options.\n")
 
 
 def _how_it_is_called():
