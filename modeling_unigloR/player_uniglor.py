@@ -306,7 +306,7 @@ def player_html(
     name = escape(name_of(one_for_each("titles", titles, page.count("<figure>"))))
     # The player sets the frame's height when it has run; until then it is about right.
     return (
-        f'<iframe title="{name}" srcdoc="{escape(page)}" allow="fullscreen" '
+        f'<iframe title="{name}" srcdoc="{escape(page)}" allow="fullscreen *" '
         f'style="width:100%;height:{size + 200}px;border:0;color-scheme:light dark"></iframe>'
     )
 
