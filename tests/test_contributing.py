@@ -26,7 +26,7 @@ def test_every_file_that_a_walk_names_is_there():
 @pytest.mark.parametrize(
     "name, definition, path",
     [
-        ("CORPORA", "CORPORA = {", "datasets_scripts/build.py"),
+        ("CORPORA", "CORPORA = {", "datasets_scripts/options.py"),
         ("list_clips(data_dir)", "def list_clips(data_dir", "datasets_scripts/how2sign.py"),
         ("SOURCE_LAYOUTS", "\nSOURCE_LAYOUTS = {", "modeling_unigloR/keypoints_uniglor.py"),
         ("LAYOUTS", "\nLAYOUTS = {", "modeling_unigloR/keypoints_uniglor.py"),
@@ -42,7 +42,7 @@ def test_every_name_that_a_walk_gives_stands_in_its_file(name, definition, path)
 def test_the_corpora_layouts_and_models_of_the_examples_stand_in_all_files_of_their_walk():
     """Who follows the example's name through the code meets each step."""
     walks = {
-        "how2sign": ("datasets_scripts/build.py", "datasets_scripts/README.md", "tests/test_builders.py"),
+        "how2sign": ("datasets_scripts/options.py", "datasets_scripts/README.md", "tests/test_builders.py"),
         "SignRecognition": (
             "modeling_unigloR/configuration_uniglor.py", "modeling_unigloR/modeling_sign_recognition.py",
             "modeling_unigloR/pipelines_uniglor.py", "modeling_unigloR/__init__.py", "tests/test_models.py", "train/train_recognition.py",

@@ -5,9 +5,10 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 import torch
 
-from modeling_unigloR import KeypointProcessor
+from modeling_unigloR import KeypointProcessor, SignFeatureExtractionPipeline
 
 STRANGER = """
 import sys
@@ -57,29 +58,60 @@ def test_importing_the_package_needs_nothing_optional():
     assert done.stdout.strip() == "ok", done.stderr[-2000:]
 
 
-PIPELINE_STRANGER = """
+PIPELINES_STRANGER = """
 import sys, json
 sys.modules["modeling_unigloR"] = None
 import numpy as np
-from transformers import pipeline
+from transformers import AutoModelForSequenceClassification, pipeline
 folder = sys.argv[1]
-pipe = pipeline("sign-to-text", model=folder, trust_remote_code=True, device="cpu")
-assert type(pipe).__module__.startswith("transformers_modules"), type(pipe).__module__
-answers = [pipe(np.load(folder + "/a.npy"), layout="uniglor73", fps=50.0), pipe(folder + "/a.npz", layout="uniglor73", fps=50.0)]
+
+def load(task):
+    pipe = pipeline(task, model=f"{folder}/{task}", trust_remote_code=True, device="cpu")
+    for part in (pipe, pipe.model):
+        assert type(part).__module__.startswith("transformers_modules"), type(part).__module__
+    pipe.save_pretrained(f"{folder}/{task}/again")
+    return pipe
+
+clip, path, facts = np.load(folder + "/a.npy"), folder + "/a.npz", dict(layout="uniglor73", fps=50.0)
+read, recognise, extract, sign = map(load, ("sign-to-text", "sign-recognition", "sign-feature-extraction", "text-to-sign"))
+classifier = AutoModelForSequenceClassification.from_pretrained(folder + "/sign-recognition", trust_remote_code=True)
+assert type(classifier).__name__ == "SignRecognition"
+latents = extract(path, stride=3, **facts)
+answers = [read(clip, **facts), read(path, **facts), recognise(clip, **facts), latents | {"latents": latents["latents"].tolist()}]
 json.dump(answers, open(folder + "/answers.json", "w"))
+np.save(folder + "/signed.npy", sign("morgen regnet es .", seam_frames=4)["keypoints"])
 """
 
 
-def test_the_pipeline_says_the_same_without_the_package(tiny_sign_to_text, signing, tmp_path):
-    pipe = tiny_sign_to_text()
-    pipe.save_pretrained(tmp_path)
-    clip = signing(90, seed=1) * 100
+def test_the_pipelines_say_the_same_without_the_package(
+    tiny_sign_mae, tiny_sign_to_text, tiny_sign_recognition, tiny_text_to_sign, signing, tmp_path
+):
+    """One process for all, since it is mostly imports."""
+    extract = SignFeatureExtractionPipeline(model=tiny_sign_mae(), feature_extractor=KeypointProcessor(), device="cpu")
+    pipes = {
+        "sign-to-text": tiny_sign_to_text(),
+        "sign-recognition": tiny_sign_recognition(),
+        "sign-feature-extraction": extract,
+        "text-to-sign": tiny_text_to_sign(),
+    }
+    for task, pipe in pipes.items():
+        pipe.save_pretrained(tmp_path / task)
+    clip, facts = signing(90, seed=1) * 100, dict(layout="uniglor73", fps=50.0)
     np.save(tmp_path / "a.npy", clip)
     np.savez(tmp_path / "a.npz", keypoints=clip, confidence=np.ones(clip.shape[:2]))
-    (tmp_path / "stranger.py").write_text(PIPELINE_STRANGER)
+    (tmp_path / "stranger.py").write_text(PIPELINES_STRANGER)
     done = subprocess.run([sys.executable, str(tmp_path / "stranger.py"), str(tmp_path)], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
-    for answer in json.loads((tmp_path / "answers.json").read_text()):
-        expected = pipe(clip, layout="uniglor73", fps=50.0)
-        assert answer["translation_text"] == expected["translation_text"]
-        assert abs(answer["score"] - expected["score"]) < 1e-5
+    *readings, labels, segments = json.loads((tmp_path / "answers.json").read_text())
+    expected = pipes["sign-to-text"](clip, **facts)
+    for reading in readings:
+        assert reading == expected | {"score": pytest.approx(expected["score"], abs=1e-5)}
+    for label, known in zip(labels, pipes["sign-recognition"](clip, **facts), strict=True):
+        assert label == known | {"score": pytest.approx(known["score"], abs=1e-6)}
+    known = extract(clip, stride=3, **facts)
+    assert segments.keys() == known.keys() and segments["end"] == pytest.approx(known["end"])
+    np.testing.assert_allclose(segments["latents"], known["latents"], atol=1e-5)
+    signed = pipes["text-to-sign"]("morgen regnet es .", seam_frames=4)["keypoints"]
+    np.testing.assert_allclose(np.load(tmp_path / "signed.npy"), signed, atol=1e-6)
+    for task, name in {"sign-to-text": "sign_to_text", "sign-recognition": "sign_recognition", "text-to-sign": "text_to_sign"}.items():
+        assert (tmp_path / task / "again" / f"modeling_{name}.py").exists()

@@ -1,9 +1,5 @@
 """SignRecognition: what it reads, what it answers, what is trained, what travels; and its scores."""
 
-import json
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -210,35 +206,6 @@ def test_the_saved_folder_is_loaded_by_the_pipeline_function(tiny_sign_recogniti
     assert type(loaded) is SignRecognitionPipeline
     for found, expected in zip(loaded(clip()), pipe(clip()), strict=True):
         assert found == expected | {"score": pytest.approx(expected["score"], rel=1e-5)}
-
-
-STRANGER = """
-import sys, json
-sys.modules["modeling_unigloR"] = None  # as if it were not installed
-import numpy as np, torch
-from transformers import AutoModelForSequenceClassification, pipeline
-folder = sys.argv[1]
-pipe = pipeline("sign-recognition", model=folder, trust_remote_code=True, device="cpu")
-assert type(pipe).__module__.startswith("transformers_modules"), type(pipe).__module__
-classifier = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
-assert type(classifier).__name__ == "SignRecognition"
-pipe.save_pretrained(folder + "/again")
-json.dump(pipe(np.load(folder + "/a.npy"), layout="uniglor73", fps=50.0), open(folder + "/answer.json", "w"))
-"""
-
-
-def test_the_pipeline_says_the_same_without_the_package(tiny_sign_recognition, tmp_path):
-    pipe = tiny_sign_recognition()
-    pipe.save_pretrained(tmp_path)
-    np.save(tmp_path / "a.npy", clip(90))
-    (tmp_path / "stranger.py").write_text(STRANGER)
-    done = subprocess.run([sys.executable, str(tmp_path / "stranger.py"), str(tmp_path)], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr[-2000:]
-    expected = pipe(clip(90), layout="uniglor73", fps=50.0)
-    answer = json.loads((tmp_path / "answer.json").read_text())
-    assert [one["label"] for one in answer] == [one["label"] for one in expected]
-    np.testing.assert_allclose([one["score"] for one in answer], [one["score"] for one in expected], atol=1e-6)
-    assert (tmp_path / "again" / "modeling_sign_recognition.py").exists()
 
 
 # --- Scores -----------------------------------------------------------------------------------------------------------------------

@@ -125,7 +125,8 @@ def test_the_script_writes_a_folder_that_the_pipeline_loads(corpus, sign_mae_dir
     assert report["verdict"] and json.loads((tmp_path / "out" / "report.json").read_text())["verdict"] == report["verdict"]
     pipe = pipeline("sign-to-text", model=str(tmp_path / "out"), device="cpu")
     answer = pipe(random_signing(40), layout="uniglor73", fps=25.0)
-    assert set(answer) == {"translation_text", "score"}
+    known = {"translation_text", "score"} | ({"distance"} if not more else set())  # distances are fitted to cached latents
+    assert set(answer) == known
     written = {path.name for path in (tmp_path / "out").rglob("*")}
     assert "training_args.bin" not in written and "training_args.json" in written
     assert sign_mae_dir not in (tmp_path / "out" / "config.json").read_text()
