@@ -8,7 +8,7 @@ Shapes: T frames, K keypoints, C channels.
 import numpy as np
 import torch
 
-from modeling_unigloR import SignMAEEncoderModel
+from modeling_unigloR import SignMAEConfig, SignMAEEncoderModel
 from train.data.clips import Clips, LatentStore
 from train.engine.loading import load_model, load_pipeline
 from train.evaluation.translation import translate_inputs
@@ -61,8 +61,7 @@ def evaluate_text_to_sign(
     hold = model.config.last_segment == "hold"
     targets = LatentStore.build(clips, sign_mae, sign_mae.config.window_size, cache_dir, hold_last=hold)
     oracle = [clip[: len(truth)] for clip, truth in zip(decode_all(model, targets, seam_frames), real)]
-    train_keypoints, train_masks = keypoints_of(train)
-    floors = floor_clips(real, clips.texts, train_keypoints, train_masks, train.texts)
+    floors = floor_clips(real, clips.texts, *keypoints_of(train), train.texts)
     read = {
         SYSTEM: generated,
         "system, length=reference": with_length,
@@ -82,16 +81,9 @@ def evaluate_text_to_sign(
     }
     presence = model.sign_mae.keypoint_presence.bool().cpu().numpy()
     window = model.config.sign_mae_config.window_size
-    features = WindowFeatures(train_keypoints, window, presence=presence)
-    lines, reader = gloss_reader(clips, train, train_keypoints, features)
-    panel = {
-        name: production.production_panel(
-            keypoints, real, masks, features, lines, reader, again.get(name), window, model.config.layout, presence
-        )
-        | {"bleu4": rows[name]["bleu4"], "num_scored": len(clips)}
-        for name, keypoints in read.items()
-    }
-    panel[HALVES] = production.frechet_of_halves(real, features) | {"num_scored": len(clips)}
+    panel, power = panel_of(read, again, clips, train, model.config.sign_mae_config, presence)
+    for name in read:
+        panel[name] |= {"bleu4": rows[name]["bleu4"], "num_scored": len(clips)}
     pose, motion = {}, {}
     made = {"predicted": generated, "reference": with_length, "oracle": oracle}
     if not seam_frames:  # how much of the seams can be mended is shown beside what is scored
@@ -107,7 +99,7 @@ def evaluate_text_to_sign(
         "judges": len(judges),
         "seam_frames": seam_frames,
         "panel": panel,
-        "reader": None if reader is None else reader.power(real, lines),
+        "reader": power,
         "pose": pose,
         "motion": motion,
         "latents": latent_report(model, tokenizer, clips.texts, targets),
@@ -115,6 +107,34 @@ def evaluate_text_to_sign(
         "share_verbatim": share_verbatim(texts[SYSTEM][0], train.texts),
         "signature": production.signature(processor.layout, processor.fps, processor.normalize),
     }, generated
+
+
+def panel_of(
+    systems: dict[str, list[np.ndarray]],
+    again: dict[str, list[np.ndarray]],
+    clips: Clips,
+    train: Clips,
+    config: SignMAEConfig,
+    presence: np.ndarray,
+) -> tuple[dict[str, dict], dict[str, dict] | None]:
+    """`production_panel` of each system and the Fréchet distances of two halves of the real clips; and the power of the gloss reader.
+
+    Args:
+        systems: name -> clips (T, K, C); again: a second sample of some of them, for their diversity.
+        clips: what is true; train: what the windows' features and the reader of glosses are fitted on.
+        config: of the SignMAE; presence: (K,) bool, the keypoints that it knows.
+    """
+    (real, masks), (train_keypoints, _) = keypoints_of(clips), keypoints_of(train)
+    features = WindowFeatures(train_keypoints, config.window_size, presence=presence)
+    lines, reader = gloss_reader(clips, train, train_keypoints, features)
+    panel = {
+        name: production.production_panel(
+            keypoints, real, masks, features, lines, reader, again.get(name), config.window_size, config.layout, presence
+        )
+        for name, keypoints in systems.items()
+    }
+    panel[HALVES] = production.frechet_of_halves(real, features) | {"num_scored": len(clips)}
+    return panel, None if reader is None else reader.power(real, lines)
 
 
 def keypoints_of(clips: Clips) -> tuple[list[np.ndarray], list[np.ndarray]]:
