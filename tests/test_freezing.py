@@ -1,8 +1,5 @@
 """What the configuration freezes is frozen once: when a model is made, and when it is loaded. What a user changes later lasts."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from transformers import AutoModel
@@ -79,24 +76,3 @@ def test_adapters_are_trained_after_loading_and_what_is_unfrozen_beside_them_sta
     assert trained and all("lora_" in name for name in trained)
     model.text_model.requires_grad_(True)
     assert is_trained(model.train().text_model) == {True}
-
-
-ALONE = """
-import sys
-sys.modules["modeling_unigloR"] = None  # as if it were not installed
-from transformers import AutoModel
-for folder in sys.argv[1:]:
-    model = AutoModel.from_pretrained(folder, trust_remote_code=True).train()
-    assert type(model).__module__.startswith("transformers_modules."), type(model)
-    assert not any(parameter.requires_grad for parameter in model.sign_mae.parameters()) and not model.sign_mae.training
-    model.sign_mae.requires_grad_(True)
-    assert all(parameter.requires_grad for parameter in model.train().sign_mae.parameters()) and model.sign_mae.training
-"""
-
-
-def test_loaded_by_remote_code_it_is_frozen_once_too(make, tmp_path):
-    folders = [str(tmp_path / kind) for kind in FACTORIES]
-    for kind, folder in zip(FACTORIES, folders):
-        make(kind).save_pretrained(folder)
-    done = subprocess.run([sys.executable, "-c", ALONE, *folders], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr[-2000:]

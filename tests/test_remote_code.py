@@ -80,6 +80,11 @@ latents = extract(path, stride=3, **facts)
 answers = [read(clip, **facts), read(path, **facts), recognise(clip, **facts), latents | {"latents": latents["latents"].tolist()}]
 json.dump(answers, open(folder + "/answers.json", "w"))
 np.save(folder + "/signed.npy", sign("morgen regnet es .", seam_frames=4)["keypoints"])
+for pipe in (read, recognise, sign):  # frozen once, and no more where the user trains it
+    model = pipe.model.train()
+    assert not any(parameter.requires_grad for parameter in model.sign_mae.parameters()) and not model.sign_mae.training
+    model.sign_mae.requires_grad_(True)
+    assert all(parameter.requires_grad for parameter in model.train().sign_mae.parameters()) and model.sign_mae.training
 """
 
 
