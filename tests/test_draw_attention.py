@@ -23,6 +23,15 @@ def test_the_command_draws_several_checkpoints_side_by_side(tiny_sign_to_text, t
     assert "0 to 1.4 s, 4 inputs" in drawn and "0 to 1.6 s, 40 inputs" in drawn
 
 
+def test_a_row_of_a_data_set_is_named_by_its_id(tiny_sign_to_text, corpus, tmp_path):
+    tiny_sign_to_text().save_pretrained(tmp_path / "reader")
+    argv = ["--checkpoint", str(tmp_path / "reader"), "--datasets", corpus, "--output", str(tmp_path / "a.svg"), "--clip"]
+    draw_attention.main([*argv, "train-3"])
+    ET.fromstring((tmp_path / "a.svg").read_text())
+    with pytest.raises(ValueError, match=r"No clip 'trian-3' in .*, train, which begins with 'train-0'\. Did you mean train-"):
+        draw_attention.main([*argv, "trian-3"])
+
+
 def test_the_largest_weight_of_a_row_is_darkest():
     image = draw_attention.heat_map(new_figure(1, 1).add_subplot(), np.array([[0.1, 0.4], [0.0, 1.0]]), 2.0)
     np.testing.assert_allclose(image.get_array(), [[0.25, 1.0], [0.0, 1.0]])

@@ -1,8 +1,10 @@
 """Draws where a SignToText looks (Fig 8): self-attention of its first encoder layer, and which segment each word came from.
 
     python -m train.figures.attention --checkpoint DIR [DIR ...] --clip FILE [--fps 25 --width 640 --height 480] --output attention.svg
+    python -m train.figures.attention --checkpoint DIR --datasets ROWS --split validation --clip ID --output attention.svg
 
-Several checkpoints stand side by side: frames, frames with glosses, segments. A clip is anything that the pipeline reads.
+Several checkpoints stand side by side: frames, frames with glosses, segments. A clip is anything that the pipeline reads, or the id of a
+row of a built data set.
 """
 
 from pathlib import Path
@@ -15,7 +17,9 @@ FORMATS = (".svg", ".pdf", ".png")
 def parse(argv=None):
     parser = CommandParser(__doc__)
     parser.add_argument("--checkpoint", nargs="+", required=True, help="of SignToTexts, which stand side by side")
-    parser.add_argument("--clip", required=True, metavar="FILE", help="keypoints or a video, whatever the pipeline reads")
+    parser.add_argument("--clip", required=True, metavar="FILE", help="keypoints or a video, whatever the pipeline reads; or a row's id")
+    parser.add_argument("--datasets", nargs=1, help="canonical rows, one of which --clip names")
+    parser.add_argument("--split", default="train", help="of --datasets; by default train")
     parser.add_argument("--layout", help="of the keypoints, where the file leaves it open")
     parser.add_argument("--fps", type=float, help="frames a second, where the file does not say")
     parser.add_argument("--width", type=int, help="of the image in pixels; coordinates relative to it need both")
@@ -33,6 +37,9 @@ if __name__ == "__main__":
 
 import numpy as np
 
+from datasets_scripts.commands import did_you_mean
+from modeling_unigloR import KeypointClip
+from train.data.segments import describe, load_rows, specs
 from train.engine.loading import load_pipeline
 from train.engine.runs import run_script
 from train.figures.plots import new_figure, plain, save_figure
@@ -40,13 +47,23 @@ from train.figures.plots import new_figure, plain, save_figure
 
 def main(argv=None):
     arguments = parse(argv)
-    given = {name: value for name in ("layout", "fps", "width", "height") if (value := getattr(arguments, name)) is not None}
+    facts = {name: value for name in ("layout", "fps", "width", "height") if (value := getattr(arguments, name)) is not None}
+    clip = clip_of_row(specs(arguments.datasets)[0], arguments.split, arguments.clip) if arguments.datasets else arguments.clip
     answers = {
-        Path(folder).name: load_pipeline("sign-to-text", folder, "cpu")(arguments.clip, return_attentions=True, **given)
+        Path(folder).name: load_pipeline("sign-to-text", folder, "cpu")(clip, return_attentions=True, **facts)
         for folder in arguments.checkpoint
     }
     save_figure(draw(answers), arguments.output)
     print(f"Wrote {arguments.output}")
+
+
+def clip_of_row(dataset, split, clip_id):
+    """`KeypointClip` of the row of a data set that has this id."""
+    rows = load_rows(dataset, split)
+    ids = rows["id"][:]
+    if clip_id not in ids:
+        raise ValueError(f"No clip {clip_id!r} in {describe(dataset)}, {split}, which begins with {ids[0]!r}.{did_you_mean(clip_id, ids)}")
+    return KeypointClip.from_row(rows.with_format("numpy")[ids.index(clip_id)])
 
 
 def draw(answers):
