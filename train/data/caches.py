@@ -150,14 +150,14 @@ class Entry:
 
 def entries(cache_dir=None):
     """All folders of a cache, those that were used last first."""
-    found = []
+    cache_entries = []
     for kind in KINDS:
         parent = cache_folder(kind, "", cache_dir)
         for path in sorted(parent.iterdir()) if parent.is_dir() else ():
             if path.is_dir():
                 with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-                    found.append(_entry(path, kind))
-    return sorted(found, key=lambda entry: -entry.used)
+                    cache_entries.append(_entry(path, kind))
+    return sorted(cache_entries, key=lambda entry: -entry.used)
 
 
 def _entry(path, kind):
@@ -208,9 +208,9 @@ def clean(cache_dir=None, kinds=KINDS, older_than=30.0, remove=False):
 def describe(entry):
     """An entry in a line."""
     facts = entry.facts
-    said = [facts.get("data"), facts.get("processor"), facts.get("sign_mae") and f"SignMAE {facts['sign_mae']}", facts.get("segments")]
-    said.append(entry.note and f"({entry.note})")
-    return f"{entry.kind:8}{entry.path.name:18.18}{size_of(entry.size):>10}{_ago(entry.used):>14}  " + ", ".join(filter(None, said))
+    parts = [facts.get("data"), facts.get("processor"), facts.get("sign_mae") and f"SignMAE {facts['sign_mae']}", facts.get("segments")]
+    parts.append(entry.note and f"({entry.note})")
+    return f"{entry.kind:8}{entry.path.name:18.18}{size_of(entry.size):>10}{_ago(entry.used):>14}  " + ", ".join(filter(None, parts))
 
 
 def size_of(count):

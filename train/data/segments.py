@@ -62,8 +62,8 @@ class FrameStore:
         def write(folder):
             _write_frames(rows, processor, folder, description)
 
-        said = dict(data=description, processor=f"{processor.layout} at {rate}")
-        return open_or_build(cls, cache_folder("frames", key, cache_dir), write, description, **said)
+        entry_facts = dict(data=description, processor=f"{processor.layout} at {rate}")
+        return open_or_build(cls, cache_folder("frames", key, cache_dir), write, description, **entry_facts)
 
 
 def _write_frames(rows, processor, folder, description):
@@ -160,9 +160,9 @@ class SegmentDataset(Dataset):
         clips = self.clips[number]
         whole = draw < self.draws[number] // len(clips) * len(clips)
         chosen = clips[draw % len(clips)]
-        for each in np.unique(epoch[~whole]):
-            rows = ~whole & (epoch == each)
-            chosen[rows] = self._permuted(number, int(each))[draw[rows] % len(clips)]
+        for current in np.unique(epoch[~whole]):
+            rows = ~whole & (epoch == current)
+            chosen[rows] = self._permuted(number, int(current))[draw[rows] % len(clips)]
         return chosen
 
     def _permuted(self, number, epoch):

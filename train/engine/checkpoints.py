@@ -59,8 +59,8 @@ def read_manifest(folder):
     """What `write_manifest` wrote; None where there is none, or it was changed since."""
     try:
         content = json.loads((Path(folder) / MANIFEST).read_text(encoding="utf-8"))
-        told = content.pop("sha256")
-        return content if told == _sha256_of(content) and isinstance(content["files"], dict) else None
+        checksum = content.pop("sha256")
+        return content if checksum == _sha256_of(content) and isinstance(content["files"], dict) else None
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
 
@@ -73,14 +73,14 @@ def damage(folder):
     manifest = read_manifest(folder)
     if manifest is None:
         return f"its {MANIFEST} is damaged"
-    for name, told in manifest["files"].items():
+    for name, listed in manifest["files"].items():
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if path.stat().st_size != told["size"]:
-            return f"{name} has {path.stat().st_size} bytes, expected {told['size']}"
+        if path.stat().st_size != listed["size"]:
+            return f"{name} has {path.stat().st_size} bytes, expected {listed['size']}"
         try:
-            if _sha256(path) != told["sha256"]:
+            if _sha256(path) != listed["sha256"]:
                 return f"{name} is not as it was written"
         except OSError as error:  # a disk that cannot read it any more
             return f"{name}: {os.strerror(error.errno)}"
@@ -104,8 +104,8 @@ def best_of(folder):
 
 def checkpoints(output_dir):
     """[(step, folder)] of the checkpoints in a run's folder, the oldest first."""
-    found = ((_NAME.fullmatch(path.name), path) for path in Path(output_dir).glob("checkpoint-*") if path.is_dir())
-    return sorted((int(match[1]), path) for match, path in found if match)
+    folders = ((_NAME.fullmatch(path.name), path) for path in Path(output_dir).glob("checkpoint-*") if path.is_dir())
+    return sorted((int(match[1]), path) for match, path in folders if match)
 
 
 def newest_whole(output_dir, with_best=False):

@@ -70,10 +70,10 @@ def owners_of(script):
 
 def own_fields(path, name):
     """The `Field`s of a class that is named in a file, with those of its base classes of ours, the nearest first."""
-    found = _find(path, name)
-    if found is None:  # of a library
+    declaration = _find(path, name)
+    if declaration is None:  # of a library
         return []
-    path, node = found
+    path, node = declaration
     fields = {field.name: field for field in _declared(path, node)}
     for base in node.bases:
         for field in own_fields(path, base.id) if isinstance(base, ast.Name) else ():

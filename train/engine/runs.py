@@ -242,7 +242,7 @@ def _start(trainer, described):
                     "max_steps or num_train_epochs; to start again, give --overwrite_output_dir true."
                 )
                 return described, None, True
-        checkpoint = _newest(args) if asked is True else _given(asked, args)
+        checkpoint = _newest(args) if asked is True else _checkpoint_at(asked, args)
         if checkpoint is not None:
             stored = read_manifest(checkpoint)["run"]
             if stored is None:
@@ -286,7 +286,7 @@ def _newest(args):
     return None
 
 
-def _given(path, args):
+def _checkpoint_at(path, args):
     if not Path(path).is_dir():
         raise FileNotFoundError(f"There is no checkpoint {path!r} to resume from. Give a folder checkpoint-N, or true for the newest one.")
     reason = damage_with_best(path) if args.load_best_model_at_end else damage(path)

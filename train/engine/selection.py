@@ -135,8 +135,8 @@ class SelectsTheBest:
             return False
         selection = self.selection()
         if f"eval_{selection.metric}" not in metrics:
-            known = ", ".join(sorted(name.removeprefix("eval_") for name in metrics if name.startswith("eval_")))
-            raise ValueError(f"metric_for_best_model {selection.metric!r} is not measured here. Expected one of {known}.")
+            measured = ", ".join(sorted(name.removeprefix("eval_") for name in metrics if name.startswith("eval_")))
+            raise ValueError(f"metric_for_best_model {selection.metric!r} is not measured here. Expected one of {measured}.")
         if selection.best is None or selection.best["step"] != self.state.global_step:
             return False
         self.state.best_metric = selection.best[f"eval_{selection.metric}"]

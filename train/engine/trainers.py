@@ -331,8 +331,8 @@ class TranslationTrainer(SelectsTheBest, BatchesThatFit, LossOfTheWhole, WholeCh
         if len(predictions) != len(self.references):
             raise RuntimeError(f"Evaluation gave {len(predictions)} translations for {len(self.references)} clips.")
         self.scored = predictions, self.references
-        found = text_scores(predictions, self.references, self.final_dot, families=SELECTING)
-        return {name: found[name] for name in found["signatures"]}
+        scores = text_scores(predictions, self.references, self.final_dot, families=SELECTING)
+        return {name: scores[name] for name in scores["signatures"]}
 
 
 class TextToSignTrainer(TranslationTrainer):
@@ -383,18 +383,18 @@ class TextToSignTrainer(TranslationTrainer):
         """Of latents, 0 for the mean and 1 for the truth; of lengths, in segments; with a judge, of what it reads."""
         sums, lengths, *ids = evaluation.predictions
         true_lengths = evaluation.label_ids
-        found = latent_scores(sums, true_lengths.sum())
+        scores = latent_scores(sums, true_lengths.sum())
         error = np.abs(lengths - true_lengths)
-        found |= {"length_error": float(np.median(error)), "length_error_mean": float(error.mean())}
+        scores |= {"length_error": float(np.median(error)), "length_error_mean": float(error.mean())}
         if ids:
             tokenizer = self.judge_tokenizer
             texts = tokenizer.batch_decode(np.where(ids[0] < 0, tokenizer.pad_token_id, ids[0]), skip_special_tokens=True)
             if len(texts) != len(self.references):
                 raise RuntimeError(f"Evaluation gave {len(texts)} clips for {len(self.references)} texts.")
             self.scored = texts, self.references
-            read = text_scores(texts, self.references, self.final_dot, families=SELECTING)
-            found |= {name: read[name] for name in read["signatures"]}
-        return found
+            judge_scores = text_scores(texts, self.references, self.final_dot, families=SELECTING)
+            scores |= {name: judge_scores[name] for name in judge_scores["signatures"]}
+        return scores
 
 
 class RecognitionTrainer(SelectsTheBest, BatchesThatFit, LossOfTheWhole, WholeCheckpoints, WithoutPickles, Trainer):
@@ -417,5 +417,5 @@ class RecognitionTrainer(SelectsTheBest, BatchesThatFit, LossOfTheWhole, WholeCh
     def scores(self, evaluation):
         """Top-1, top-5 and top-10 over clips and over labels."""
         self.scored = evaluation.predictions, evaluation.label_ids
-        found = recognition_scores(evaluation.predictions, evaluation.label_ids)
-        return {name: found[name] for name in found["signatures"]}
+        scores = recognition_scores(evaluation.predictions, evaluation.label_ids)
+        return {name: scores[name] for name in scores["signatures"]}

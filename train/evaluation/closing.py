@@ -51,8 +51,8 @@ def assess_texts(trainer, clips) -> dict:
     selecting = trainer.args.metric_for_best_model
     metric = headline(rows, selecting if selecting in rows["system"] else "bleu4")
     interval = bootstrap_interval(predictions, references, metric, final_dot=trainer.final_dot) | {"metric": metric}
-    kept = {name: {key: value for key, value in row.items() if key != "signatures"} for name, row in floors.items()}
-    return {"floors": kept, "interval": interval, "verdict": verdict_of_rows(rows, interval, metric)}
+    floor_scores = {name: {key: value for key, value in row.items() if key != "signatures"} for name, row in floors.items()}
+    return {"floors": floor_scores, "interval": interval, "verdict": verdict_of_rows(rows, interval, metric)}
 
 
 def assess_signing(trainer, clips, judge: str | None = None) -> dict:
@@ -64,8 +64,8 @@ def assess_signing(trainer, clips, judge: str | None = None) -> dict:
     if judge is None:
         return {"verdict": ["Nobody has read what it signs yet, so what it is worth is open."]}
     path = Path(judge, "judge.json")
-    told = json.loads(path.read_text(encoding="utf-8")).get("verdict", []) if path.is_file() else []
-    blind = [f"On real signing: {said}" for said in told if BLIND_JUDGE in said]
+    sentences = json.loads(path.read_text(encoding="utf-8")).get("verdict", []) if path.is_file() else []
+    blind = [f"On real signing: {sentence}" for sentence in sentences if BLIND_JUDGE in sentence]
     return assess_texts(trainer, clips) | ({"verdict": blind} if blind else {})
 
 
@@ -76,9 +76,9 @@ def assess_recognition(trainer, clips) -> dict:
     logits, labels = trainer.scored
     floor = most_frequent_floor(clips.labels, labels, logits.shape[1])
     interval = top1_interval(logits, labels) | {"metric": "top1"}
-    said = verdict("top1", interval["score"], {"most frequent labels": (floor["top1"], 0.0)}, (interval["low"], interval["high"]))
+    sentences = verdict("top1", interval["score"], {"most frequent labels": (floor["top1"], 0.0)}, (interval["low"], interval["high"]))
     floor = {name: value for name, value in floor.items() if name != "signatures"}
-    return {"floors": {"most frequent labels": floor}, "interval": interval, "verdict": said}
+    return {"floors": {"most frequent labels": floor}, "interval": interval, "verdict": sentences}
 
 
 # --- The words --------------------------------------------------------------------------------------------------------------------

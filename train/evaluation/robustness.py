@@ -111,8 +111,8 @@ def robustness(task: str, pipe, clips: Clips, batch_size: int = 32, seed: int = 
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "clips.parquet"
             write_changed(path, clips, change, pipe.feature_extractor, seed)
-            read = LabelledClips if task == "sign-recognition" else Clips
-            changed = read([str(path)], "train", pipe.feature_extractor, Path(folder) / "frames")
+            clips_class = LabelledClips if task == "sign-recognition" else Clips
+            changed = clips_class([str(path)], "train", pipe.feature_extractor, Path(folder) / "frames")
             rows[name] = _scores(task, pipe, changed, batch_size, Path(folder) / "frames") | {"num_scored": len(clips)}
             del changed
     return rows

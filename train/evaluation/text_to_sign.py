@@ -62,27 +62,27 @@ def evaluate_text_to_sign(
     targets = LatentStore.build(clips, sign_mae, sign_mae.config.window_size, cache_dir, hold_last=hold)
     oracle = [clip[: len(truth)] for clip, truth in zip(decode_all(model, targets, seam_frames), real)]
     floors = floor_clips(real, clips.texts, *keypoints_of(train), train.texts)
-    read = {
+    systems = {
         SYSTEM: generated,
         "system, length=reference": with_length,
         REAL: list(real),
         "ceiling: oracle latents": oracle,
-        **{name: some[0] for name, some in floors.items()},
+        **{name: draws[0] for name, draws in floors.items()},
     }
-    again = {name: some[1] for name, some in floors.items() if len(some) > 1}
+    again = {name: draws[1] for name, draws in floors.items() if len(draws) > 1}
     again[SYSTEM] = sign(model, tokenizer, clips.texts, seam_frames=seam_frames)
-    texts = {name: [translate_inputs(*judge, keypoints) for judge in judges] for name, keypoints in read.items()}
+    texts = {name: [translate_inputs(*judge, keypoints) for judge in judges] for name, keypoints in systems.items()}
     if shared_encoder is not None:
         latents = [encode(shared_encoder[0], clip) for clip in generated]
         texts["system, read by a reader with the same SignMAE (shared_encoder)"] = [translate_inputs(*shared_encoder, latents)]
     rows = {
-        name: _over_judges([text_scores(some, clips.texts, final_dot, families=FAMILIES) for some in of_judges])
-        for name, of_judges in texts.items()
+        name: _over_judges([text_scores(predictions, clips.texts, final_dot, families=FAMILIES) for predictions in texts_of_judges])
+        for name, texts_of_judges in texts.items()
     }
     presence = model.sign_mae.keypoint_presence.bool().cpu().numpy()
     window = model.config.sign_mae_config.window_size
-    panel, power = panel_of(read, again, clips, train, model.config.sign_mae_config, presence)
-    for name in read:
+    panel, power = panel_of(systems, again, clips, train, model.config.sign_mae_config, presence)
+    for name in systems:
         panel[name] |= {"bleu4": rows[name]["bleu4"], "num_scored": len(clips)}
     pose, motion = {}, {}
     made = {"predicted": generated, "reference": with_length, "oracle": oracle}
@@ -181,10 +181,10 @@ def sign(model, tokenizer, texts, num_segments=None, seam_frames=0, batch_size=3
     """List of (T, K, C) float32, one for each text; `num_segments` (texts,) is the policy length=reference."""
     clips = []
     for start in range(0, len(texts), batch_size):
-        some = slice(start, start + batch_size)
-        encoded = tokenizer(list(texts[some]), padding=True, return_tensors="pt").to(model.device)
-        given = None if num_segments is None else num_segments[some]
-        generated = model.generate(encoded["input_ids"], encoded["attention_mask"], num_segments=given, seam_frames=seam_frames)
+        batch = slice(start, start + batch_size)
+        encoded = tokenizer(list(texts[batch]), padding=True, return_tensors="pt").to(model.device)
+        lengths = None if num_segments is None else num_segments[batch]
+        generated = model.generate(encoded["input_ids"], encoded["attention_mask"], num_segments=lengths, seam_frames=seam_frames)
         keypoints = generated.keypoints.float().cpu().numpy()
         clips += [clip[:length] for clip, length in zip(keypoints, generated.num_frames.tolist())]
     return clips

@@ -37,7 +37,7 @@ def directions(names: list[str]) -> str:
     near = [name for name in names if name not in lower and not NEAR_1_IS_BETTER.isdisjoint(name.split("_"))]
     higher = [name for name in names if name not in near and name not in lower]
     groups = {"Higher is better": higher, "Lower is better": lower, "Best is 1": near}
-    return " ".join(f"{how}: {', '.join(of)}." for how, of in groups.items() if of)
+    return " ".join(f"{how}: {', '.join(group)}." for how, group in groups.items() if group)
 
 
 def compare(score: float, floor: float, lower: bool, interval: tuple | None = None, spread: float = 0.0) -> str | None:
@@ -68,23 +68,27 @@ def verdict(name: str, score: float, floors: dict, interval: tuple | None = None
     """
     if not is_number(score):
         return [f"{name} is no number: nothing can be said of it."]
-    told = f"{name} {_digits(score)}"
+    subject = f"{name} {_digits(score)}"
     if interval is not None and all(map(is_number, interval)):
-        told += f" (95 % interval {_digits(interval[0])} to {_digits(interval[1])})"
+        subject += f" (95 % interval {_digits(interval[0])} to {_digits(interval[1])})"
     floors = {floor: pair for floor, pair in floors.items() if is_number(pair[0])}
     if not floors:
-        return [f"{told}: no floor was scored, so what it is worth is open."]
+        return [f"{subject}: no floor was scored, so what it is worth is open."]
     lower = lower_is_better(name)
-    found = {"worse": [], "equal": [], "better": []}
+    floors_by_result = {"worse": [], "equal": [], "better": []}
     for floor, (value, spread) in sorted(floors.items(), key=lambda item: item[1][0], reverse=not lower):  # the strongest first
-        found[compare(score, value, lower, interval, spread)].append(f"{floor} ({_digits(value)})")
+        floors_by_result[compare(score, value, lower, interval, spread)].append(f"{floor} ({_digits(value)})")
     sentences = []
-    if found["worse"]:
-        sentences.append(f"{told} is worse than {_listed(found['worse'])}: {useless}.")
-    if found["equal"]:
-        sentences.append(f"{told} is not distinguishable from {_listed(found['equal'])}" + (f": {useless}." if not sentences else "."))
+    if floors_by_result["worse"]:
+        sentences.append(f"{subject} is worse than {_listed(floors_by_result['worse'])}: {useless}.")
+    if floors_by_result["equal"]:
+        sentences.append(
+            f"{subject} is not distinguishable from {_listed(floors_by_result['equal'])}" + (f": {useless}." if not sentences else ".")
+        )
     if not sentences:
-        sentences.append(f"{told} is better than {found['better'][0]}, the strongest of {len(floors)} floor{'s' * (len(floors) > 1)}.")
+        sentences.append(
+            f"{subject} is better than {floors_by_result['better'][0]}, the strongest of {len(floors)} floor{'s' * (len(floors) > 1)}."
+        )
     return sentences
 
 
@@ -97,10 +101,10 @@ def difference_in_words(test: dict, a: str, b: str) -> str:
     """
     if not all(is_number(test[name]) for name in ("delta", "low", "high")):
         return f"{test['metric']}, {b} minus {a}: no number, so they are not ordered."
-    told = f"{test['metric']}, {b} minus {a}: {test['delta']:+.2f} (95 % interval {test['low']:+.2f} to {test['high']:+.2f})"
+    difference = f"{test['metric']}, {b} minus {a}: {test['delta']:+.2f} (95 % interval {test['low']:+.2f} to {test['high']:+.2f})"
     if test["low"] <= 0 <= test["high"]:
-        return f"{told}: not ordered, the interval covers 0."
-    return f"{told}: {b} is {'better' if (test['delta'] < 0) == lower_is_better(test['metric']) else 'worse'}."
+        return f"{difference}: not ordered, the interval covers 0."
+    return f"{difference}: {b} is {'better' if (test['delta'] < 0) == lower_is_better(test['metric']) else 'worse'}."
 
 
 # --- Of each task -----------------------------------------------------------------------------------------------------------------
@@ -136,8 +140,10 @@ def blind_judges(rows: dict, metric: str | None = None) -> list[str]:
         if name.startswith("floor") and not _keeps_signs(name):
             spread = math.hypot(_spread(ceiling, metric), _spread(row, metric))
             if compare(ceiling[metric], row.get(metric), lower_is_better(metric), spread=spread) in ("worse", "equal"):
-                read = f"{metric} {_digits(ceiling[metric])} of real signing, {_digits(row[metric])} of {name.removeprefix('floor: ')}"
-                return [f"{BLIND_JUDGES} ({read})."]
+                comparison = (
+                    f"{metric} {_digits(ceiling[metric])} of real signing, {_digits(row[metric])} of {name.removeprefix('floor: ')}"
+                )
+                return [f"{BLIND_JUDGES} ({comparison})."]
     return []
 
 
@@ -146,8 +152,8 @@ def verdict_of_judge(scores: dict, floors: dict, interval: dict | None = None) -
     rows = {"system": scores} | {f"floor: {name}": row for name, row in floors.items()}
     metric = headline(rows)
     bounds = (interval["low"], interval["high"]) if interval and interval.get("metric", metric) == metric else None
-    told = {name: (row.get(metric), _spread(row, metric)) for name, row in floors.items()}
-    return verdict(metric, scores.get(metric), told, bounds, BLIND_JUDGE)
+    values = {name: (row.get(metric), _spread(row, metric)) for name, row in floors.items()}
+    return verdict(metric, scores.get(metric), values, bounds, BLIND_JUDGE)
 
 
 def verdict_of_reconstruction(scores: dict, floors: dict, linear_codes: dict | None = None) -> list[str]:

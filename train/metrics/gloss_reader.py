@@ -85,7 +85,7 @@ class GlossReader:
         systems = {"real": clips, "backwards": time_reversed(clips), "shuffled segments": shuffled_segments(clips, seed=seed)}
         if len(clips) > 1:
             systems["another sentence"] = another_clip(clips, seed)
-        return {name: self.scores(some, lines) | {"num_scored": len(clips)} for name, some in systems.items()}
+        return {name: self.scores(system_clips, lines) | {"num_scored": len(clips)} for name, system_clips in systems.items()}
 
     def _reads(self, keypoints):
         before = self.features.window_size // 2  # a read stands in the middle of its window
@@ -96,8 +96,8 @@ class GlossReader:
         return [name for name, _ in groupby(name for name, length in runs if length >= self.min_run and name != NONE)]
 
     def _fit(self, reads, names):
-        called = np.concatenate([np.array(line, dtype=object) for line in names])
-        self.names, classes = np.unique(called.astype(str), return_inverse=True)
+        all_names = np.concatenate([np.array(line, dtype=object) for line in names])
+        self.names, classes = np.unique(all_names.astype(str), return_inverse=True)
         if len(self.names) < 2:
             raise ValueError(f"found only {list(self.names)} to read; give at least two glosses, or one and frames without a sign")
         values, counts = np.concatenate(reads), np.bincount(classes)
@@ -117,8 +117,8 @@ class GlossReader:
         """The best layout of a line over a clip's reads, in order, none between where that fits better: a name for each read."""
         states = [NONE] + [name for gloss in line for name in (gloss, NONE)]
         places = np.searchsorted(self.names, states)
-        known = np.array([place < len(self.names) and self.names[place] == state for place, state in zip(places, states)])
-        gains = np.where(known, scores[:, np.minimum(places, len(self.names) - 1)], -1e9)  # (N, states)
+        has_weights = np.array([place < len(self.names) and self.names[place] == state for place, state in zip(places, states)])
+        gains = np.where(has_weights, scores[:, np.minimum(places, len(self.names) - 1)], -1e9)  # (N, states)
         num_reads, num_states = gains.shape
         if num_reads < len(line):
             return _even_names(line, num_reads)
@@ -148,7 +148,7 @@ def shuffled_segments(clips: Sequence[np.ndarray], window_size: int = 15, seed: 
     """The same clips, their segments in a random order: every window of them is real, their order is not."""
     rng = np.random.default_rng(seed)
     parts = [[clip[start : start + window_size] for start in range(0, len(clip), window_size)] for clip in clips]
-    return [np.concatenate([some[index] for index in rng.permutation(len(some))]) for some in parts]
+    return [np.concatenate([segments[index] for index in rng.permutation(len(segments))]) for segments in parts]
 
 
 def gloss_scores(read: Sequence[Sequence[str]], lines: Sequence[Sequence[str]]) -> dict[str, float]:

@@ -80,9 +80,9 @@ def motion_panel(generated, references, masks, window_size=15, layout="uniglor73
     if window_size < 1:
         raise ValueError(f"found window_size={window_size}, expected the frames of a segment, at least 1")
     sums = defaultdict(lambda: np.zeros(2)), defaultdict(lambda: np.zeros(2))  # name -> sum, count; of generated and of references
-    for some, reference, seen in _checked(generated, references, masks, layout, presence):
-        stretched = seen[np.linspace(0, len(seen) - 1, len(some)).round().astype(int)]
-        for total, clip, counted in zip(sums, (some, reference), (stretched, seen)):
+    for generated_clip, reference, seen in _checked(generated, references, masks, layout, presence):
+        stretched = seen[np.linspace(0, len(seen) - 1, len(generated_clip)).round().astype(int)]
+        for total, clip, counted in zip(sums, (generated_clip, reference), (stretched, seen)):
             for name, values in _motion(clip, counted, window_size, layout).items():
                 total[name] += values.sum(), values.size
             total["duration_ratio"] += len(clip), 1
@@ -121,7 +121,7 @@ def production_panel(
         `lcs_f`, `gloss_wer`, `gloss_f1`, `order`: see `gloss_scores`.
     """
     motion = motion_panel(generated, references, masks, window_size, layout, presence)
-    found = {
+    scores = {
         "speed": motion["speed_ratio"],
         "motion": motion["motion_ratio"],
         "border_jump": motion["border_jump"],
@@ -132,10 +132,10 @@ def production_panel(
         **hand_warping(generated, references, masks, layout, presence),
     }
     if again is not None:
-        found["diversity"] = diversity(generated, again, references, features)
+        scores["diversity"] = diversity(generated, again, references, features)
     if reader is not None and lines is not None:
-        found |= reader.scores(generated, lines)
-    return found
+        scores |= reader.scores(generated, lines)
+    return scores
 
 
 def frechet_panel(generated: Clips, references: Clips, features: WindowFeatures) -> dict[str, float]:
@@ -150,20 +150,20 @@ def frechet_panel(generated: Clips, references: Clips, features: WindowFeatures)
         `frechet_seams`: of windows that start half a window later, so that each has a seam of the generator in its middle.
         `frechet_velocity`: of differences between neighbours of the windows that are laid end to end, over their variance.
     """
-    size, found = features.window_size, {}
+    size, distances = features.window_size, {}
     for name, offset, order in (("frechet", 0, 0), ("frechet_seams", size // 2, 0), ("frechet_velocity", 0, 1)):
         made, real = (
             np.concatenate([np.diff(features(clip, range(offset, len(clip) - size + 1, size)), n=order, axis=0) for clip in clips])
             for clips in (generated, references)
         )
-        found[name] = _divide(frechet_distance(made, real), real.var(0).sum()) if len(real) > 1 else float("nan")
-    return found
+        distances[name] = _divide(frechet_distance(made, real), real.var(0).sum()) if len(real) > 1 else float("nan")
+    return distances
 
 
 def frechet_of_halves(references: Clips, features: WindowFeatures, seed: int = 0) -> dict[str, float]:
     """`frechet_panel` of one random half of real clips against the other: what the distances of equal distributions are, so few clips."""
     order = np.random.default_rng(seed).permutation(len(references))
-    halves = [[references[index] for index in some] for some in (order[::2], order[1::2])]
+    halves = [[references[index] for index in half] for half in (order[::2], order[1::2])]
     return frechet_panel(*halves, features)
 
 
@@ -183,15 +183,15 @@ def hands_panel(
     sides = [], []
     for made, real, seen in _checked(generated, references, masks, layout, presence):
         stretched = seen[np.linspace(0, len(seen) - 1, len(made)).round().astype(int)]
-        for found, clip, counted in zip(sides, (made, real), (stretched, seen)):
+        for hands, clip, counted in zip(sides, (made, real), (stretched, seen)):
             for root in roots:
                 steps, moving = (values[:, 0] for values in _differences(clip[:, [root]], counted[:, [root]], order=1))
                 places = clip[counted[:, root], root]
                 low, high = np.percentile(places, [5, 95], axis=0) if len(places) else (np.nan, np.nan)
-                found.append((steps[moving].sum() if moving.any() else np.nan, np.mean(high - low), steps[moving]))
-    speeds = [np.concatenate([steps for _, _, steps in found]) for found in sides]
+                hands.append((steps[moving].sum() if moving.any() else np.nan, np.mean(high - low), steps[moving]))
+    speeds = [np.concatenate([steps for _, _, steps in hands]) for hands in sides]
     held = [_mean(speed < HELD * _mean(speeds[1])) if len(speed) else float("nan") for speed in speeds]
-    (paths, extents), (real_paths, real_extents) = ([_mean([hand[index] for hand in found]) for index in (0, 1)] for found in sides)
+    (paths, extents), (real_paths, real_extents) = ([_mean([hand[index] for hand in hands]) for index in (0, 1)] for hands in sides)
     return {
         "path_hands": _divide(paths, real_paths),
         "extent_hands": _divide(extents, real_extents),
@@ -365,26 +365,26 @@ def nearest_sentences(train_texts: Sequence[str], texts: Sequence[str]) -> np.nd
     if not len(train_texts) or not any(text.split() for text in train_texts):
         raise ValueError(f"found {len(train_texts)} training texts; give at least one that has words")
     vectorizer = TfidfVectorizer(token_pattern=r"\S+")  # words are what stands between spaces, of one letter too
-    known = vectorizer.fit_transform(train_texts)
-    return (vectorizer.transform(texts) @ known.T).toarray().argmax(1)
+    train_vectors = vectorizer.fit_transform(train_texts)
+    return (vectorizer.transform(texts) @ train_vectors.T).toarray().argmax(1)
 
 
 # --- One clip -------------------------------------------------------------------------------------------------------------------------
 
 
 def _errors_of_clip(generated, reference, seen, layout):
-    found = {}
+    errors = {}
     shorter = min(len(generated), len(reference))
     for name, frames in (("mpjpe_resampled", resample(generated, len(reference))), ("mpjpe_truncated", generated[:shorter])):
         for part, (error, counted) in _errors_by_part(frames, reference[: len(frames)], seen[: len(frames)], layout).items():
-            found[name + part] = _mean(error[counted])
+            errors[name + part] = _mean(error[counted])
     visible = seen.any(1)  # a frame of which nothing was seen would be near to every other
     reference, seen = reference[visible], seen[visible]
     first, second = align(frame_distances(generated, reference, seen)).T
     for part, (error, counted) in _errors_by_part(generated[first], reference[second], seen[second], layout).items():
-        has_some = counted.any(1)
-        found["dtw_mje" + part] = _mean((error * counted).sum(1)[has_some] / counted.sum(1)[has_some])
-    return found
+        shows_part = counted.any(1)
+        errors["dtw_mje" + part] = _mean((error * counted).sum(1)[shows_part] / counted.sum(1)[shows_part])
+    return errors
 
 
 def _errors_by_part(generated, reference, seen, layout):
@@ -403,11 +403,11 @@ def _warped_distance(generated, reference, seen):
 
 def _mean_distance(clips, others, features):
     """Mean distance of the features of windows at the same places of two clips, over all windows."""
-    size, found = features.window_size, []
+    size, distances = features.window_size, []
     for clip, other in zip(clips, others):
         starts = range(0, max(min(len(clip), len(other)) - size, 0) + 1, size)
-        found.append(np.linalg.norm(features(clip, starts) - features(other, starts), axis=1))
-    return _mean(np.concatenate(found))
+        distances.append(np.linalg.norm(features(clip, starts) - features(other, starts), axis=1))
+    return _mean(np.concatenate(distances))
 
 
 def _by_part(keypoints, seen, layout):
@@ -415,9 +415,9 @@ def _by_part(keypoints, seen, layout):
     parts = get_layout(layout).parts
     hands, wrists = hands_and_wrists(layout)
     both = np.r_[parts["left_hand"], parts["right_hand"]]
-    found = {"": slice(None), "_body": parts["body"], "_face": parts["face"], "_hands": both}
-    found = {name: (keypoints[:, points], seen[:, points]) for name, points in found.items()}
-    return found | {"_hand_shape": (keypoints[:, hands] - keypoints[:, wrists], seen[:, hands] & seen[:, wrists])}
+    points_of_part = {"": slice(None), "_body": parts["body"], "_face": parts["face"], "_hands": both}
+    by_part = {name: (keypoints[:, points], seen[:, points]) for name, points in points_of_part.items()}
+    return by_part | {"_hand_shape": (keypoints[:, hands] - keypoints[:, wrists], seen[:, hands] & seen[:, wrists])}
 
 
 def _motion(keypoints, seen, window_size, layout):

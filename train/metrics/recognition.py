@@ -27,14 +27,14 @@ def recognition_scores(logits, labels):
     """
     rank, labels = ranks(logits, labels), np.asarray(labels)
     _, index, count = np.unique(labels, return_inverse=True, return_counts=True)
-    found, signatures = {}, {}
+    scores, signatures = {}, {}
     for top in TOPS:
         hit = rank <= top
-        found[f"top{top}"] = 100 * float(hit.mean())
-        found[f"top{top}_class"] = 100 * float((np.bincount(index, hit) / count).mean())
+        scores[f"top{top}"] = 100 * float(hit.mean())
+        scores[f"top{top}_class"] = 100 * float((np.bincount(index, hit) / count).mean())
         for suffix, mean in (("", "clips"), ("_class", "labels")):
             signatures[f"top{top}{suffix}"] = f"top{top}|mean:{mean}|ties:last|labels:{len(count)} of {np.shape(logits)[1]}|n:{len(labels)}"
-    return {**found, "num_scored": len(labels), "num_labels": len(count), "signatures": signatures}
+    return {**scores, "num_scored": len(labels), "num_labels": len(count), "signatures": signatures}
 
 
 def ranks(logits, labels):

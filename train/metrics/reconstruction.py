@@ -109,11 +109,11 @@ def nearest_segments(target, mask, bank, batch_size=256):
     flat = bank.reshape(len(bank), -1)  # (F, W K C)
     squared = flat.square()
     nearest = []
-    for some, seen in zip(target.split(batch_size), mask.to(target.dtype).split(batch_size)):
-        weight = seen[..., None].expand_as(some).reshape(len(some), -1)
-        distance = weight @ squared.T - 2 * (some.reshape(len(some), -1) * weight) @ flat.T
+    for segments, seen in zip(target.split(batch_size), mask.to(target.dtype).split(batch_size)):
+        weight = seen[..., None].expand_as(segments).reshape(len(segments), -1)
+        distance = weight @ squared.T - 2 * (segments.reshape(len(segments), -1) * weight) @ flat.T
         for index, candidates in enumerate(distance.topk(min(RERANKED, len(flat)), largest=False).indices):
-            error = (distances(bank[candidates], some[index]) * seen[index]).sum((1, 2))
+            error = (distances(bank[candidates], segments[index]) * seen[index]).sum((1, 2))
             nearest.append(bank[candidates[error.argmin()]])
     return torch.stack(nearest)
 

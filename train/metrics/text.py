@@ -76,18 +76,18 @@ def text_scores(
         raise ValueError(f"families {unknown} are unknown; give some of {', '.join(FAMILIES)}")
     predictions, references, num_empty = _sentences(predictions, references, final_dot)
     more = None if second_references is None else _second_references(second_references, len(references), final_dot)
-    found, signatures = {}, {}
+    scores, signatures = {}, {}
     for family in families:
-        given = {"more": more} if more is not None and family in SEVERAL_REFERENCES else {}
-        statistics = FAMILIES[family](predictions, references, **given)
+        options = {"more": more} if more is not None and family in SEVERAL_REFERENCES else {}
+        statistics = FAMILIES[family](predictions, references, **options)
         sums = statistics.counts.sum(0)
-        found |= {name: score(sums) for name, score in statistics.scores.items()}
+        scores |= {name: score(sums) for name, score in statistics.scores.items()}
         signatures |= statistics.signatures
     if bleurt_checkpoint is not None:
-        found["bleurt"] = _bleurt(predictions, references, bleurt_checkpoint)
+        scores["bleurt"] = _bleurt(predictions, references, bleurt_checkpoint)
         signatures["bleurt"] = f"bleurt|mean:sentences|case:mixed|checkpoint:{bleurt_checkpoint}"
     signatures = {name: _sign(signature, len(references), final_dot, max_new_tokens) for name, signature in signatures.items()}
-    return {**found, "num_scored": len(references), "num_empty": num_empty, "signatures": signatures}
+    return {**scores, "num_scored": len(references), "num_empty": num_empty, "signatures": signatures}
 
 
 def bootstrap_interval(predictions, references, metric="bleu4", num_samples=1000, seed=0, final_dot="keep"):
@@ -281,8 +281,8 @@ def _error_rates(predictions, references):
     predictions, references = _lower(predictions), _lower(references)
     counts, scores, signatures = [], {}, {}
     for index, (name, process) in enumerate((("wer", jiwer.process_words), ("cer", jiwer.process_characters))):
-        found = process(references, predictions)
-        counts += [[_num_edits(chunks) for chunks in found.alignments], [len(tokens) for tokens in found.references]]
+        output = process(references, predictions)
+        counts += [[_num_edits(chunks) for chunks in output.alignments], [len(tokens) for tokens in output.references]]
         scores[name] = partial(_error_rate, edits=2 * index)
         signatures[name] = f"{name}|edits/length of all|case:lc|jiwer:{version('jiwer')}"
     return Statistics(np.array(counts, dtype=np.float64).T, scores, signatures)

@@ -120,8 +120,8 @@ def nearest_clip(train_latents, latents, batch_size=256):
     train_latents, latents = (train_latents - mean) / std, (latents - mean) / std
     squared = np.square(train_latents).sum(1)  # (M,)
     starts = range(0, len(latents), batch_size)
-    found = [(squared - 2 * latents[start : start + batch_size] @ train_latents.T).argmin(1) for start in starts]
-    return np.concatenate(found) if found else np.zeros(0, dtype=int)
+    nearest = [(squared - 2 * latents[start : start + batch_size] @ train_latents.T).argmin(1) for start in starts]
+    return np.concatenate(nearest) if nearest else np.zeros(0, dtype=int)
 
 
 def share_verbatim(predictions, train_texts):
@@ -141,10 +141,10 @@ def scores_by_seen(predictions, references, train_texts, **options):
     """
     if len(predictions) != len(references):
         raise ValueError(f"{len(predictions)} predictions for {len(references)} references; give one prediction each")
-    known = {_sentence_key(text) for text in _checked(train_texts)}
+    training_keys = {_sentence_key(text) for text in _checked(train_texts)}
     split = {"seen": [], "unseen": []}
     for pair in zip(predictions, references):
-        split["seen" if _sentence_key(pair[1] or "") in known else "unseen"].append(pair)
+        split["seen" if _sentence_key(pair[1] or "") in training_keys else "unseen"].append(pair)
     return {name: text_scores(*zip(*pairs), **options) if pairs else {"num_scored": 0} for name, pairs in split.items()}
 
 

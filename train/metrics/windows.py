@@ -76,8 +76,8 @@ def frechet_distance(features: np.ndarray, others: np.ndarray) -> float:
     if min(len(features), len(others)) < 2:
         return float("nan")
     roots, spread = [], 0.0
-    for some in (features, others):
-        values, directions = np.linalg.eigh(np.cov(some.T, bias=True).reshape(some.shape[1], -1))
+    for sample in (features, others):
+        values, directions = np.linalg.eigh(np.cov(sample.T, bias=True).reshape(sample.shape[1], -1))
         roots.append((directions * np.sqrt(values.clip(0))) @ directions.T)
         spread += values.sum()
     common = np.linalg.svd(roots[0] @ roots[1], compute_uv=False).sum()  # of singular covariances more exact than a root of their product
