@@ -22,7 +22,7 @@ from train.data.segments import FrameStore, describe, load_rows
 
 logger = logging.get_logger(__name__)
 
-MEGABATCH = 50  # batches whose clips are sorted by length together: little padding, much chance
+MEGABATCH = 50  # batches whose clips are sorted by length together: enough for little padding, few enough for a random order
 
 
 class Clips:
@@ -193,13 +193,13 @@ class LatentStore:
 
 
 def _config_of(model):
-    """The fields of a model's config that are its own: what transformers adds says where it was loaded from, and by which version."""
+    """The fields of a model's config that are its own. Those of transformers say where it was loaded from, and by which version."""
     own = {field.name for field in dataclasses.fields(model.config)} - {field.name for field in dataclasses.fields(PreTrainedConfig)}
     return json.dumps({name: getattr(model.config, name) for name in sorted(own)}, default=str)
 
 
 def weights_hash(model):
-    """Of the encoder's weights and the statistics that standardise its latents."""
+    """A hash of the encoder's weights and of the statistics that standardise its latents."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         if name.startswith(("encoder.", "latent_")):
@@ -230,7 +230,7 @@ def _write_latents(clips, sign_mae, stride, folder, description, batch_size, hol
 
 
 def set_training_distances(model, latents: LatentStore, most: int = 30_000) -> None:
-    """What a model needs to say how far a clip lies from its training clips, from at most about so many latents of them."""
+    """Lets a model say how far a clip lies from its training clips; about `most` of their latents are used, or all if they are fewer."""
     step = max(1, int(latents.lengths.sum()) // most)
     model.set_training_distances([torch.from_numpy(latents[index]) for index in range(0, len(latents), step)])
 
@@ -272,7 +272,7 @@ class TranslationDataset(EncodedClips):
 
     Args:
         clips: `Clips`.
-        tokenizer: ends every text with its end-of-sentence token.
+        tokenizer: one that ends every text with its end-of-sentence token.
         latents: a `LatentStore`, or None: the items hold keypoints.
         glosses: list of the glosses that are labels, or None.
         max_target_length: longer texts are cut, and counted in one warning.
@@ -340,7 +340,7 @@ class TextToSignDataset(Dataset):
 
     Args:
         clips: `Clips`.
-        tokenizer: with its special tokens.
+        tokenizer: its special tokens are added.
         latents: a `LatentStore` of segments laid end to end.
         model: the `TextToSign` that is to read and to give them; its limits are checked here, before training.
     """

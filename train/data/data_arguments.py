@@ -1,4 +1,4 @@
-"""What every training script is told of its data, and where validation clips come from.
+"""Which data every training script reads, and where its validation clips come from.
 
 They come from the data sets that are named for it, or else from the training data's own split `validation`: never from another corpus
 that a config file happens to name, and never from a test split.
@@ -160,7 +160,7 @@ def find_validation(specs, validation):
 
 
 def why_none(spec):
-    """What is said of a training data set that has no validation split of its own; None of one that has."""
+    """Why a training data set has no validation split of its own, to follow its name; None for one that has."""
     spec = {"path": spec} if isinstance(spec, str) else spec
     path = spec["path"]
     if SPLIT in str(spec.get("split", "")):

@@ -114,12 +114,12 @@ class UniGloRTrainingArguments(TrainingArguments):
             )
 
     def _choose_precision(self):
-        """bfloat16 is for a GPU, or a CPU without one, that computes in it; elsewhere it is float32, and this is said."""
+        """Keeps bfloat16 where the GPU, or without one the CPU, computes in it; elsewhere trains in float32, with a warning."""
         on_cpu = self.use_cpu or not torch.accelerator.is_available()
         if not on_cpu and is_torch_bf16_gpu_available():
             return
         if on_cpu and cpu_knows_bf16():
-            self.use_cpu = True  # transformers asks for it in words
+            self.use_cpu = True  # transformers refuses bfloat16 on a CPU unless this is set
         else:
             self.bf16 = self.bf16_full_eval = False
             logger.warning(f"This {'CPU' if on_cpu else 'GPU'} does not compute in bfloat16: training in float32, as without --bf16.")
@@ -130,7 +130,7 @@ class UniGloRTrainingArguments(TrainingArguments):
 
 def cpu_knows_bf16():
     """Whether this CPU has instructions for bfloat16; others imitate them, slower than float32."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not tell
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not have it
     return any(supported for name, supported in capabilities.items() if "bf16" in name)
 
 
@@ -235,7 +235,7 @@ def distribute(fields, owners):
 
 
 def parse_training(fields, owners):
-    """What every training makes of its fields.
+    """Turns the fields of a training into its arguments.
 
     Args:
         fields: of `read_fields`.

@@ -1,4 +1,4 @@
-"""What `--help` prints of a training script, in a fraction of a second: its source is read, and nothing heavy is imported.
+"""Makes what `--help` prints of a training script. It reads the source and imports nothing heavy, which takes a fraction of a second.
 
 A field's sentence is that of its class's docstring, else the comment beside its line or above it. `--help_all` adds what transformers'
 own training arguments say, and imports them for it.

@@ -1,4 +1,4 @@
-"""Checkpoints that a command line names: found at once or refused at once, of the expected kind, and whole.
+"""Loads the checkpoints that a command line names, or refuses them at once: they must exist, be of the expected kind, and be whole.
 
 `from_pretrained` asks the Hub for a folder that is missing, and gives random values to tensors that a checkpoint lacks. Here both are
 errors that name the folder or the tensors. Nothing here runs code that travels with a checkpoint.
@@ -206,7 +206,7 @@ def _first_line(error):
 
 @contextmanager
 def _without_warnings(name):
-    """Warnings of a logger are not shown meanwhile. By a filter: a higher level makes transformers warn of other things."""
+    """Hides the warnings of a logger meanwhile. It uses a filter, because at a higher level transformers warns of other things."""
     logger = logging.getLogger(name)
 
     def is_error(record):

@@ -36,7 +36,7 @@ def text_floors(train_texts: list[str], references: list[str], final_dot: str = 
 
 
 def assess_texts(trainer, clips) -> dict:
-    """Of the texts that an evaluation read: `floors`, `interval` and `verdict`, for report.json.
+    """`floors`, `interval` and `verdict` of the texts that an evaluation read, for report.json.
 
     Args:
         trainer: a `TranslationTrainer` after `evaluate`.
@@ -56,10 +56,10 @@ def assess_texts(trainer, clips) -> dict:
 
 
 def assess_signing(trainer, clips, judge: str | None = None) -> dict:
-    """As `assess_texts`, of what a judge read of generated signing; nothing where the judge cannot read real signing.
+    """As `assess_texts`, for what a judge read of generated signing; where the judge cannot read real signing, the verdict says so.
 
     Args:
-        judge: its folder, in which `train.train_judges` leaves judge.json; None where nobody reads.
+        judge: its folder, in which `train.train_judges` leaves judge.json; None without a judge.
     """
     if judge is None:
         return {"verdict": ["Nobody has read what it signs yet, so what it is worth is open."]}
@@ -70,7 +70,7 @@ def assess_signing(trainer, clips, judge: str | None = None) -> dict:
 
 
 def assess_recognition(trainer, clips) -> dict:
-    """As `assess_texts`, of recognised labels."""
+    """As `assess_texts`, for recognised labels."""
     if trainer.scored is None:
         return {"verdict": [NOT_SCORED]}
     logits, labels = trainer.scored
@@ -85,15 +85,15 @@ def assess_recognition(trainer, clips) -> dict:
 
 
 def closing(report: dict, output_dir: str | Path, next_command: str | None = None) -> str:
-    """The last words of a training.
+    """The text that a training prints at its end.
 
     Args:
         report: what stands in its report.json.
         output_dir: where the model is.
-        next_command: see `evaluation_command` and its like; None says none.
+        next_command: the command to run next, as `evaluation_command` makes it; None leaves it out.
     """
     lines = ["", f"The model is in {output_dir}"]
-    lines += [f"  kept:    {report['selection']['why']}"] if "selection" in report else []  # which reports of old do not say
+    lines += [f"  kept:    {report['selection']['why']}"] if "selection" in report else []  # which older reports do not have
     if "compute" in report:
         resumed = f", resumed from step {report['resumed_from']}" if "resumed_from" in report else ""
         lines.append(f"  took:    {compute_in_words(report['compute'])}{resumed}")

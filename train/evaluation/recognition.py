@@ -62,9 +62,9 @@ def evaluate_recognition(model, clips, train=None, sign_mae=None, batch_size=32,
 
 
 def most_frequent_floor(train_labels: np.ndarray, labels: np.ndarray, num_labels: int) -> dict:
-    """`recognition_scores` of naming the most frequent labels of training, whatever is shown."""
+    """`recognition_scores` of always giving the most frequent training labels, whatever the clip shows."""
     counts = np.bincount(train_labels, minlength=num_labels)
-    first = -np.argsort(np.argsort(-counts, kind="stable"))  # a guesser decides: equally frequent labels are no ties
+    first = -np.argsort(np.argsort(-counts, kind="stable"))  # all differ, so that equally frequent labels are no ties
     return recognition_scores(np.tile(first, (len(labels), 1)), labels)
 
 

@@ -1,4 +1,4 @@
-"""Segments through a SignMAE: what it gives back, and its latents.
+"""Puts segments through a SignMAE: what it gives back, and their latents.
 
 Shapes: N segments, W frames in a window, K keypoints, C channels, D size of a latent.
 """

@@ -1,4 +1,4 @@
-"""Scores a SignToText beside floors that know nothing of the signing.
+"""Scores a SignToText beside floors: sentences that were chosen without understanding the signing.
 
 Run by `python -m train.evaluate_checkpoint --task sign-to-text --checkpoint DIR --datasets D --train_datasets D`.
 """

@@ -1,4 +1,4 @@
-"""Scores generated signing without fooling ourselves: several judges, a ceiling, floors, pose errors and motion in one table.
+"""Scores generated signing with several judges, beside a ceiling and floors, with pose errors and motion in one table.
 
 Run by `python -m train.evaluate_checkpoint --task text-to-sign --checkpoint DIR --datasets D --judges DIR --train_datasets D`.
 
@@ -86,7 +86,7 @@ def evaluate_text_to_sign(
         panel[name] |= {"bleu4": rows[name]["bleu4"], "num_scored": len(clips)}
     pose, motion = {}, {}
     made = {"predicted": generated, "reference": with_length, "oracle": oracle}
-    if not seam_frames:  # how much of the seams can be mended is shown beside what is scored
+    if not seam_frames:  # shows how much blending over the seams would mend
         made[f"predicted, seam_frames={MENDED}"] = sign(model, tokenizer, clips.texts, seam_frames=MENDED)
     for name, keypoints in made.items():
         pose[name] = production.pose_errors(keypoints, real, masks, model.config.layout, presence)
@@ -121,7 +121,7 @@ def panel_of(
 
     Args:
         systems: name -> clips (T, K, C); again: a second sample of some of them, for their diversity.
-        clips: what is true; train: what the windows' features and the reader of glosses are fitted on.
+        clips: the real clips; train: those that the windows' features and the reader of glosses are fitted on.
         config: of the SignMAE; presence: (K,) bool, the keypoints that it knows.
     """
     (real, masks), (train_keypoints, _) = keypoints_of(clips), keypoints_of(train)
@@ -146,7 +146,7 @@ def keypoints_of(clips: Clips) -> tuple[list[np.ndarray], list[np.ndarray]]:
 def floor_clips(
     real: list[np.ndarray], texts: list[str], train_keypoints: list[np.ndarray], train_masks: list[np.ndarray], train_texts: list[str]
 ) -> dict[str, list[list[np.ndarray]]]:
-    """{name of a floor: [clips]}, one for each real clip and its text; of floors that are drawn, two draws."""
+    """{name of a floor: [clips]}, with one clip for each real one and its text; floors that are drawn at random have two such lists."""
     return {
         "floor: mean pose": [production.mean_pose_clips(zip(train_keypoints, train_masks), [len(clip) for clip in real])],
         "floor: real keypoints backwards": [production.time_reversed(real)],
@@ -204,7 +204,7 @@ def decode_all(model, store, seam_frames=0):
 def latent_report(model, tokenizer, texts, store, batch_size=32):
     """`latent_scores` of the predicted latents of texts against those of a `LatentStore`, at the reference's length, without R².
 
-    R² is no score of signing: the same glosses recorded twice have -0.02 for each other, and the model that moves least wins.
+    R² does not score signing: two recordings of the same glosses have -0.02 against each other, and the model that moves least wins.
     """
     sums = []
     for start in range(0, len(texts), batch_size):

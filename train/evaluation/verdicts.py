@@ -1,7 +1,7 @@
-"""What scores beside floors say, in words: decided here alone, for what a training prints, for evaluations and for model cards.
+"""Verdicts in words on scores beside their floors, for what a training prints, for evaluations and for model cards.
 
-A floor knows nothing of what a model is to learn. A score that is worse than one is of no use, however good it looks; one that chance
-explains says nothing. Where a floor is drawn at random, or the interval of the score is known, a difference within them is no difference.
+A floor knows nothing of what a model is to learn. A model that scores worse than a floor is of no use, however good its score looks. Where
+a floor is drawn at random, or the interval of the score is known, a difference that chance explains does not count as one.
 """
 
 import math
@@ -9,8 +9,8 @@ from numbers import Real
 
 LOWER_IS_BETTER = {"loss", "wer", "cer", "error", "mpjpe", "dtw", "mse", "bias", "frechet"}  # words of names
 NEAR_1_IS_BETTER = {"ratio", "jump", "speed", "motion", "variance", "path", "extent", "hold", "seams"}  # generated / real
-NEITHER = {"seam", "elsewhere", "diversity"}  # of what is shown, and not judged
-SPREADS = 2  # standard deviations of a random floor that are taken for chance
+NEITHER = {"seam", "elsewhere", "diversity"}  # in names of numbers that are shown, but not judged
+SPREADS = 2  # differences of up to so many standard deviations of a random floor are taken for chance
 LITTLE_MOTION = 0.5
 
 FLOOR_NAMES = {  # of a SignMAE's report
@@ -22,7 +22,7 @@ BLIND_JUDGES = "Judges cannot read real signing: their scores mean nothing"
 BLIND_JUDGE = "this judge cannot read real signing, and its scores mean nothing"
 
 
-# --- Comparing --------------------------------------------------------------------------------------------------------------------
+# --- Comparing -----------------------------------------------------------------------------------------------------------------
 
 
 def lower_is_better(name: str) -> bool:
@@ -41,7 +41,7 @@ def directions(names: list[str]) -> str:
 
 
 def compare(score: float, floor: float, lower: bool, interval: tuple | None = None, spread: float = 0.0) -> str | None:
-    """How a score stands to a floor: "better", "worse", "equal" (chance explains the difference), None where either is no number.
+    """How a score compares with a floor: "better", "worse", or "equal" where chance explains the difference; None without two numbers.
 
     Args:
         lower: whether lower is better.
@@ -64,7 +64,7 @@ def verdict(name: str, score: float, floors: dict, interval: tuple | None = None
         name: of the score.
         floors: {name in words: (value, standard deviation)}.
         interval: (low, high) of the score.
-        useless: what follows where a floor is better.
+        useless: words that are added where a floor is better.
     """
     if not is_number(score):
         return [f"{name} is no number: nothing can be said of it."]
@@ -107,11 +107,11 @@ def difference_in_words(test: dict, a: str, b: str) -> str:
     return f"{difference}: {b} is {'better' if (test['delta'] < 0) == lower_is_better(test['metric']) else 'worse'}."
 
 
-# --- Of each task -----------------------------------------------------------------------------------------------------------------
+# --- Each task -----------------------------------------------------------------------------------------------------------------
 
 
 def verdict_of_rows(rows: dict, interval: dict | None = None, metric: str | None = None) -> list[str]:
-    """Of a table as `train.evaluate_checkpoint` makes it, whatever its task.
+    """The verdict on a table that `train.evaluate_checkpoint` made, for any task.
 
     Args:
         rows: {"system": scores, "floor: ...": scores, "ceiling: ...": scores}; scores may have `std`.
@@ -129,7 +129,7 @@ def verdict_of_rows(rows: dict, interval: dict | None = None, metric: str | None
 
 
 def blind_judges(rows: dict, metric: str | None = None) -> list[str]:
-    """What is said where judges read real signing no better than keypoints that have nothing to do with the text; [] where they can."""
+    """A sentence where judges read real signing no better than keypoints that have nothing to do with the text; [] where they can read."""
     metric = headline(rows) if metric is None else metric
     ceiling = rows.get("ceiling: real keypoints")
     if ceiling is None:
@@ -148,7 +148,7 @@ def blind_judges(rows: dict, metric: str | None = None) -> list[str]:
 
 
 def verdict_of_judge(scores: dict, floors: dict, interval: dict | None = None) -> list[str]:
-    """Of one judge's reading of real validation clips, beside sentences that were made without looking."""
+    """The verdict on one judge's reading of real validation clips, beside sentences that were made without looking at them."""
     rows = {"system": scores} | {f"floor: {name}": row for name, row in floors.items()}
     metric = headline(rows)
     bounds = (interval["low"], interval["high"]) if interval and interval.get("metric", metric) == metric else None
@@ -157,7 +157,7 @@ def verdict_of_judge(scores: dict, floors: dict, interval: dict | None = None) -
 
 
 def verdict_of_reconstruction(scores: dict, floors: dict, linear_codes: dict | None = None) -> list[str]:
-    """Of what a SignMAE gives back of segments that it never saw.
+    """The verdict on what a SignMAE gives back of segments that it never saw.
 
     Args:
         scores: `mpjpe`, in shoulder widths, and maybe `motion_ratio`.
@@ -197,7 +197,7 @@ def is_number(value) -> bool:
 
 
 def _keeps_signs(name):
-    """Whether a row shows the right signs after all, in an order that judges hardly notice."""
+    """Whether a floor still shows the right signs: clips that run backwards do, and judges hardly notice their order."""
     return "backwards" in name
 
 

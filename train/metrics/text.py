@@ -3,8 +3,8 @@
 On the same predictions BLEU-4 differs by two points from scorer to scorer, so every number stands beside a signature that
 says what made it. All scores are in per cent.
 
-Every score here is a function of counts that add up over sentences. They are made once; the bootstrap and the paired test
-only add them up anew.
+Every score here is a function of counts that add up over sentences. Sentences are counted once; the bootstrap and the paired test
+only add the counts up anew.
 
 Shapes: N sentences, S counts of a sentence, R resamples.
 """
@@ -25,9 +25,9 @@ except ImportError as error:
     raise ImportError("text scores need `pip install sacrebleu jiwer rouge-score rapidfuzz`") from error
 
 ORDERS = (1, 2, 3, 4)
-ROUGE_BETA = 1.2  # of the captioning scorer, which sign-to-text took over: recall weighs more
+ROUGE_BETA = 1.2  # as in the scorer of image captioning, which sign-to-text took over: recall weighs more than precision
 
-# What sacrebleu is told. `floor` at 0 is no smoothing, in the spelling of Joint-SLT's scorer.
+# Options of sacrebleu. `floor` with the value 0 means no smoothing; this is how Joint-SLT's scorer writes it.
 BLEU_VARIANTS = {
     "slt": dict(tokenize="none", lowercase=True, smooth_method="floor", smooth_value=0),  # Joint-SLT and its successors
     "13a": dict(tokenize="13a"),  # sacrebleu's default: Uni-Sign, SSVP-SLT
@@ -39,7 +39,7 @@ BLEU_VARIANTS = {
 
 
 class Statistics(NamedTuple):
-    """What a family of scores needs to know of every sentence."""
+    """What a family of scores counts in every sentence, and how the scores are computed from the counts."""
 
     counts: np.ndarray  # (N, S), added up over sentences
     scores: dict  # name of a score -> function of the added counts (S,)
@@ -194,7 +194,7 @@ def resample(num_sentences, num_samples, seed):
 def clean(sentence, final_dot):
     """One space between tokens, and the policy for the final full stop.
 
-    An ellipsis is no full stop. An empty sentence stays empty: a system that said nothing did not say the stop either.
+    An ellipsis is no full stop. An empty sentence stays empty, also with `add`.
     """
     if final_dot not in ("keep", "strip", "add"):
         raise ValueError(f"final_dot={final_dot!r} must be keep, strip or add")
