@@ -41,7 +41,7 @@ class DamagedError(ValueError):
 
 
 def cache_folder(kind, key, cache_dir=None):
-    """Where what has this key is kept."""
+    """The folder that belongs to a key."""
     return Path(cache_dir or datasets.config.HF_DATASETS_CACHE) / f"uniglor_{kind}" / key
 
 
@@ -53,7 +53,7 @@ def open_or_build(store, folder, write, description, **facts):
         folder: of `cache_folder`.
         write: `write(folder)` fills an empty one.
         description: of the data, for messages.
-        **facts: what `list` says of it: data, processor, sign_mae, segments.
+        **facts: shown by `python -m train.cache list`: data, processor, sign_mae, segments.
     """
     try:
         return store(folder)
@@ -104,13 +104,13 @@ def keep(store, folder):
     wrong = damage(folder, hashed=(INDEX,))
     if wrong:
         raise DamagedError(f"{folder} is damaged: {wrong}.")
-    with contextlib.suppress(OSError):  # who may not write may read
+    with contextlib.suppress(OSError):  # a folder that may not be written to can still be read
         os.utime(folder / SEAL)
 
 
 @contextlib.contextmanager
 def _alone(folder):
-    """Of several processes that build a folder one does, and the others wait. Without locks all do, and the first one's stays."""
+    """Lets one process at a time build a folder, while the others wait. Without locks all build it, and the first one's is kept."""
     if fcntl is None:
         yield
         return
@@ -137,7 +137,7 @@ class Entry:
         path, kind, size: where it is, one of `KINDS`, bytes.
         used: when it was last opened, in seconds of `time.time`.
         facts: what its builder noted; empty where that cannot be read.
-        note: what else is to be said of it.
+        note: a remark, such as "in use"; maybe empty.
     """
 
     path: Path
@@ -150,14 +150,14 @@ class Entry:
 
 def entries(cache_dir=None):
     """All folders of a cache, those that were used last first."""
-    found = []
+    cache_entries = []
     for kind in KINDS:
         parent = cache_folder(kind, "", cache_dir)
         for path in sorted(parent.iterdir()) if parent.is_dir() else ():
             if path.is_dir():
                 with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-                    found.append(_entry(path, kind))
-    return sorted(found, key=lambda entry: -entry.used)
+                    cache_entries.append(_entry(path, kind))
+    return sorted(cache_entries, key=lambda entry: -entry.used)
 
 
 def _entry(path, kind):
@@ -180,12 +180,12 @@ def _code(name):
 
 
 def clean(cache_dir=None, kinds=KINDS, older_than=30.0, remove=False):
-    """Removes folders that were not used for some days.
+    """Removes folders that were not used for a number of days.
 
     Args:
         kinds: of `KINDS`.
         older_than: days since they were used last.
-        remove: by default it is only found out what would be removed.
+        remove: whether to remove them; by default they are only listed.
 
     Returns:
         list of the `Entry`s that are, or would be, removed.
@@ -206,15 +206,15 @@ def clean(cache_dir=None, kinds=KINDS, older_than=30.0, remove=False):
 
 
 def describe(entry):
-    """An entry in a line."""
+    """An entry as one line."""
     facts = entry.facts
-    said = [facts.get("data"), facts.get("processor"), facts.get("sign_mae") and f"SignMAE {facts['sign_mae']}", facts.get("segments")]
-    said.append(entry.note and f"({entry.note})")
-    return f"{entry.kind:8}{entry.path.name:18.18}{size_of(entry.size):>10}{_ago(entry.used):>14}  " + ", ".join(filter(None, said))
+    parts = [facts.get("data"), facts.get("processor"), facts.get("sign_mae") and f"SignMAE {facts['sign_mae']}", facts.get("segments")]
+    parts.append(entry.note and f"({entry.note})")
+    return f"{entry.kind:8}{entry.path.name:18.18}{size_of(entry.size):>10}{_ago(entry.used):>14}  " + ", ".join(filter(None, parts))
 
 
 def size_of(count):
-    """Bytes as a reader says them."""
+    """A number of bytes in a unit that is easy to read, such as 1.5 GB."""
     unit = next((unit for unit in range(4) if count < 1000 ** (unit + 1)), 4)
     return f"{count / 1000**unit:.{min(unit, 1)}f} {('B', 'kB', 'MB', 'GB', 'TB')[unit]}"
 

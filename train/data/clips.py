@@ -22,7 +22,7 @@ from train.data.segments import FrameStore, describe, load_rows
 
 logger = logging.get_logger(__name__)
 
-MEGABATCH = 50  # batches whose clips are sorted by length together: little padding, much chance
+MEGABATCH = 50  # batches whose clips are sorted by length together: enough for little padding, few enough for a random order
 
 
 class Clips:
@@ -106,38 +106,38 @@ class LabelledClips(Clips):
         """
         if self.labels.min() < 0:
             raise ValueError(
-                f"{self._said}: clip {self.ids[self.labels.argmin()]!r} has the label {self.labels.min()}, expected at least 0."
+                f"{self._data_sets}: clip {self.ids[self.labels.argmin()]!r} has the label {self.labels.min()}, expected at least 0."
             )
         if self.labels.max() >= MAX_LABELS:
             raise ValueError(
-                f"{self._said}: clip {self.ids[self.labels.argmax()]!r} has the label {self.labels.max()}, expected one below "
+                f"{self._data_sets}: clip {self.ids[self.labels.argmax()]!r} has the label {self.labels.max()}, expected one below "
                 f"{MAX_LABELS:,}: a model has an output for every number up to the largest label."
             )
-        found = {}
-        for name, label, called in zip(self.ids, self.labels.tolist(), self.names):
-            if called is not None and found.setdefault(label, called) != called:
+        names = {}
+        for name, label, label_name in zip(self.ids, self.labels.tolist(), self.names):
+            if label_name is not None and names.setdefault(label, label_name) != label_name:
                 raise ValueError(
-                    f"{self._said}: label {label} is called {found[label]!r}, but clip {name!r} calls it {called!r}. Expected one name "
-                    "(gloss, or text) for each label."
+                    f"{self._data_sets}: label {label} is called {names[label]!r}, but clip {name!r} calls it {label_name!r}. Expected one "
+                    "name (gloss, or text) for each label."
                 )
-        return {label: found.get(label, f"LABEL_{label}") for label in range(int(self.labels.max()) + 1)}
+        return {label: names.get(label, f"LABEL_{label}") for label in range(int(self.labels.max()) + 1)}
 
     def check_labels(self, id2label):
         """Raises `ValueError` where a clip's label is not in a model's label map, or is called otherwise there."""
-        for name, label, called in zip(self.ids, self.labels.tolist(), self.names):
+        for name, label, label_name in zip(self.ids, self.labels.tolist(), self.names):
             if label not in id2label:
                 raise ValueError(
-                    f"{self._said}: clip {name!r} has the label {label} ({called!r}), but the model's head has the labels 0 to "
+                    f"{self._data_sets}: clip {name!r} has the label {label} ({label_name!r}), but the model's head has the labels 0 to "
                     f"{len(id2label) - 1}. Leave the clip out, or train on a data set that has its label."
                 )
-            if called is not None and id2label[label] not in (called, f"LABEL_{label}"):
+            if label_name is not None and id2label[label] not in (label_name, f"LABEL_{label}"):
                 raise ValueError(
-                    f"{self._said}: clip {name!r} calls its label {label} {called!r}, but the model's head calls it {id2label[label]!r}: "
-                    "the numbers of the labels differ. Number them as in the data set that the model was trained on."
+                    f"{self._data_sets}: clip {name!r} calls its label {label} {label_name!r}, but the model's head calls it "
+                    f"{id2label[label]!r}: the numbers of the labels differ. Number them as in the data set that the model was trained on."
                 )
 
     @property
-    def _said(self):
+    def _data_sets(self):
         return f"Data set {', '.join(repr(describe(spec)) for spec in self.specs)}"
 
 
@@ -184,22 +184,22 @@ class LatentStore:
         def write(folder):
             _write_latents(clips, sign_mae, stride, folder, description, batch_size, hold_last)
 
-        said = dict(
+        entry_facts = dict(
             data=", ".join(describe(spec) for spec in clips.specs),
             sign_mae=f"{sign_mae.config.name_or_path} {weights[:8]}".strip(),
             segments=f"stride {stride}",
         )
-        return open_or_build(cls, cache_folder("latents", key, cache_dir), write, description, **said)
+        return open_or_build(cls, cache_folder("latents", key, cache_dir), write, description, **entry_facts)
 
 
 def _config_of(model):
-    """The fields of a model's config that are its own: what transformers adds says where it was loaded from, and by which version."""
+    """The fields of a model's config that are its own. Those of transformers say where it was loaded from, and by which version."""
     own = {field.name for field in dataclasses.fields(model.config)} - {field.name for field in dataclasses.fields(PreTrainedConfig)}
     return json.dumps({name: getattr(model.config, name) for name in sorted(own)}, default=str)
 
 
 def weights_hash(model):
-    """Of the encoder's weights and the statistics that standardise its latents."""
+    """A hash of the encoder's weights and of the statistics that standardise its latents."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         if name.startswith(("encoder.", "latent_")):
@@ -230,7 +230,7 @@ def _write_latents(clips, sign_mae, stride, folder, description, batch_size, hol
 
 
 def set_training_distances(model, latents: LatentStore, most: int = 30_000) -> None:
-    """What a model needs to say how far a clip lies from its training clips, from at most about so many latents of them."""
+    """Lets a model say how far a clip lies from its training clips; about `most` of their latents are used, or all if they are fewer."""
     step = max(1, int(latents.lengths.sum()) // most)
     model.set_training_distances([torch.from_numpy(latents[index]) for index in range(0, len(latents), step)])
 
@@ -272,7 +272,7 @@ class TranslationDataset(EncodedClips):
 
     Args:
         clips: `Clips`.
-        tokenizer: ends every text with its end-of-sentence token.
+        tokenizer: one that ends every text with its end-of-sentence token.
         latents: a `LatentStore`, or None: the items hold keypoints.
         glosses: list of the glosses that are labels, or None.
         max_target_length: longer texts are cut, and counted in one warning.
@@ -340,7 +340,7 @@ class TextToSignDataset(Dataset):
 
     Args:
         clips: `Clips`.
-        tokenizer: with its special tokens.
+        tokenizer: its special tokens are added.
         latents: a `LatentStore` of segments laid end to end.
         model: the `TextToSign` that is to read and to give them; its limits are checked here, before training.
     """

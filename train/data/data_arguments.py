@@ -1,4 +1,4 @@
-"""What every training script is told of its data, and where validation clips come from.
+"""Which data every training script reads, and where its validation clips come from.
 
 They come from the data sets that are named for it, or else from the training data's own split `validation`: never from another corpus
 that a config file happens to name, and never from a test split.
@@ -127,23 +127,23 @@ def data_entries(value, option):
     return entries
 
 
-def find_validation(specs, given):
+def find_validation(specs, validation):
     """Entries of validation data, and where they come from.
 
     Args:
         specs: entries of training data, see `segments.load_rows`.
-        given: entries of validation data; [] asks for none, None for the split `validation` of each training data set that has one.
+        validation: entries of validation data; [] asks for none, None for the split `validation` of each training data set that has one.
 
     Returns:
         entries: a list, see `segments.load_rows`.
         source: a dict for report.json: `from` ("named", "own split" or "none"), `datasets`, and `why`, a sentence.
     """
-    if given is not None:
-        test = [describe(spec) for spec in given if isinstance(spec, dict) and "test" in str(spec.get("split", ""))]
-        why = f"Validation: {', '.join(names(given))}, as named." if given else f"No validation, as asked: {NOTHING_EVALUATED}"
+    if validation is not None:
+        test = [describe(spec) for spec in validation if isinstance(spec, dict) and "test" in str(spec.get("split", ""))]
+        why = f"Validation: {', '.join(names(validation))}, as named." if validation else f"No validation, as asked: {NOTHING_EVALUATED}"
         if test:
             why += f" Of {', '.join(test)} it is a test split: scores on it are no test any more."
-        return given, {"from": "named" if given else "none", "datasets": names(given), "why": why}
+        return validation, {"from": "named" if validation else "none", "datasets": names(validation), "why": why}
     entries, without = [], []
     for spec in specs:
         reason = why_none(spec)
@@ -153,14 +153,14 @@ def find_validation(specs, given):
         elif kept not in entries:
             entries.append(kept)
     why = f"Validation: the split {SPLIT!r} of {', '.join(names(entries))}." if entries else f"No validation: {NOTHING_EVALUATED}"
-    why += "".join(f" {said}." for said in dict.fromkeys(without))
+    why += "".join(f" {sentence}." for sentence in dict.fromkeys(without))
     if not entries:
         why += " Name data with --validation to evaluate, and to keep the best weights."
     return entries, {"from": "own split" if entries else "none", "datasets": names(entries), "why": why}
 
 
 def why_none(spec):
-    """What is said of a training data set that has no validation split of its own; None of one that has."""
+    """Why a training data set has no validation split of its own, to follow its name; None for one that has."""
     spec = {"path": spec} if isinstance(spec, str) else spec
     path = spec["path"]
     if SPLIT in str(spec.get("split", "")):
@@ -173,7 +173,7 @@ def why_none(spec):
         return "is one file"
     path = check_path(path, "Data set", made_by=DATASETS_BY)
     try:
-        found = datasets.get_dataset_split_names(path)
+        splits = datasets.get_dataset_split_names(path)
     except (OSError, ValueError) as error:
         raise ValueError(f"Data set {path!r} cannot be read: {str(error).splitlines()[0]}") from error
-    return None if SPLIT in found else f"has no split {SPLIT!r}, only {', '.join(found)}"
+    return None if SPLIT in splits else f"has no split {SPLIT!r}, only {', '.join(splits)}"

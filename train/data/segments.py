@@ -62,8 +62,8 @@ class FrameStore:
         def write(folder):
             _write_frames(rows, processor, folder, description)
 
-        said = dict(data=description, processor=f"{processor.layout} at {rate}")
-        return open_or_build(cls, cache_folder("frames", key, cache_dir), write, description, **said)
+        entry_facts = dict(data=description, processor=f"{processor.layout} at {rate}")
+        return open_or_build(cls, cache_folder("frames", key, cache_dir), write, description, **entry_facts)
 
 
 def _write_frames(rows, processor, folder, description):
@@ -93,7 +93,7 @@ def _write_frames(rows, processor, folder, description):
 
 
 class SegmentDataset(Dataset):
-    """One random segment of each clip and epoch, as a function of seed, epoch and clip: resuming is exact.
+    """One random segment of each clip and epoch. It depends on seed, epoch and clip alone, so that resuming is exact.
 
     An item's index is epoch * len(self) + place; `SegmentSampler` gives such indices. A batch is one gather for each store.
 
@@ -156,13 +156,13 @@ class SegmentDataset(Dataset):
         return [str(ids[index]) for index in clip_index]
 
     def _clips_of(self, number, epoch, draw):
-        """Which clips a store's draws are: all of them in order, as often as the weight says; a rest is drawn anew each epoch."""
+        """The clips of a store's draws: all in order for each whole part of the weight; for its fraction, a new choice in each epoch."""
         clips = self.clips[number]
         whole = draw < self.draws[number] // len(clips) * len(clips)
         chosen = clips[draw % len(clips)]
-        for each in np.unique(epoch[~whole]):
-            rows = ~whole & (epoch == each)
-            chosen[rows] = self._permuted(number, int(each))[draw[rows] % len(clips)]
+        for current in np.unique(epoch[~whole]):
+            rows = ~whole & (epoch == current)
+            chosen[rows] = self._permuted(number, int(current))[draw[rows] % len(clips)]
         return chosen
 
     def _permuted(self, number, epoch):
@@ -191,7 +191,7 @@ def _hash(*numbers):
 
 
 class SegmentSampler(Sampler):
-    """A shuffled epoch of a `SegmentDataset`; the epoch travels in the indices, so that workers need no other word."""
+    """A shuffled epoch of a `SegmentDataset`. Indices contain the epoch, so that workers need not be told which one it is."""
 
     def __init__(self, dataset):
         self.dataset, self.epoch = dataset, 0
@@ -210,7 +210,7 @@ class SegmentSampler(Sampler):
 
 
 class SegmentStream(IterableDataset):
-    """One random segment of each row of a streaming data set, as a function of seed, epoch and place in the stream.
+    """One random segment of each row of a streaming data set; it depends on seed, epoch and place in the stream alone.
 
     Args:
         rows: a `datasets.IterableDataset` of canonical rows.
@@ -299,7 +299,7 @@ def describe(spec):
 
 
 def names(specs):
-    """What a report says that a model was trained on: names, not where this machine keeps them."""
+    """Names of data sets for a report, without the folders in which this machine keeps them."""
     return [Path(describe(spec)).name if Path(describe(spec)).exists() else describe(spec) for spec in specs]
 
 

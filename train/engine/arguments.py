@@ -101,7 +101,7 @@ class UniGloRTrainingArguments(TrainingArguments):
             if getattr(self, name) is False:
                 setattr(self, name, "no")  # as YAML reads the word
         if self.bf16 or self.bf16_full_eval:
-            self._take_what_knows_bf16()
+            self._choose_precision()
         if self.dataloader_pin_memory is None:
             self.dataloader_pin_memory = torch.accelerator.is_available() and not self.use_cpu
         if self.greater_is_better is None and self.metric_for_best_model is not None:
@@ -113,13 +113,13 @@ class UniGloRTrainingArguments(TrainingArguments):
                 "pickles."
             )
 
-    def _take_what_knows_bf16(self):
-        """bfloat16 is for a GPU, or a CPU without one, that computes in it; elsewhere it is float32, and this is said."""
+    def _choose_precision(self):
+        """Keeps bfloat16 where the GPU, or without one the CPU, computes in it; elsewhere trains in float32, with a warning."""
         on_cpu = self.use_cpu or not torch.accelerator.is_available()
         if not on_cpu and is_torch_bf16_gpu_available():
             return
         if on_cpu and cpu_knows_bf16():
-            self.use_cpu = True  # transformers asks for it in words
+            self.use_cpu = True  # transformers refuses bfloat16 on a CPU unless this is set
         else:
             self.bf16 = self.bf16_full_eval = False
             logger.warning(f"This {'CPU' if on_cpu else 'GPU'} does not compute in bfloat16: training in float32, as without --bf16.")
@@ -130,8 +130,8 @@ class UniGloRTrainingArguments(TrainingArguments):
 
 def cpu_knows_bf16():
     """Whether this CPU has instructions for bfloat16; others imitate them, slower than float32."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not tell
-    return any(known for name, known in capabilities.items() if "bf16" in name)
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not have it
+    return any(supported for name, supported in capabilities.items() if "bf16" in name)
 
 
 @dataclasses.dataclass
@@ -188,18 +188,18 @@ def read_fields(argv, default_config):
     fields = _with_numbers(_read_yaml(path.read_text(encoding="utf-8"), str(path)) or {})
     if not isinstance(fields, dict):
         raise ValueError(f"Config file {str(path)!r} holds {_kind_of(fields)}, expected lines of `name: value`.")
-    given, values = {}, None
+    words_of_fields, values = {}, None
     for word in argv:
         if re.match(r"--[A-Za-z_]", word):
             key, separator, value = word[2:].partition("=")
-            values = given[key.replace("-", "_")] = [value] if separator else []
+            values = words_of_fields[key.replace("-", "_")] = [value] if separator else []
         elif values is None:
             raise ValueError(f"Found {word!r} before any --field. Usage: [config.yaml] [--field value ...]")
         else:
             values.append(word)
-    if "datasets" in given and "validation" not in given:
+    if "datasets" in words_of_fields and "validation" not in words_of_fields:
         fields.pop("validation", None)
-    return Fields(fields | {key: _parsed(key, values) for key, values in given.items()}, config, given)
+    return Fields(fields | {key: _parsed(key, values) for key, values in words_of_fields.items()}, config, words_of_fields)
 
 
 def config_names():
@@ -235,7 +235,7 @@ def distribute(fields, owners):
 
 
 def parse_training(fields, owners):
-    """What every training makes of its fields.
+    """Turns the fields of a training into its arguments.
 
     Args:
         fields: of `read_fields`.
@@ -302,9 +302,9 @@ def _checked(name, value, kind, words):
         return words[0]  # a text that YAML takes for something else, such as a folder that is called 2024
     if not _fits(value, kind):
         names, examples = zip(*_described(kind))
-        given = f"{name}: {value!r} in the config file" if words is None else " ".join([f"--{name}", *words])
+        setting = f"{name}: {value!r} in the config file" if words is None else " ".join([f"--{name}", *words])
         raise ValueError(
-            f"{given}: found {_kind_of(value)}, expected {' or '.join(names)}. Give for example --{name} {examples[0]}"
+            f"{setting}: found {_kind_of(value)}, expected {' or '.join(names)}. Give for example --{name} {examples[0]}"
             + (", quoted in the file." if words is None and KINDS[str][0] in names else ".")
         )
     return value
@@ -312,10 +312,10 @@ def _checked(name, value, kind, words):
 
 def _fits(value, kind):
     """Whether a value is of a declared type; a whole number is a number too, and NaN is none."""
-    for each in (value, float(value)) if type(value) is int else (value,):
+    for candidate in (value, float(value)) if type(value) is int else (value,):
         with contextlib.suppress(TypeError):
-            type_validator("", each, kind)
-            return each == each
+            type_validator("", candidate, kind)
+            return candidate == candidate
     return False
 
 
@@ -323,8 +323,8 @@ def _described(kind):
     """What a message calls the values of a declared type, and an example of each: [(name, example), ...], null last."""
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        found = dict.fromkeys(described for part in parts for described in _described(part))
-        return sorted(found, key=lambda described: described == KINDS[type(None)])
+        descriptions = dict.fromkeys(description for part in parts for description in _described(part))
+        return sorted(descriptions, key=lambda description: description == KINDS[type(None)])
     if origin in (list, tuple) and parts:
         name, example = _described(parts[0])[0] if _described(parts[0]) else KINDS[str]
         return [(f"a list, each {name}", f'"[{example}, {example}]"')]

@@ -103,11 +103,11 @@ class BaselineSignToText(SignToText):
             return super().forward(keypoints, attention_mask, latents, latent_mask, None, decoder_input_ids, **options)
         embeddings, input_mask = self.embed(keypoints, attention_mask, latents, latent_mask)  # (B, S, D), (B, S)
         decoder_input_ids = self.decoder_inputs(len(embeddings), labels, decoder_input_ids)  # (B, L)
-        read = dict(inputs_embeds=embeddings, attention_mask=input_mask, decoder_input_ids=decoder_input_ids, use_cache=False)
-        outputs = self.text_model(**read, output_hidden_states=True)
+        inputs = dict(inputs_embeds=embeddings, attention_mask=input_mask, decoder_input_ids=decoder_input_ids, use_cache=False)
+        outputs = self.text_model(**inputs, output_hidden_states=True)
         sums = [self.token_losses(outputs.logits, labels)]
         if self.losses.contrastive_loss_weight:
-            again = self.text_model(**read, output_hidden_states=True)  # other units are dropped out
+            again = self.text_model(**inputs, output_hidden_states=True)  # other units are dropped out
             states = outputs.decoder_hidden_states[-1], again.decoder_hidden_states[-1]
             sums[0] = sums[0] + self.losses.contrastive_loss_weight * self.contrastive_losses(*states, labels, negatives)
         if self._has_gloss_loss(gloss_labels):

@@ -1,8 +1,8 @@
-"""Checkpoints that are whole or absent, and what a training may go on from.
+"""Writes checkpoints that are either whole or absent, and finds the one that a training may go on from.
 
 A checkpoint is written beside its place, listed in its `checkpoint.json` (size and SHA-256 of every file), forced to the disk, and
-renamed. What is not as listed is never resumed from. A checkpoint of an older version has no list; whoever trusts it
-writes one with `python -m train.checkpoints --accept`.
+renamed. A training never resumes from a checkpoint that differs from its list. A checkpoint of an older version has no list;
+`python -m train.checkpoints --accept` writes one for those who trust it.
 """
 
 import errno
@@ -59,8 +59,8 @@ def read_manifest(folder):
     """What `write_manifest` wrote; None where there is none, or it was changed since."""
     try:
         content = json.loads((Path(folder) / MANIFEST).read_text(encoding="utf-8"))
-        told = content.pop("sha256")
-        return content if told == _sha256_of(content) and isinstance(content["files"], dict) else None
+        checksum = content.pop("sha256")
+        return content if checksum == _sha256_of(content) and isinstance(content["files"], dict) else None
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
 
@@ -73,14 +73,14 @@ def damage(folder):
     manifest = read_manifest(folder)
     if manifest is None:
         return f"its {MANIFEST} is damaged"
-    for name, told in manifest["files"].items():
+    for name, listed in manifest["files"].items():
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if path.stat().st_size != told["size"]:
-            return f"{name} has {path.stat().st_size} bytes, expected {told['size']}"
+        if path.stat().st_size != listed["size"]:
+            return f"{name} has {path.stat().st_size} bytes, expected {listed['size']}"
         try:
-            if _sha256(path) != told["sha256"]:
+            if _sha256(path) != listed["sha256"]:
                 return f"{name} is not as it was written"
         except OSError as error:  # a disk that cannot read it any more
             return f"{name}: {os.strerror(error.errno)}"
@@ -104,8 +104,8 @@ def best_of(folder):
 
 def checkpoints(output_dir):
     """[(step, folder)] of the checkpoints in a run's folder, the oldest first."""
-    found = ((_NAME.fullmatch(path.name), path) for path in Path(output_dir).glob("checkpoint-*") if path.is_dir())
-    return sorted((int(match[1]), path) for match, path in found if match)
+    folders = ((_NAME.fullmatch(path.name), path) for path in Path(output_dir).glob("checkpoint-*") if path.is_dir())
+    return sorted((int(match[1]), path) for match, path in folders if match)
 
 
 def newest_whole(output_dir, with_best=False):
@@ -170,17 +170,17 @@ class WholeCheckpoints:
                 (folder / path.name).rmdir()
                 self.state.save_to_json(folder / TRAINER_STATE_NAME)
                 write_manifest(folder, self.run)
-                shutil.rmtree(path, ignore_errors=True)  # a damaged one that training went back behind
+                shutil.rmtree(path, ignore_errors=True)  # a damaged checkpoint of this step, if training went back to an earlier one
         self.accelerator.wait_for_everyone()
         if main:
             self._rotate(path)
-        elif self.is_local_process_zero() and (folder / path.name).is_dir():  # a machine whose disk the first one does not see
+        elif self.is_local_process_zero() and (folder / path.name).is_dir():  # on a machine that does not share its disk
             shutil.rmtree(path, ignore_errors=True)
             (folder / path.name).rename(path)
             folder.rmdir()
 
     def _rotate(self, newest):
-        """Deletes later checkpoints, which training went back behind, and old ones over save_total_limit; never the newest or the best."""
+        """Deletes old checkpoints over save_total_limit, and later ones from before training went back; never the newest or the best."""
         best = self.state.best_model_checkpoint
         kept = {newest.resolve()} | ({Path(best).resolve()} if best is not None else set())
         others = [(step, path) for step, path in checkpoints(newest.parent) if path.resolve() not in kept]
@@ -207,13 +207,13 @@ class WholeCheckpoints:
         if resume_from_checkpoint is not None:
             stored = TrainerState.load_from_json(Path(resume_from_checkpoint) / TRAINER_STATE_NAME)
             self._stopped_early = self.control.should_training_stop and stored.global_step < stored.max_steps
-            self.state.compute_steps(self.args, max_steps)  # how often to log, evaluate and save is said by this run, not by the stored one
+            self.state.compute_steps(self.args, max_steps)  # this run says how often to log, evaluate and save, not the stored one
             best = best_of(resume_from_checkpoint)
             self.state.best_model_checkpoint = str(best) if best is not None and best.is_dir() else None
         return trained
 
     def _run_epoch(self, *args, **kwargs):
-        """As the base class; but a training that had ended when it was killed takes no further step."""
+        """As the base class, but a resumed training that had already ended takes no further step."""
         if self._stopped_early or self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
         else:
@@ -258,7 +258,7 @@ def saving(trainer, what, with_optimizer=False):
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
-        if (stop := stop_behind(error)) is not None:  # a writer that was interrupted says that its file is not whole
+        if (stop := stop_behind(error)) is not None:  # a writer that is interrupted complains that its file is not whole
             raise stop from None
         if (number := _write_error(error)) is None:
             raise
@@ -277,14 +277,14 @@ def saving(trainer, what, with_optimizer=False):
 
 
 def stop_behind(error):
-    """The KeyboardInterrupt or `Terminated` that an error came of, or None."""
+    """The KeyboardInterrupt or `Terminated` that led to an error, or None."""
     while error is not None and not isinstance(error, (KeyboardInterrupt, Terminated)):
         error = error.__cause__ or error.__context__
     return error
 
 
 def _write_error(error):
-    """The system's number of a failure to write, or None where an error is none."""
+    """The system's error number of a failure to write; None for any other error."""
     if isinstance(error, OSError):
         return error.errno if error.errno in _NO_ROOM | _NO_WRITING else None
     if not isinstance(error, SafetensorError) and _WRITE_ERRORS.search(str(error)) is None:
@@ -304,7 +304,7 @@ def _file_limit():
 
 
 def on_main(function):
-    """What a function gives on the first process, on every process."""
+    """Calls a function on the first process, and returns its value on every process."""
     from accelerate import PartialState
 
     state = PartialState()

@@ -1,4 +1,4 @@
-"""The command line of what is no training: argparse, whose complaints are one line that says which option was meant."""
+"""The command line of all commands but the trainings: argparse with errors of one line, which say which option was meant."""
 
 import os
 import sys

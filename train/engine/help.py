@@ -1,4 +1,4 @@
-"""What `--help` prints of a training script, in a fraction of a second: its source is read, and nothing heavy is imported.
+"""Makes what `--help` prints of a training script. It reads the source and imports nothing heavy, which takes a fraction of a second.
 
 A field's sentence is that of its class's docstring, else the comment beside its line or above it. `--help_all` adds what transformers'
 own training arguments say, and imports them for it.
@@ -70,10 +70,10 @@ def owners_of(script):
 
 def own_fields(path, name):
     """The `Field`s of a class that is named in a file, with those of its base classes of ours, the nearest first."""
-    found = _find(path, name)
-    if found is None:  # of a library
+    declaration = _find(path, name)
+    if declaration is None:  # of a library
         return []
-    path, node = found
+    path, node = declaration
     fields = {field.name: field for field in _declared(path, node)}
     for base in node.bases:
         for field in own_fields(path, base.id) if isinstance(base, ast.Name) else ():

@@ -1,4 +1,4 @@
-"""Checkpoints that a command line names: found at once or refused at once, of the expected kind, and whole.
+"""Loads the checkpoints that a command line names, or refuses them at once: they must exist, be of the expected kind, and be whole.
 
 `from_pretrained` asks the Hub for a folder that is missing, and gives random values to tensors that a checkpoint lacks. Here both are
 errors that name the folder or the tensors. Nothing here runs code that travels with a checkpoint.
@@ -70,15 +70,15 @@ def read_model_type(name, option, expected):
     if Path(name).exists() and not (Path(name) / "config.json").is_file():
         raise ValueError(f"{option} {name!r} is no checkpoint: it has no config.json. Give a folder that {_scripts(expected)} wrote.")
     try:
-        found = PreTrainedConfig.get_config_dict(name)[0].get("model_type")  # its values alone: no class, no code of the checkpoint
+        model_type = PreTrainedConfig.get_config_dict(name)[0].get("model_type")  # its values alone: no class, no code of the checkpoint
     except (OSError, ValueError) as error:
         raise ValueError(f"{option} {name!r} cannot be loaded: {_first_line(error)} Check the name, or give a folder.") from error
-    if found not in expected:
+    if model_type not in expected:
         raise ValueError(
-            f"{option} {name!r} holds a model of type {found!r}, expected {' or '.join(map(repr, expected))}: a folder that "
+            f"{option} {name!r} holds a model of type {model_type!r}, expected {' or '.join(map(repr, expected))}: a folder that "
             f"{_scripts(expected)} wrote."
         )
-    return found
+    return model_type
 
 
 def load_model(name, model_class, option="--checkpoint"):
@@ -106,7 +106,7 @@ def load_model(name, model_class, option="--checkpoint"):
         "lacks": report["missing_keys"],
         "has, but its config does not name,": report["unexpected_keys"],
         "has in other sizes than its config names": [
-            f"{key} ({tuple(found)}, expected {tuple(expected)})" for key, found, expected in report["mismatched_keys"]
+            f"{key} ({tuple(shape)}, expected {tuple(expected)})" for key, shape, expected in report["mismatched_keys"]
         ],
     }
     for problem, tensors in wrong.items():
@@ -206,7 +206,7 @@ def _first_line(error):
 
 @contextmanager
 def _without_warnings(name):
-    """Warnings of a logger are not shown meanwhile. By a filter: a higher level makes transformers warn of other things."""
+    """Hides the warnings of a logger meanwhile. It uses a filter, because at a higher level transformers warns of other things."""
     logger = logging.getLogger(name)
 
     def is_error(record):

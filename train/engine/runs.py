@@ -41,7 +41,7 @@ RECORD = "training_run.json"  # what the run is, and where it ended
 REPORT = "report.json"
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
 
-# Training arguments that a run may be resumed with others of: how long, how often, where and by what means, but not what is learnt.
+# Training arguments that may change when a run is resumed: how long, how often, where and by what means it trains, not what it learns.
 MAY_DIFFER = {
     "max_steps", "num_train_epochs", "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "load_best_model_at_end",
     "restore_callback_states_from_checkpoint", "per_device_eval_batch_size", "prediction_loss_only", "batch_eval_metrics",
@@ -57,7 +57,7 @@ NOT_OF_THE_MODEL = {
 }  # fmt: skip
 MISTAKES = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError, ConnectionError)  # a user's
 
-_current = None  # the Trainer that this process is at, for what is said where it is stopped
+_current = None  # the Trainer that is at work, for the message that is printed if it is stopped
 
 
 # --- A whole training -------------------------------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ def run(trainer, pipeline_class, parts, specs, clips, validation=None, data=None
 
 
 def say_goodbye(trainer, report: dict, next_command: str | None = None) -> dict:
-    """Prints the last words of a training, once, and returns its report."""
+    """Prints the closing text of a training, once, and returns its report."""
     if trainer.is_world_process_zero():
         print(closing(report, trainer.args.output_dir, next_command), flush=True)
     return report
@@ -242,7 +242,7 @@ def _start(trainer, described):
                     "max_steps or num_train_epochs; to start again, give --overwrite_output_dir true."
                 )
                 return described, None, True
-        checkpoint = _newest(args) if asked is True else _given(asked, args)
+        checkpoint = _newest(args) if asked is True else _checkpoint_at(asked, args)
         if checkpoint is not None:
             stored = read_manifest(checkpoint)["run"]
             if stored is None:
@@ -286,7 +286,7 @@ def _newest(args):
     return None
 
 
-def _given(path, args):
+def _checkpoint_at(path, args):
     if not Path(path).is_dir():
         raise FileNotFoundError(f"There is no checkpoint {path!r} to resume from. Give a folder checkpoint-N, or true for the newest one.")
     reason = damage_with_best(path) if args.load_best_model_at_end else damage(path)
@@ -322,7 +322,7 @@ def _write_record(args, record):
 
 
 def describe_run(trainer, data=None, processor=None):
-    """What a run is, apart from how long it trains and where it lies: a checkpoint is only resumed by a run that is described alike.
+    """Describes a run, apart from how long it trains and where it lies. Only a run with the same description may resume its checkpoints.
 
     It holds names of folders, and no path of this machine.
     """
@@ -396,7 +396,7 @@ def _without(names_left_out, value):
 
 
 def _named(value):
-    """Paths by their last name, and by the weights that lie there: a folder that moved is the same, one that was replaced is not."""
+    """Replaces paths by their last name and a hash of the weights there: a folder may move, but its weights may not change."""
     if isinstance(value, dict):
         return {name: _named(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -412,7 +412,7 @@ def _named(value):
 
 
 def _clips_of(dataset):
-    """How many clips a data set has, and a digest of their ids, lengths and what is written of them; None where they are not known."""
+    """How many clips a data set has, and a digest of their ids, lengths and annotations; None where they are not known."""
     clips = dataset if hasattr(dataset, "stores") else getattr(dataset, "clips", None)
     if isinstance(dataset, tuple):
         return f"{len(dataset[0])} segments"
@@ -431,7 +431,7 @@ def _digest(facts):
 
 
 def run_script(main):
-    """Runs a script's `main`; what ends it early is said in one line, and by the exit status.
+    """Runs a script's `main`. If it ends early, one line and the exit status say why.
 
     130 and 143: stopped by Ctrl-C or SIGTERM. 1: no room on the disk or in memory, or a loss that is not a number. 2: arguments or
     data that cannot be. Any other error is a bug and shows its traceback, and UNIGLOR_TRACEBACK=1 shows that of all.
@@ -439,7 +439,7 @@ def run_script(main):
     process = os.getpid()
 
     def terminate(number, frame):
-        signal.signal(number, signal.SIG_IGN)  # some send it twice, to the process and to its group; there is SIGKILL for the rest
+        signal.signal(number, signal.SIG_IGN)  # it may come twice, to the process and to its group; SIGKILL still ends the process
         if os.getpid() == process:
             raise Terminated
         os._exit(128 + number)  # a worker, which its parent ends by this signal

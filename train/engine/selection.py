@@ -1,8 +1,8 @@
-"""Which weights of a training are kept, when it stops, and how both are said: functions of the evaluations alone, so resuming changes
-nothing.
+"""Which weights of a training are kept, when it stops, and the sentences that say so. All depend on the evaluations alone, so that
+resuming changes nothing.
 
-An untrained model scores 0 in most scores, and so do the first epochs of training. So equal scores are told apart by chrF, then by the
-loss; and patience begins with the first score above 0, and begins again where the loss is lower than ever.
+An untrained model has 0 in most scores, and so have the first epochs of training. So chrF decides between equal scores, then the loss.
+Patience begins with the first score above 0, and begins again whenever the loss is lower than ever.
 """
 
 import math
@@ -14,7 +14,7 @@ HIGHER_IS_BETTER = {"chrf": True, "loss": False}
 
 
 class Selection:
-    """The evaluations of a training, judged.
+    """Which of the evaluations of a training is the best, and how many came since.
 
     Args:
         history: `TrainerState.log_history`.
@@ -49,7 +49,7 @@ class Selection:
         return math.isfinite(score) and (score != 0 or not self.greater_is_better)
 
     def _rank(self, entry):
-        """What is compared, the larger the better; a score that is not a number is worst."""
+        """The values that are compared, the larger the better; a score that is not a number is worst."""
         signs = {self.metric: self.greater_is_better} | {name: HIGHER_IS_BETTER[name] for name in self._tie_breakers(entry)}
         values = [entry[f"eval_{name}"] if higher else -entry[f"eval_{name}"] for name, higher in signs.items()]
         return [-math.inf if math.isnan(value) else value for value in values]
@@ -58,7 +58,7 @@ class Selection:
         return [name for name in TIE_BREAKERS if name != self.metric and f"eval_{name}" in entry]
 
     def report(self, state, restored):
-        """What report.json says.
+        """What report.json says of the selection.
 
         Args:
             state: the `TrainerState` at the end of training.
@@ -130,13 +130,13 @@ class SelectsTheBest:
         return selection.report(state, restored)
 
     def _determine_best_metric(self, metrics, trial):
-        """As the base class, which Trainer calls after each evaluation, but with ties told apart."""
+        """As the base class, which Trainer calls after each evaluation, but ties are decided by `TIE_BREAKERS`."""
         if self.args.metric_for_best_model is None:
             return False
         selection = self.selection()
         if f"eval_{selection.metric}" not in metrics:
-            known = ", ".join(sorted(name.removeprefix("eval_") for name in metrics if name.startswith("eval_")))
-            raise ValueError(f"metric_for_best_model {selection.metric!r} is not measured here. Expected one of {known}.")
+            measured = ", ".join(sorted(name.removeprefix("eval_") for name in metrics if name.startswith("eval_")))
+            raise ValueError(f"metric_for_best_model {selection.metric!r} is not measured here. Expected one of {measured}.")
         if selection.best is None or selection.best["step"] != self.state.global_step:
             return False
         self.state.best_metric = selection.best[f"eval_{selection.metric}"]

@@ -54,7 +54,7 @@ class LoaderMemoryError(RuntimeError):
 class InSharedMemory:
     """A collator that moves its batches into shared memory by itself where a worker calls it.
 
-    Else torch does so in a thread of the worker, whose error nobody hears: without room in /dev/shm the training waits for ever.
+    Otherwise torch does so in a thread of the worker, whose errors are lost: without room in /dev/shm the training would wait for ever.
     """
 
     def __init__(self, collator):
@@ -148,9 +148,9 @@ def is_out_of_memory(error):
 
 
 class LossOfTheWhole:
-    """For a Trainer: a loss is a mean over all that a step or an evaluation counts, however that is cut into batches and processes.
+    """For a Trainer: a loss is a mean over all items of a step or an evaluation, however they are divided into batches and processes.
 
-    In-batch terms, such as negatives that one draw gives to a batch, depend on the cut all the same.
+    Terms that compare the items of a batch, such as negatives that are drawn once for each batch, still depend on the division.
     """
 
     def _get_num_items_in_batch(self, batch_samples, device):
@@ -246,7 +246,7 @@ class SegmentTrainer(SelectsTheBest, BatchesThatFit, LossOfTheWhole, WholeCheckp
         inputs = {key: value for key, value in inputs.items() if key != "clip_index"}
         loss = super().training_step(model, inputs, num_items_in_batch)
         self._unchecked.append((loss.detach(), clip_index, self.state.global_step))
-        if loss.device.type == "cpu" or len(self._unchecked) >= self.args.logging_steps:  # a GPU is not waited for at every step
+        if loss.device.type == "cpu" or len(self._unchecked) >= self.args.logging_steps:  # a GPU would have to be waited for
             self.check_loss()
         return loss
 
@@ -279,7 +279,7 @@ class SegmentTrainer(SelectsTheBest, BatchesThatFit, LossOfTheWhole, WholeCheckp
 
 
 class _EpochOfSampler(TrainerCallback):
-    """Tells the sampler its epoch: the data loader's own word does not reach it through every wrapper."""
+    """Sets the sampler's epoch: the data loader does so too, but not through every wrapper."""
 
     def __init__(self, trainer):
         self.trainer = trainer
@@ -331,8 +331,8 @@ class TranslationTrainer(SelectsTheBest, BatchesThatFit, LossOfTheWhole, WholeCh
         if len(predictions) != len(self.references):
             raise RuntimeError(f"Evaluation gave {len(predictions)} translations for {len(self.references)} clips.")
         self.scored = predictions, self.references
-        found = text_scores(predictions, self.references, self.final_dot, families=SELECTING)
-        return {name: found[name] for name in found["signatures"]}
+        scores = text_scores(predictions, self.references, self.final_dot, families=SELECTING)
+        return {name: scores[name] for name in scores["signatures"]}
 
 
 class TextToSignTrainer(TranslationTrainer):
@@ -380,21 +380,21 @@ class TextToSignTrainer(TranslationTrainer):
         return self.judge.generate(keypoints, attention_mask, **beams)
 
     def scores(self, evaluation):
-        """Of latents, 0 for the mean and 1 for the truth; of lengths, in segments; with a judge, of what it reads."""
+        """`latent_scores`, errors of the predicted lengths in segments and, with a judge, text scores of what it reads."""
         sums, lengths, *ids = evaluation.predictions
         true_lengths = evaluation.label_ids
-        found = latent_scores(sums, true_lengths.sum())
+        scores = latent_scores(sums, true_lengths.sum())
         error = np.abs(lengths - true_lengths)
-        found |= {"length_error": float(np.median(error)), "length_error_mean": float(error.mean())}
+        scores |= {"length_error": float(np.median(error)), "length_error_mean": float(error.mean())}
         if ids:
             tokenizer = self.judge_tokenizer
             texts = tokenizer.batch_decode(np.where(ids[0] < 0, tokenizer.pad_token_id, ids[0]), skip_special_tokens=True)
             if len(texts) != len(self.references):
                 raise RuntimeError(f"Evaluation gave {len(texts)} clips for {len(self.references)} texts.")
             self.scored = texts, self.references
-            read = text_scores(texts, self.references, self.final_dot, families=SELECTING)
-            found |= {name: read[name] for name in read["signatures"]}
-        return found
+            judge_scores = text_scores(texts, self.references, self.final_dot, families=SELECTING)
+            scores |= {name: judge_scores[name] for name in judge_scores["signatures"]}
+        return scores
 
 
 class RecognitionTrainer(SelectsTheBest, BatchesThatFit, LossOfTheWhole, WholeCheckpoints, WithoutPickles, Trainer):
@@ -417,5 +417,5 @@ class RecognitionTrainer(SelectsTheBest, BatchesThatFit, LossOfTheWhole, WholeCh
     def scores(self, evaluation):
         """Top-1, top-5 and top-10 over clips and over labels."""
         self.scored = evaluation.predictions, evaluation.label_ids
-        found = recognition_scores(evaluation.predictions, evaluation.label_ids)
-        return {name: found[name] for name in found["signatures"]}
+        scores = recognition_scores(evaluation.predictions, evaluation.label_ids)
+        return {name: scores[name] for name in scores["signatures"]}

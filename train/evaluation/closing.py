@@ -36,7 +36,7 @@ def text_floors(train_texts: list[str], references: list[str], final_dot: str = 
 
 
 def assess_texts(trainer, clips) -> dict:
-    """Of the texts that an evaluation read: `floors`, `interval` and `verdict`, for report.json.
+    """`floors`, `interval` and `verdict` of the texts that an evaluation read, for report.json.
 
     Args:
         trainer: a `TranslationTrainer` after `evaluate`.
@@ -51,49 +51,49 @@ def assess_texts(trainer, clips) -> dict:
     selecting = trainer.args.metric_for_best_model
     metric = headline(rows, selecting if selecting in rows["system"] else "bleu4")
     interval = bootstrap_interval(predictions, references, metric, final_dot=trainer.final_dot) | {"metric": metric}
-    kept = {name: {key: value for key, value in row.items() if key != "signatures"} for name, row in floors.items()}
-    return {"floors": kept, "interval": interval, "verdict": verdict_of_rows(rows, interval, metric)}
+    floor_scores = {name: {key: value for key, value in row.items() if key != "signatures"} for name, row in floors.items()}
+    return {"floors": floor_scores, "interval": interval, "verdict": verdict_of_rows(rows, interval, metric)}
 
 
 def assess_signing(trainer, clips, judge: str | None = None) -> dict:
-    """As `assess_texts`, of what a judge read of generated signing; nothing where the judge cannot read real signing.
+    """As `assess_texts`, for what a judge read of generated signing; where the judge cannot read real signing, the verdict says so.
 
     Args:
-        judge: its folder, in which `train.train_judges` leaves judge.json; None where nobody reads.
+        judge: its folder, in which `train.train_judges` leaves judge.json; None without a judge.
     """
     if judge is None:
         return {"verdict": ["Nobody has read what it signs yet, so what it is worth is open."]}
     path = Path(judge, "judge.json")
-    told = json.loads(path.read_text(encoding="utf-8")).get("verdict", []) if path.is_file() else []
-    blind = [f"On real signing: {said}" for said in told if BLIND_JUDGE in said]
+    sentences = json.loads(path.read_text(encoding="utf-8")).get("verdict", []) if path.is_file() else []
+    blind = [f"On real signing: {sentence}" for sentence in sentences if BLIND_JUDGE in sentence]
     return assess_texts(trainer, clips) | ({"verdict": blind} if blind else {})
 
 
 def assess_recognition(trainer, clips) -> dict:
-    """As `assess_texts`, of recognised labels."""
+    """As `assess_texts`, for recognised labels."""
     if trainer.scored is None:
         return {"verdict": [NOT_SCORED]}
     logits, labels = trainer.scored
     floor = most_frequent_floor(clips.labels, labels, logits.shape[1])
     interval = top1_interval(logits, labels) | {"metric": "top1"}
-    said = verdict("top1", interval["score"], {"most frequent labels": (floor["top1"], 0.0)}, (interval["low"], interval["high"]))
+    sentences = verdict("top1", interval["score"], {"most frequent labels": (floor["top1"], 0.0)}, (interval["low"], interval["high"]))
     floor = {name: value for name, value in floor.items() if name != "signatures"}
-    return {"floors": {"most frequent labels": floor}, "interval": interval, "verdict": said}
+    return {"floors": {"most frequent labels": floor}, "interval": interval, "verdict": sentences}
 
 
 # --- The words --------------------------------------------------------------------------------------------------------------------
 
 
 def closing(report: dict, output_dir: str | Path, next_command: str | None = None) -> str:
-    """The last words of a training.
+    """The text that a training prints at its end.
 
     Args:
         report: what stands in its report.json.
         output_dir: where the model is.
-        next_command: see `evaluation_command` and its like; None says none.
+        next_command: the command to run next, as `evaluation_command` makes it; None leaves it out.
     """
     lines = ["", f"The model is in {output_dir}"]
-    lines += [f"  kept:    {report['selection']['why']}"] if "selection" in report else []  # which reports of old do not say
+    lines += [f"  kept:    {report['selection']['why']}"] if "selection" in report else []  # which older reports do not have
     if "compute" in report:
         resumed = f", resumed from step {report['resumed_from']}" if "resumed_from" in report else ""
         lines.append(f"  took:    {compute_in_words(report['compute'])}{resumed}")

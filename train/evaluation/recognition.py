@@ -35,9 +35,9 @@ def evaluate_recognition(model, clips, train=None, sign_mae=None, batch_size=32,
         ValueError: labels that are not those of the model's head.
     """
     id2label = model.config.id2label
-    for some in (clips, train):
-        if some is not None:
-            some.check_labels(id2label)
+    for labelled_clips in (clips, train):
+        if labelled_clips is not None:
+            labelled_clips.check_labels(id2label)
     logits = recognise(model, clips, batch_size, cache_dir)
     rows = {"system": recognition_scores(logits, clips.labels)}
     if train is not None:
@@ -45,7 +45,7 @@ def evaluate_recognition(model, clips, train=None, sign_mae=None, batch_size=32,
         if sign_mae is None and model.config.sign_encoder == "segments":
             sign_mae = model.sign_mae
         if sign_mae is not None:
-            means = [mean_latents(some, sign_mae, cache_dir) for some in (train, clips)]
+            means = [mean_latents(labelled_clips, sign_mae, cache_dir) for labelled_clips in (train, clips)]
             floor = nearest_class_mean(means[0], train.labels, means[1], model.config.num_labels)
             rows["floor: nearest class mean of mean latents"] = recognition_scores(floor, clips.labels)
     interval = top1_interval(logits, clips.labels) | {"metric": "top1"}
@@ -62,9 +62,9 @@ def evaluate_recognition(model, clips, train=None, sign_mae=None, batch_size=32,
 
 
 def most_frequent_floor(train_labels: np.ndarray, labels: np.ndarray, num_labels: int) -> dict:
-    """`recognition_scores` of naming the most frequent labels of training, whatever is shown."""
+    """`recognition_scores` of always giving the most frequent training labels, whatever the clip shows."""
     counts = np.bincount(train_labels, minlength=num_labels)
-    first = -np.argsort(np.argsort(-counts, kind="stable"))  # a guesser decides: equally frequent labels are no ties
+    first = -np.argsort(np.argsort(-counts, kind="stable"))  # all differ, so that equally frequent labels are no ties
     return recognition_scores(np.tile(first, (len(labels), 1)), labels)
 
 
@@ -80,8 +80,8 @@ def recognise(model, clips, batch_size=32, cache_dir=None):
         chosen = order[start : start + batch_size]
         values = [torch.from_numpy(latents[index] if segments else clips.keypoints(index)[0]) for index in chosen]
         inputs, mask = (tensor.to(model.device) for tensor in pad(values))
-        read = {"latents": inputs, "latent_mask": mask} if segments else {"keypoints": inputs, "attention_mask": mask}
-        logits[chosen] = model(**read).logits.float().cpu().numpy()
+        model_inputs = {"latents": inputs, "latent_mask": mask} if segments else {"keypoints": inputs, "attention_mask": mask}
+        logits[chosen] = model(**model_inputs).logits.float().cpu().numpy()
     return logits
 
 

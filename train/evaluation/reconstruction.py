@@ -1,4 +1,4 @@
-"""Segments through a SignMAE: what it gives back, and its latents.
+"""Puts segments through a SignMAE: what it gives back, and their latents.
 
 Shapes: N segments, W frames in a window, K keypoints, C channels, D size of a latent.
 """
@@ -15,7 +15,7 @@ def reconstruct_segments(model, keypoints, batch_size=256):
     """(N, W, K, C) through encoder and decoder in eval mode, nothing masked, on the model's device; returned on the CPU."""
     was_training = model.training
     model.eval()
-    reconstruction = torch.cat([model.reconstruct(some.to(model.device)).float().cpu() for some in keypoints.split(batch_size)])
+    reconstruction = torch.cat([model.reconstruct(batch.to(model.device)).float().cpu() for batch in keypoints.split(batch_size)])
     model.train(was_training)
     return reconstruction
 

@@ -53,12 +53,12 @@ def with_lost_hands(keypoints, seen, fps, processor, rng):
 
 
 def at_half_the_rate(keypoints, seen, fps, processor, rng):
-    """Every second frame alone."""
+    """Keeps every second frame alone."""
     return keypoints[::2], seen[::2], fps and fps / 2, processor.layout
 
 
 def from_a_cropped_picture(keypoints, seen, fps, processor, rng):
-    """What is far to the side or low was outside the picture."""
+    """Points that are far to the side or low lie outside the picture, and were not seen."""
     inside = (np.abs(keypoints[..., 0]) < CROP) & (keypoints[..., 1] < CROP)
     return keypoints, seen & inside, fps, processor.layout
 
@@ -111,8 +111,8 @@ def robustness(task: str, pipe, clips: Clips, batch_size: int = 32, seed: int = 
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "clips.parquet"
             write_changed(path, clips, change, pipe.feature_extractor, seed)
-            read = LabelledClips if task == "sign-recognition" else Clips
-            changed = read([str(path)], "train", pipe.feature_extractor, Path(folder) / "frames")
+            clips_class = LabelledClips if task == "sign-recognition" else Clips
+            changed = clips_class([str(path)], "train", pipe.feature_extractor, Path(folder) / "frames")
             rows[name] = _scores(task, pipe, changed, batch_size, Path(folder) / "frames") | {"num_scored": len(clips)}
             del changed
     return rows

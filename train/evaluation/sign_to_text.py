@@ -1,4 +1,4 @@
-"""Scores a SignToText beside floors that know nothing of the signing.
+"""Scores a SignToText beside floors: sentences that were chosen without understanding the signing.
 
 Run by `python -m train.evaluate_checkpoint --task sign-to-text --checkpoint DIR --datasets D --train_datasets D`.
 """
@@ -68,7 +68,7 @@ def evaluate_sign_to_text(
         if sign_mae is None and model.config.sign_encoder == "segments":
             sign_mae = model.sign_mae
         if sign_mae is not None:
-            stores = [LatentStore.build(some, sign_mae, sign_mae.config.stride, cache_dir) for some in (train, clips)]
+            stores = [LatentStore.build(clips_of_split, sign_mae, sign_mae.config.stride, cache_dir) for clips_of_split in (train, clips)]
             means = [np.stack([store[index].mean(0) for index in range(len(store))]) for store in stores]
             rows["floor: sentence of the nearest training clip"] = retrieval_floor(means[0], train.texts, means[1], clips.texts, **options)
     metric, interval = headline(rows), report["interval"]

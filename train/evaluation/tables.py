@@ -24,7 +24,7 @@ def format_table(rows, columns=COLUMNS, decimals=2):
 
 
 def rounded(values: Any, digits: int = 4) -> Any:
-    """Numbers in dicts and lists, to so many significant digits."""
+    """The same dicts and lists with numbers rounded to `digits` significant digits."""
     if isinstance(values, dict):
         return {name: rounded(value, digits) for name, value in values.items()}
     if isinstance(values, (list, tuple)):
@@ -33,8 +33,8 @@ def rounded(values: Any, digits: int = 4) -> Any:
 
 
 def compute_in_words(used: dict) -> str:
-    """What `report.json` says that a training took, as a person says it: "9 seconds on 1 CPU thread"."""
-    device = re.sub(r"^(\d+) threads of a CPU$", lambda match: _count(int(match[1]), "CPU thread"), used["device"])  # of older reports
+    """The `compute` of a report in words, such as "9 seconds on 1 CPU thread"."""
+    device = re.sub(r"^(\d+) threads of a CPU$", lambda match: _count(int(match[1]), "CPU thread"), used["device"])  # in older reports
     if used["processes"] > 1:
         device = f"{used['processes']} x {device}"
     return f"{duration(3600 * used['hours'])} on {device}"
@@ -53,7 +53,7 @@ def _count(number, unit):
 
 
 def without_nan(values):
-    """NaN, what has no value, becomes null: JSON knows no NaN."""
+    """The same values with None in place of NaN, which JSON does not have."""
     if isinstance(values, dict):
         return {name: without_nan(value) for name, value in values.items()}
     if isinstance(values, (list, tuple)):

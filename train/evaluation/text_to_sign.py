@@ -1,4 +1,4 @@
-"""Scores generated signing without fooling ourselves: several judges, a ceiling, floors, pose errors and motion in one table.
+"""Scores generated signing with several judges, beside a ceiling and floors, with pose errors and motion in one table.
 
 Run by `python -m train.evaluate_checkpoint --task text-to-sign --checkpoint DIR --datasets D --judges DIR --train_datasets D`.
 
@@ -62,31 +62,31 @@ def evaluate_text_to_sign(
     targets = LatentStore.build(clips, sign_mae, sign_mae.config.window_size, cache_dir, hold_last=hold)
     oracle = [clip[: len(truth)] for clip, truth in zip(decode_all(model, targets, seam_frames), real)]
     floors = floor_clips(real, clips.texts, *keypoints_of(train), train.texts)
-    read = {
+    systems = {
         SYSTEM: generated,
         "system, length=reference": with_length,
         REAL: list(real),
         "ceiling: oracle latents": oracle,
-        **{name: some[0] for name, some in floors.items()},
+        **{name: draws[0] for name, draws in floors.items()},
     }
-    again = {name: some[1] for name, some in floors.items() if len(some) > 1}
+    again = {name: draws[1] for name, draws in floors.items() if len(draws) > 1}
     again[SYSTEM] = sign(model, tokenizer, clips.texts, seam_frames=seam_frames)
-    texts = {name: [translate_inputs(*judge, keypoints) for judge in judges] for name, keypoints in read.items()}
+    texts = {name: [translate_inputs(*judge, keypoints) for judge in judges] for name, keypoints in systems.items()}
     if shared_encoder is not None:
         latents = [encode(shared_encoder[0], clip) for clip in generated]
         texts["system, read by a reader with the same SignMAE (shared_encoder)"] = [translate_inputs(*shared_encoder, latents)]
     rows = {
-        name: _over_judges([text_scores(some, clips.texts, final_dot, families=FAMILIES) for some in of_judges])
-        for name, of_judges in texts.items()
+        name: _over_judges([text_scores(predictions, clips.texts, final_dot, families=FAMILIES) for predictions in texts_of_judges])
+        for name, texts_of_judges in texts.items()
     }
     presence = model.sign_mae.keypoint_presence.bool().cpu().numpy()
     window = model.config.sign_mae_config.window_size
-    panel, power = panel_of(read, again, clips, train, model.config.sign_mae_config, presence)
-    for name in read:
+    panel, power = panel_of(systems, again, clips, train, model.config.sign_mae_config, presence)
+    for name in systems:
         panel[name] |= {"bleu4": rows[name]["bleu4"], "num_scored": len(clips)}
     pose, motion = {}, {}
     made = {"predicted": generated, "reference": with_length, "oracle": oracle}
-    if not seam_frames:  # how much of the seams can be mended is shown beside what is scored
+    if not seam_frames:  # shows how much blending over the seams would mend
         made[f"predicted, seam_frames={MENDED}"] = sign(model, tokenizer, clips.texts, seam_frames=MENDED)
     for name, keypoints in made.items():
         pose[name] = production.pose_errors(keypoints, real, masks, model.config.layout, presence)
@@ -121,7 +121,7 @@ def panel_of(
 
     Args:
         systems: name -> clips (T, K, C); again: a second sample of some of them, for their diversity.
-        clips: what is true; train: what the windows' features and the reader of glosses are fitted on.
+        clips: the real clips; train: those that the windows' features and the reader of glosses are fitted on.
         config: of the SignMAE; presence: (K,) bool, the keypoints that it knows.
     """
     (real, masks), (train_keypoints, _) = keypoints_of(clips), keypoints_of(train)
@@ -146,7 +146,7 @@ def keypoints_of(clips: Clips) -> tuple[list[np.ndarray], list[np.ndarray]]:
 def floor_clips(
     real: list[np.ndarray], texts: list[str], train_keypoints: list[np.ndarray], train_masks: list[np.ndarray], train_texts: list[str]
 ) -> dict[str, list[list[np.ndarray]]]:
-    """{name of a floor: [clips]}, one for each real clip and its text; of floors that are drawn, two draws."""
+    """{name of a floor: [clips]}, with one clip for each real one and its text; floors that are drawn at random have two such lists."""
     return {
         "floor: mean pose": [production.mean_pose_clips(zip(train_keypoints, train_masks), [len(clip) for clip in real])],
         "floor: real keypoints backwards": [production.time_reversed(real)],
@@ -181,10 +181,10 @@ def sign(model, tokenizer, texts, num_segments=None, seam_frames=0, batch_size=3
     """List of (T, K, C) float32, one for each text; `num_segments` (texts,) is the policy length=reference."""
     clips = []
     for start in range(0, len(texts), batch_size):
-        some = slice(start, start + batch_size)
-        encoded = tokenizer(list(texts[some]), padding=True, return_tensors="pt").to(model.device)
-        given = None if num_segments is None else num_segments[some]
-        generated = model.generate(encoded["input_ids"], encoded["attention_mask"], num_segments=given, seam_frames=seam_frames)
+        batch = slice(start, start + batch_size)
+        encoded = tokenizer(list(texts[batch]), padding=True, return_tensors="pt").to(model.device)
+        lengths = None if num_segments is None else num_segments[batch]
+        generated = model.generate(encoded["input_ids"], encoded["attention_mask"], num_segments=lengths, seam_frames=seam_frames)
         keypoints = generated.keypoints.float().cpu().numpy()
         clips += [clip[:length] for clip, length in zip(keypoints, generated.num_frames.tolist())]
     return clips
@@ -204,7 +204,7 @@ def decode_all(model, store, seam_frames=0):
 def latent_report(model, tokenizer, texts, store, batch_size=32):
     """`latent_scores` of the predicted latents of texts against those of a `LatentStore`, at the reference's length, without R².
 
-    R² is no score of signing: the same glosses recorded twice have -0.02 for each other, and the model that moves least wins.
+    R² does not score signing: two recordings of the same glosses have -0.02 against each other, and the model that moves least wins.
     """
     sums = []
     for start in range(0, len(texts), batch_size):

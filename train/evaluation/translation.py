@@ -1,4 +1,4 @@
-"""Whole data sets through a SignToText.
+"""Translates whole data sets with a SignToText.
 
 Shapes: T frames, S segments, K keypoints, C channels, D size of a latent.
 """

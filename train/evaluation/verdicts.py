@@ -1,7 +1,7 @@
-"""What scores beside floors say, in words: decided here alone, for what a training prints, for evaluations and for model cards.
+"""Verdicts in words on scores beside their floors, for what a training prints, for evaluations and for model cards.
 
-A floor knows nothing of what a model is to learn. A score that is worse than one is of no use, however good it looks; one that chance
-explains says nothing. Where a floor is drawn at random, or the interval of the score is known, a difference within them is no difference.
+A floor knows nothing of what a model is to learn. A model that scores worse than a floor is of no use, however good its score looks. Where
+a floor is drawn at random, or the interval of the score is known, a difference that chance explains does not count as one.
 """
 
 import math
@@ -9,8 +9,8 @@ from numbers import Real
 
 LOWER_IS_BETTER = {"loss", "wer", "cer", "error", "mpjpe", "dtw", "mse", "bias", "frechet"}  # words of names
 NEAR_1_IS_BETTER = {"ratio", "jump", "speed", "motion", "variance", "path", "extent", "hold", "seams"}  # generated / real
-NEITHER = {"seam", "elsewhere", "diversity"}  # of what is shown, and not judged
-SPREADS = 2  # standard deviations of a random floor that are taken for chance
+NEITHER = {"seam", "elsewhere", "diversity"}  # in names of numbers that are shown, but not judged
+SPREADS = 2  # differences of up to so many standard deviations of a random floor are taken for chance
 LITTLE_MOTION = 0.5
 
 FLOOR_NAMES = {  # of a SignMAE's report
@@ -22,7 +22,7 @@ BLIND_JUDGES = "Judges cannot read real signing: their scores mean nothing"
 BLIND_JUDGE = "this judge cannot read real signing, and its scores mean nothing"
 
 
-# --- Comparing --------------------------------------------------------------------------------------------------------------------
+# --- Comparing -----------------------------------------------------------------------------------------------------------------
 
 
 def lower_is_better(name: str) -> bool:
@@ -37,11 +37,11 @@ def directions(names: list[str]) -> str:
     near = [name for name in names if name not in lower and not NEAR_1_IS_BETTER.isdisjoint(name.split("_"))]
     higher = [name for name in names if name not in near and name not in lower]
     groups = {"Higher is better": higher, "Lower is better": lower, "Best is 1": near}
-    return " ".join(f"{how}: {', '.join(of)}." for how, of in groups.items() if of)
+    return " ".join(f"{how}: {', '.join(group)}." for how, group in groups.items() if group)
 
 
 def compare(score: float, floor: float, lower: bool, interval: tuple | None = None, spread: float = 0.0) -> str | None:
-    """How a score stands to a floor: "better", "worse", "equal" (chance explains the difference), None where either is no number.
+    """How a score compares with a floor: "better", "worse", or "equal" where chance explains the difference; None without two numbers.
 
     Args:
         lower: whether lower is better.
@@ -64,27 +64,31 @@ def verdict(name: str, score: float, floors: dict, interval: tuple | None = None
         name: of the score.
         floors: {name in words: (value, standard deviation)}.
         interval: (low, high) of the score.
-        useless: what follows where a floor is better.
+        useless: words that are added where a floor is better.
     """
     if not is_number(score):
         return [f"{name} is no number: nothing can be said of it."]
-    told = f"{name} {_digits(score)}"
+    subject = f"{name} {_digits(score)}"
     if interval is not None and all(map(is_number, interval)):
-        told += f" (95 % interval {_digits(interval[0])} to {_digits(interval[1])})"
+        subject += f" (95 % interval {_digits(interval[0])} to {_digits(interval[1])})"
     floors = {floor: pair for floor, pair in floors.items() if is_number(pair[0])}
     if not floors:
-        return [f"{told}: no floor was scored, so what it is worth is open."]
+        return [f"{subject}: no floor was scored, so what it is worth is open."]
     lower = lower_is_better(name)
-    found = {"worse": [], "equal": [], "better": []}
+    floors_by_result = {"worse": [], "equal": [], "better": []}
     for floor, (value, spread) in sorted(floors.items(), key=lambda item: item[1][0], reverse=not lower):  # the strongest first
-        found[compare(score, value, lower, interval, spread)].append(f"{floor} ({_digits(value)})")
+        floors_by_result[compare(score, value, lower, interval, spread)].append(f"{floor} ({_digits(value)})")
     sentences = []
-    if found["worse"]:
-        sentences.append(f"{told} is worse than {_listed(found['worse'])}: {useless}.")
-    if found["equal"]:
-        sentences.append(f"{told} is not distinguishable from {_listed(found['equal'])}" + (f": {useless}." if not sentences else "."))
+    if floors_by_result["worse"]:
+        sentences.append(f"{subject} is worse than {_listed(floors_by_result['worse'])}: {useless}.")
+    if floors_by_result["equal"]:
+        sentences.append(
+            f"{subject} is not distinguishable from {_listed(floors_by_result['equal'])}" + (f": {useless}." if not sentences else ".")
+        )
     if not sentences:
-        sentences.append(f"{told} is better than {found['better'][0]}, the strongest of {len(floors)} floor{'s' * (len(floors) > 1)}.")
+        sentences.append(
+            f"{subject} is better than {floors_by_result['better'][0]}, the strongest of {len(floors)} floor{'s' * (len(floors) > 1)}."
+        )
     return sentences
 
 
@@ -97,17 +101,17 @@ def difference_in_words(test: dict, a: str, b: str) -> str:
     """
     if not all(is_number(test[name]) for name in ("delta", "low", "high")):
         return f"{test['metric']}, {b} minus {a}: no number, so they are not ordered."
-    told = f"{test['metric']}, {b} minus {a}: {test['delta']:+.2f} (95 % interval {test['low']:+.2f} to {test['high']:+.2f})"
+    difference = f"{test['metric']}, {b} minus {a}: {test['delta']:+.2f} (95 % interval {test['low']:+.2f} to {test['high']:+.2f})"
     if test["low"] <= 0 <= test["high"]:
-        return f"{told}: not ordered, the interval covers 0."
-    return f"{told}: {b} is {'better' if (test['delta'] < 0) == lower_is_better(test['metric']) else 'worse'}."
+        return f"{difference}: not ordered, the interval covers 0."
+    return f"{difference}: {b} is {'better' if (test['delta'] < 0) == lower_is_better(test['metric']) else 'worse'}."
 
 
-# --- Of each task -----------------------------------------------------------------------------------------------------------------
+# --- Each task -----------------------------------------------------------------------------------------------------------------
 
 
 def verdict_of_rows(rows: dict, interval: dict | None = None, metric: str | None = None) -> list[str]:
-    """Of a table as `train.evaluate_checkpoint` makes it, whatever its task.
+    """The verdict on a table that `train.evaluate_checkpoint` made, for any task.
 
     Args:
         rows: {"system": scores, "floor: ...": scores, "ceiling: ...": scores}; scores may have `std`.
@@ -125,7 +129,7 @@ def verdict_of_rows(rows: dict, interval: dict | None = None, metric: str | None
 
 
 def blind_judges(rows: dict, metric: str | None = None) -> list[str]:
-    """What is said where judges read real signing no better than keypoints that have nothing to do with the text; [] where they can."""
+    """A sentence where judges read real signing no better than keypoints that have nothing to do with the text; [] where they can read."""
     metric = headline(rows) if metric is None else metric
     ceiling = rows.get("ceiling: real keypoints")
     if ceiling is None:
@@ -136,22 +140,24 @@ def blind_judges(rows: dict, metric: str | None = None) -> list[str]:
         if name.startswith("floor") and not _keeps_signs(name):
             spread = math.hypot(_spread(ceiling, metric), _spread(row, metric))
             if compare(ceiling[metric], row.get(metric), lower_is_better(metric), spread=spread) in ("worse", "equal"):
-                read = f"{metric} {_digits(ceiling[metric])} of real signing, {_digits(row[metric])} of {name.removeprefix('floor: ')}"
-                return [f"{BLIND_JUDGES} ({read})."]
+                comparison = (
+                    f"{metric} {_digits(ceiling[metric])} of real signing, {_digits(row[metric])} of {name.removeprefix('floor: ')}"
+                )
+                return [f"{BLIND_JUDGES} ({comparison})."]
     return []
 
 
 def verdict_of_judge(scores: dict, floors: dict, interval: dict | None = None) -> list[str]:
-    """Of one judge's reading of real validation clips, beside sentences that were made without looking."""
+    """The verdict on one judge's reading of real validation clips, beside sentences that were made without looking at them."""
     rows = {"system": scores} | {f"floor: {name}": row for name, row in floors.items()}
     metric = headline(rows)
     bounds = (interval["low"], interval["high"]) if interval and interval.get("metric", metric) == metric else None
-    told = {name: (row.get(metric), _spread(row, metric)) for name, row in floors.items()}
-    return verdict(metric, scores.get(metric), told, bounds, BLIND_JUDGE)
+    values = {name: (row.get(metric), _spread(row, metric)) for name, row in floors.items()}
+    return verdict(metric, scores.get(metric), values, bounds, BLIND_JUDGE)
 
 
 def verdict_of_reconstruction(scores: dict, floors: dict, linear_codes: dict | None = None) -> list[str]:
-    """Of what a SignMAE gives back of segments that it never saw.
+    """The verdict on what a SignMAE gives back of segments that it never saw.
 
     Args:
         scores: `mpjpe`, in shoulder widths, and maybe `motion_ratio`.
@@ -191,7 +197,7 @@ def is_number(value) -> bool:
 
 
 def _keeps_signs(name):
-    """Whether a row shows the right signs after all, in an order that judges hardly notice."""
+    """Whether a floor still shows the right signs: clips that run backwards do, and judges hardly notice their order."""
     return "backwards" in name
 
 

@@ -1,8 +1,8 @@
-"""A reader of glosses, trained on real keypoints only: whether generated signing shows the right signs in the right order.
+"""A reader of glosses that is trained on real keypoints only. It says whether generated signing shows the right signs in the right order.
 
 Judges that translate hardly see order: on rendered PHOENIX14T they read real clips at 13.4 BLEU-4 and the same clips backwards at 11.3.
 This reader is a linear discriminant on principal components of windows, so it shares nothing with a generator but the corpus. `power`
-says what it sees: read it before a score of it.
+says what the reader sees on real clips: look at it before you trust a score.
 
 Shapes: T frames, K keypoints, C channels, N reads of a clip, F features.
 """
@@ -21,16 +21,16 @@ from train.metrics.production import another_clip, time_reversed
 from train.metrics.windows import WindowFeatures
 
 NONE = "<none>"  # between signs, and at rest
-REST = 0.08  # share of a clip's reads at either end that show no sign, before the first alignment
-SHRINKAGE = 0.1  # of the covariance towards its mean variance
-RUNS = (1, 2, 3, 4)  # reads that a sign must last
+REST = 0.08  # share of a clip's reads at either end that are taken for rest, before the first alignment
+SHRINKAGE = 0.1  # how far the covariance is moved towards its mean variance, 0 to 1
+RUNS = (1, 2, 3, 4)  # how many reads a sign must last; the best of these is chosen
 
 
 class GlossReader:
     """Names the gloss of every second frame by the window around it; equal neighbours are one sign, and very short runs are none.
 
     Where no alignment of frames to glosses is given, one is found: glosses are laid out evenly, then discriminant and best alignment are
-    made in turn. What is read of held-out training clips chooses how short a run must be to be dropped.
+    made in turn. Held-out training clips choose how short a run must be to be dropped.
 
     Args:
         clips: list of (T, K, C), real training clips.
@@ -85,7 +85,7 @@ class GlossReader:
         systems = {"real": clips, "backwards": time_reversed(clips), "shuffled segments": shuffled_segments(clips, seed=seed)}
         if len(clips) > 1:
             systems["another sentence"] = another_clip(clips, seed)
-        return {name: self.scores(some, lines) | {"num_scored": len(clips)} for name, some in systems.items()}
+        return {name: self.scores(system_clips, lines) | {"num_scored": len(clips)} for name, system_clips in systems.items()}
 
     def _reads(self, keypoints):
         before = self.features.window_size // 2  # a read stands in the middle of its window
@@ -96,8 +96,8 @@ class GlossReader:
         return [name for name, _ in groupby(name for name, length in runs if length >= self.min_run and name != NONE)]
 
     def _fit(self, reads, names):
-        called = np.concatenate([np.array(line, dtype=object) for line in names])
-        self.names, classes = np.unique(called.astype(str), return_inverse=True)
+        all_names = np.concatenate([np.array(line, dtype=object) for line in names])
+        self.names, classes = np.unique(all_names.astype(str), return_inverse=True)
         if len(self.names) < 2:
             raise ValueError(f"found only {list(self.names)} to read; give at least two glosses, or one and frames without a sign")
         values, counts = np.concatenate(reads), np.bincount(classes)
@@ -114,15 +114,15 @@ class GlossReader:
         return reads @ self.weights.T + self.bias
 
     def _align(self, scores, line):
-        """The best layout of a line over a clip's reads, in order, none between where that fits better: a name for each read."""
+        """A name for each read of a clip: the glosses of the line in their order, with none between them where that fits better."""
         states = [NONE] + [name for gloss in line for name in (gloss, NONE)]
         places = np.searchsorted(self.names, states)
-        known = np.array([place < len(self.names) and self.names[place] == state for place, state in zip(places, states)])
-        gains = np.where(known, scores[:, np.minimum(places, len(self.names) - 1)], -1e9)  # (N, states)
+        has_weights = np.array([place < len(self.names) and self.names[place] == state for place, state in zip(places, states)])
+        gains = np.where(has_weights, scores[:, np.minimum(places, len(self.names) - 1)], -1e9)  # (N, states)
         num_reads, num_states = gains.shape
         if num_reads < len(line):
             return _even_names(line, num_reads)
-        # From gloss to gloss without none between, unless they are equal: two in a row could not be told from one.
+        # A gloss may follow another without none between them, unless they are equal: two equal ones in a row would look like one.
         skip = np.array([index >= 2 and state not in (NONE, states[index - 2]) for index, state in enumerate(states)])
         total = np.where(np.arange(num_states) < 2, gains[0], -np.inf)
         moves = np.zeros((num_reads, num_states), int)
@@ -145,10 +145,10 @@ def _even_names(line, num_reads):
 
 
 def shuffled_segments(clips: Sequence[np.ndarray], window_size: int = 15, seed: int = 0) -> list[np.ndarray]:
-    """The same clips, their segments in a random order: every window of them is real, their order is not."""
+    """The same clips with their segments in a random order: every segment is real, their order is not."""
     rng = np.random.default_rng(seed)
     parts = [[clip[start : start + window_size] for start in range(0, len(clip), window_size)] for clip in clips]
-    return [np.concatenate([some[index] for index in rng.permutation(len(some))]) for some in parts]
+    return [np.concatenate([segments[index] for index in rng.permutation(len(segments))]) for segments in parts]
 
 
 def gloss_scores(read: Sequence[Sequence[str]], lines: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -184,6 +184,6 @@ def gloss_scores(read: Sequence[Sequence[str]], lines: Sequence[Sequence[str]]) 
 
 
 def _matched_places(guess, truth):
-    """Of the true glosses that were read, in their order, the places where they were read; the first with the first."""
+    """The places where the true glosses were read, in the order of the true glosses; of a repeated gloss the first goes with the first."""
     places = {gloss: [index for index, name in enumerate(guess) if name == gloss] for gloss in set(truth)}
     return [places[gloss].pop(0) for gloss in truth if places[gloss]]

@@ -1,11 +1,11 @@
 """How near generated clips come to real ones, whether they move as much, and the floors that stand beside them.
 
-An error alone flatters signing that does not move: the mean pose has a small one. So the motion panel stands beside it, and the
-floors are clips, which the same errors, the same panel and the same judges read. `production_panel` is the table of results;
+An error alone flatters signing that does not move: the mean pose has a small error. So the motion panel stands beside it. The floors
+are clips too, and are scored by the same errors, the same panel and the same judges. `production_panel` is the table of results;
 docs/metrics.md says what each floor scores in it.
 
-Clips are arrays of floats in shoulder lengths, masks are 1 where the reference was seen; a mask is all that says so, whatever
-stands at the other points. A clip is one unit: errors are means over clips, whatever their lengths.
+Clips are arrays of floats in shoulder lengths. Masks are 1 where the reference was seen; what stands at the other points is not read.
+Errors are means over clips, so that a long clip weighs no more than a short one.
 
 Shapes: T, S frames of two clips, K keypoints, C channels, P aligned pairs of frames.
 """
@@ -23,7 +23,7 @@ from train.metrics.windows import WindowFeatures, frechet_distance
 if TYPE_CHECKING:
     from train.metrics.gloss_reader import GlossReader  # which needs rapidfuzz
 
-OTHERS = 1000  # seed of the sentences that are compared with; not one that `another_clip` as a floor is likely to be given
+OTHERS = 1000  # seed of the other sentences that clips are compared with; unlike the seeds of the floor `another_clip`
 HELD = 0.25  # of the real hands' mean speed: below it, a hand is held
 Clips = Sequence[np.ndarray]
 MOVES = np.array([(-1, -1), (-1, 0), (0, -1)])  # of `align`, from a pair to the one before it
@@ -42,7 +42,7 @@ def pose_errors(generated, references, masks, layout="uniglor73", presence=None)
     Returns:
         A dict of floats, in shoulder lengths, each a mean over clips; NaN for a part that no clip shows.
         `mpjpe_resampled`: mean over seen points, once the generated clip is resampled to the reference's length.
-        `mpjpe_truncated`: the same up to the shorter clip's end.
+        `mpjpe_truncated`: the same up to the end of the shorter clip.
         `dtw_mje`: mean over pairs of frames that `align` finds, of a pair's mean over seen points. Frames of which nothing was seen
         have no pair.
         Each also as `..._body`, `..._face`, `..._hands`, and as `..._hand_shape`: hands relative to their wrists. All parts are read
@@ -69,7 +69,7 @@ def motion_panel(generated, references, masks, window_size=15, layout="uniglor73
         A dict of floats; 1 is the truth, NaN where references have nothing to compare with.
         `speed_ratio`: mean displacement from frame to frame. 0 is a static pose for each clip.
         `motion_ratio`: the same inside segments alone. 0 is a static pose for each segment.
-        `border_jump`: the same over seams alone. Far above 1, they show.
+        `border_jump`: the same over seams alone. Seams are visible where it is far above 1.
         `variance_ratio_body`, `_face`, `_hands`, `_hand_shape`: variance over a clip's frames, per point, coordinates summed.
         `duration_ratio`: frames. `jitter_ratio`: size of the third difference.
         `seam_speed`, `elsewhere_speed`: of the generated clips, in shoulder lengths a frame: no ratios.
@@ -80,9 +80,9 @@ def motion_panel(generated, references, masks, window_size=15, layout="uniglor73
     if window_size < 1:
         raise ValueError(f"found window_size={window_size}, expected the frames of a segment, at least 1")
     sums = defaultdict(lambda: np.zeros(2)), defaultdict(lambda: np.zeros(2))  # name -> sum, count; of generated and of references
-    for some, reference, seen in _checked(generated, references, masks, layout, presence):
-        stretched = seen[np.linspace(0, len(seen) - 1, len(some)).round().astype(int)]
-        for total, clip, counted in zip(sums, (some, reference), (stretched, seen)):
+    for generated_clip, reference, seen in _checked(generated, references, masks, layout, presence):
+        stretched = seen[np.linspace(0, len(seen) - 1, len(generated_clip)).round().astype(int)]
+        for total, clip, counted in zip(sums, (generated_clip, reference), (stretched, seen)):
             for name, values in _motion(clip, counted, window_size, layout).items():
                 total[name] += values.sum(), values.size
             total["duration_ratio"] += len(clip), 1
@@ -121,7 +121,7 @@ def production_panel(
         `lcs_f`, `gloss_wer`, `gloss_f1`, `order`: see `gloss_scores`.
     """
     motion = motion_panel(generated, references, masks, window_size, layout, presence)
-    found = {
+    scores = {
         "speed": motion["speed_ratio"],
         "motion": motion["motion_ratio"],
         "border_jump": motion["border_jump"],
@@ -132,10 +132,10 @@ def production_panel(
         **hand_warping(generated, references, masks, layout, presence),
     }
     if again is not None:
-        found["diversity"] = diversity(generated, again, references, features)
+        scores["diversity"] = diversity(generated, again, references, features)
     if reader is not None and lines is not None:
-        found |= reader.scores(generated, lines)
-    return found
+        scores |= reader.scores(generated, lines)
+    return scores
 
 
 def frechet_panel(generated: Clips, references: Clips, features: WindowFeatures) -> dict[str, float]:
@@ -150,20 +150,20 @@ def frechet_panel(generated: Clips, references: Clips, features: WindowFeatures)
         `frechet_seams`: of windows that start half a window later, so that each has a seam of the generator in its middle.
         `frechet_velocity`: of differences between neighbours of the windows that are laid end to end, over their variance.
     """
-    size, found = features.window_size, {}
+    size, distances = features.window_size, {}
     for name, offset, order in (("frechet", 0, 0), ("frechet_seams", size // 2, 0), ("frechet_velocity", 0, 1)):
         made, real = (
             np.concatenate([np.diff(features(clip, range(offset, len(clip) - size + 1, size)), n=order, axis=0) for clip in clips])
             for clips in (generated, references)
         )
-        found[name] = _divide(frechet_distance(made, real), real.var(0).sum()) if len(real) > 1 else float("nan")
-    return found
+        distances[name] = _divide(frechet_distance(made, real), real.var(0).sum()) if len(real) > 1 else float("nan")
+    return distances
 
 
 def frechet_of_halves(references: Clips, features: WindowFeatures, seed: int = 0) -> dict[str, float]:
-    """`frechet_panel` of one random half of real clips against the other: what the distances of equal distributions are, so few clips."""
+    """`frechet_panel` of one random half of real clips against the other: the distances that equal distributions have with so few clips."""
     order = np.random.default_rng(seed).permutation(len(references))
-    halves = [[references[index] for index in some] for some in (order[::2], order[1::2])]
+    halves = [[references[index] for index in half] for half in (order[::2], order[1::2])]
     return frechet_panel(*halves, features)
 
 
@@ -183,15 +183,15 @@ def hands_panel(
     sides = [], []
     for made, real, seen in _checked(generated, references, masks, layout, presence):
         stretched = seen[np.linspace(0, len(seen) - 1, len(made)).round().astype(int)]
-        for found, clip, counted in zip(sides, (made, real), (stretched, seen)):
+        for hands, clip, counted in zip(sides, (made, real), (stretched, seen)):
             for root in roots:
                 steps, moving = (values[:, 0] for values in _differences(clip[:, [root]], counted[:, [root]], order=1))
                 places = clip[counted[:, root], root]
                 low, high = np.percentile(places, [5, 95], axis=0) if len(places) else (np.nan, np.nan)
-                found.append((steps[moving].sum() if moving.any() else np.nan, np.mean(high - low), steps[moving]))
-    speeds = [np.concatenate([steps for _, _, steps in found]) for found in sides]
+                hands.append((steps[moving].sum() if moving.any() else np.nan, np.mean(high - low), steps[moving]))
+    speeds = [np.concatenate([steps for _, _, steps in hands]) for hands in sides]
     held = [_mean(speed < HELD * _mean(speeds[1])) if len(speed) else float("nan") for speed in speeds]
-    (paths, extents), (real_paths, real_extents) = ([_mean([hand[index] for hand in found]) for index in (0, 1)] for found in sides)
+    (paths, extents), (real_paths, real_extents) = ([_mean([hand[index] for hand in hands]) for index in (0, 1)] for hands in sides)
     return {
         "path_hands": _divide(paths, real_paths),
         "extent_hands": _divide(extents, real_extents),
@@ -202,15 +202,15 @@ def hands_panel(
 def hand_warping(
     generated: Clips, references: Clips, masks: Clips, layout: str = "uniglor73", presence: np.ndarray | None = None, seed: int = OTHERS
 ) -> dict[str, float]:
-    """Distance of hands relative to their wrists after time warping: the shape of hands, wherever they are and whenever it comes.
+    """Distance of hands relative to their wrists after time warping: it compares hand shapes, wherever and whenever they are shown.
 
     Args:
         as for `pose_errors`; seed: of the other sentences.
 
     Returns:
-        `dtw_hands`: mean distance in shoulder lengths over the aligned frames, but for those in which the reference showed no hand.
-        `dtw_hands_minus_other`: minus the distance to another clip's reference. What is no nearer to its own sentence than to another
-        has 0; signing has less. A small distance alone rewards stillness. NaN for a single clip.
+        `dtw_hands`: mean distance in shoulder lengths over the aligned frames, without those in which the reference showed no hand.
+        `dtw_hands_minus_other`: the same minus the distance to another clip's reference. It is 0 for a clip that is no nearer to its own
+        sentence than to another, and below 0 for signing; `dtw_hands` alone rewards stillness. NaN for a single clip.
     """
     hands, wrists = hands_and_wrists(layout)
     clips = []
@@ -228,9 +228,9 @@ def hand_warping(
 
 
 def diversity(generated: Clips, again: Clips, references: Clips, features: WindowFeatures, seed: int = OTHERS) -> float:
-    """How far two samples of one text are apart, over how far two real clips of different sentences are.
+    """The distance between two samples of one text, divided by that between two real clips of different sentences.
 
-    0 is a generator that always signs a text alike, 1 one whose samples have no more in common than any two clips.
+    It is 0 for a generator that always signs a text alike, and 1 for one whose samples have no more in common than any two clips.
 
     Args:
         generated, again: lists of (T, K, C), two samples of each text.
@@ -258,7 +258,7 @@ def signature(layout, fps, normalize):
 
 
 def resample(keypoints, num_frames):
-    """The clip at another length, linearly, first frame on first and last on last: (T, K, C) -> (num_frames, K, C)."""
+    """The clip at another length, interpolated linearly, with the same first and last frame: (T, K, C) -> (num_frames, K, C)."""
     place = np.linspace(0, len(keypoints) - 1, num_frames)
     before = np.floor(place).astype(int)
     after = np.minimum(before + 1, len(keypoints) - 1)
@@ -277,9 +277,9 @@ def frame_distances(generated, reference, seen):
 
 
 def align(distances):
-    """Dynamic time warping: the cheapest way from the first pair of frames to the last, every frame met, none backwards.
+    """Dynamic time warping: the cheapest way from the first pair of frames to the last that meets every frame and never goes back.
 
-    Of equally cheap ways it is one with the fewest pairs, so that the mean over them does not hang on which clip comes first.
+    Among equally cheap ways it takes one with the fewest pairs, so that their mean does not depend on which clip comes first.
 
     Args:
         distances: (T, S) between frames.
@@ -332,7 +332,7 @@ def mean_pose_clips(train_clips, num_frames):
 
 
 def time_reversed(clips):
-    """The same clips, last frame first: all poses are real, their order is not."""
+    """The same clips, with the last frame first: all poses are real, their order is not."""
     return [clip[::-1].copy() for clip in clips]  # torch takes no view that runs backwards
 
 
@@ -342,7 +342,7 @@ def another_clip(clips, seed=0):
         raise ValueError(f"found {len(clips)} clips; give at least 2, so that each can have another one")
     order = np.random.default_rng(seed).permutation(len(clips))
     source = np.empty_like(order)
-    source[order] = np.roll(order, 1)  # one cycle through all clips has no fixed point
+    source[order] = np.roll(order, 1)  # one cycle through all clips, so that no clip gets itself
     return [clips[index] for index in source]
 
 
@@ -364,27 +364,27 @@ def nearest_sentences(train_texts: Sequence[str], texts: Sequence[str]) -> np.nd
         raise ImportError("the floor of the nearest training sentence needs `pip install scikit-learn`") from error
     if not len(train_texts) or not any(text.split() for text in train_texts):
         raise ValueError(f"found {len(train_texts)} training texts; give at least one that has words")
-    vectorizer = TfidfVectorizer(token_pattern=r"\S+")  # words are what stands between spaces, of one letter too
-    known = vectorizer.fit_transform(train_texts)
-    return (vectorizer.transform(texts) @ known.T).toarray().argmax(1)
+    vectorizer = TfidfVectorizer(token_pattern=r"\S+")  # a word is what stands between spaces, even a single letter
+    train_vectors = vectorizer.fit_transform(train_texts)
+    return (vectorizer.transform(texts) @ train_vectors.T).toarray().argmax(1)
 
 
 # --- One clip -------------------------------------------------------------------------------------------------------------------------
 
 
 def _errors_of_clip(generated, reference, seen, layout):
-    found = {}
+    errors = {}
     shorter = min(len(generated), len(reference))
     for name, frames in (("mpjpe_resampled", resample(generated, len(reference))), ("mpjpe_truncated", generated[:shorter])):
         for part, (error, counted) in _errors_by_part(frames, reference[: len(frames)], seen[: len(frames)], layout).items():
-            found[name + part] = _mean(error[counted])
+            errors[name + part] = _mean(error[counted])
     visible = seen.any(1)  # a frame of which nothing was seen would be near to every other
     reference, seen = reference[visible], seen[visible]
     first, second = align(frame_distances(generated, reference, seen)).T
     for part, (error, counted) in _errors_by_part(generated[first], reference[second], seen[second], layout).items():
-        has_some = counted.any(1)
-        found["dtw_mje" + part] = _mean((error * counted).sum(1)[has_some] / counted.sum(1)[has_some])
-    return found
+        shows_part = counted.any(1)
+        errors["dtw_mje" + part] = _mean((error * counted).sum(1)[shows_part] / counted.sum(1)[shows_part])
+    return errors
 
 
 def _errors_by_part(generated, reference, seen, layout):
@@ -403,11 +403,11 @@ def _warped_distance(generated, reference, seen):
 
 def _mean_distance(clips, others, features):
     """Mean distance of the features of windows at the same places of two clips, over all windows."""
-    size, found = features.window_size, []
+    size, distances = features.window_size, []
     for clip, other in zip(clips, others):
         starts = range(0, max(min(len(clip), len(other)) - size, 0) + 1, size)
-        found.append(np.linalg.norm(features(clip, starts) - features(other, starts), axis=1))
-    return _mean(np.concatenate(found))
+        distances.append(np.linalg.norm(features(clip, starts) - features(other, starts), axis=1))
+    return _mean(np.concatenate(distances))
 
 
 def _by_part(keypoints, seen, layout):
@@ -415,9 +415,9 @@ def _by_part(keypoints, seen, layout):
     parts = get_layout(layout).parts
     hands, wrists = hands_and_wrists(layout)
     both = np.r_[parts["left_hand"], parts["right_hand"]]
-    found = {"": slice(None), "_body": parts["body"], "_face": parts["face"], "_hands": both}
-    found = {name: (keypoints[:, points], seen[:, points]) for name, points in found.items()}
-    return found | {"_hand_shape": (keypoints[:, hands] - keypoints[:, wrists], seen[:, hands] & seen[:, wrists])}
+    points_of_part = {"": slice(None), "_body": parts["body"], "_face": parts["face"], "_hands": both}
+    by_part = {name: (keypoints[:, points], seen[:, points]) for name, points in points_of_part.items()}
+    return by_part | {"_hand_shape": (keypoints[:, hands] - keypoints[:, wrists], seen[:, hands] & seen[:, wrists])}
 
 
 def _motion(keypoints, seen, window_size, layout):
@@ -447,7 +447,7 @@ def _differences(keypoints, seen, order):
 
 
 def _mean(values):
-    """Of the values that are numbers; NaN where there are none."""
+    """The mean of the values that are numbers; NaN where there are none."""
     values = np.asarray(values)[~np.isnan(values)]
     return float(values.mean()) if values.size else float("nan")
 
@@ -456,7 +456,7 @@ def _divide(a, b):
     return float(a / b) if b > 0 else float("nan")
 
 
-# --- At the door ----------------------------------------------------------------------------------------------------------------------
+# --- Checking the inputs --------------------------------------------------------------------------------------------------------------
 
 
 def _checked(generated, references, masks, layout, presence):

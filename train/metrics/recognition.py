@@ -27,18 +27,18 @@ def recognition_scores(logits, labels):
     """
     rank, labels = ranks(logits, labels), np.asarray(labels)
     _, index, count = np.unique(labels, return_inverse=True, return_counts=True)
-    found, signatures = {}, {}
+    scores, signatures = {}, {}
     for top in TOPS:
         hit = rank <= top
-        found[f"top{top}"] = 100 * float(hit.mean())
-        found[f"top{top}_class"] = 100 * float((np.bincount(index, hit) / count).mean())
+        scores[f"top{top}"] = 100 * float(hit.mean())
+        scores[f"top{top}_class"] = 100 * float((np.bincount(index, hit) / count).mean())
         for suffix, mean in (("", "clips"), ("_class", "labels")):
             signatures[f"top{top}{suffix}"] = f"top{top}|mean:{mean}|ties:last|labels:{len(count)} of {np.shape(logits)[1]}|n:{len(labels)}"
-    return {**found, "num_scored": len(labels), "num_labels": len(count), "signatures": signatures}
+    return {**scores, "num_scored": len(labels), "num_labels": len(count), "signatures": signatures}
 
 
 def ranks(logits, labels):
-    """Place of each clip's true label, 1 the first: (N, L), (N,) -> (N,). Of equal logits the true label's comes last.
+    """Rank of each clip's true label, from 1 for the most probable: (N, L), (N,) -> (N,). Among equal logits the true label comes last.
 
     Raises:
         ValueError: shapes that do not fit, no clips, a logit that is no number, a label that has no logit.
@@ -46,7 +46,7 @@ def ranks(logits, labels):
     logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
     if logits.ndim != 2 or not len(logits) or labels.shape != logits.shape[:1]:
         raise ValueError(f"Found logits of shape {logits.shape} and labels of shape {labels.shape}, expected (clips, labels) and (clips,).")
-    if np.isnan(logits).any():  # which would be smaller than nothing, and so always right
+    if np.isnan(logits).any():  # comparisons with NaN are false, so that the true label would always come first
         raise ValueError(f"{int(np.isnan(logits).any(1).sum())} of {len(logits)} clips have logits that are no number: the model broke.")
     if labels.min() < 0 or labels.max() >= logits.shape[1]:
         raise ValueError(f"Found labels {labels.min()} to {labels.max()}, expected 0 to {logits.shape[1] - 1}, one for each logit.")
@@ -105,17 +105,17 @@ def confusion_matrix(logits, labels):
 
 
 def nearest_class_mean(train_features, train_labels, features, num_labels):
-    """The floor that learns nothing but means: logits (N, L), minus the squared distance to each label's mean of training features.
+    """A floor that learns only means. Its logits (N, L) are minus the squared distances to each label's mean training features.
 
     Args:
         train_features: (M, F), train_labels: (M,). Each feature is divided by its standard deviation over these.
         features: (N, F).
         num_labels: L. A label without a training clip is the least probable.
     """
-    scale = train_features.std(0) + 1e-3 * train_features.std() + 1e-12  # a feature that hardly moves is not blown up
+    scale = train_features.std(0) + 1e-3 * train_features.std() + 1e-12  # keeps a feature that hardly varies from being blown up
     means = np.full((num_labels, features.shape[1]), np.nan)
     for label in np.unique(train_labels):
         means[label] = (train_features[train_labels == label] / scale).mean(0)
-    # Label by label: (N, L, F) of 3,000 labels would not fit.
+    # Label by label: with 3,000 labels, an array (N, L, F) would not fit into memory.
     distance = np.stack([np.square(features / scale - mean).sum(1) for mean in means], axis=1)
     return np.nan_to_num(-distance, nan=-np.finfo(np.float64).max)

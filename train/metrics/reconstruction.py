@@ -1,7 +1,7 @@
 """How well SignMAE gives segments back: errors in shoulder widths by part, motion, and the floors beside them.
 
-A mean over everything hides what matters: a decoder that emits one static pose for each segment has a small error. So the
-error of the best such pose stands beside it, and how much of the true motion is there.
+A mean error alone misleads: a decoder that gives one static pose for each segment has a small one. So the error of the best such pose
+stands beside it, and the share of the true motion that is given back.
 
 Shapes: N segments, W frames in a window, K keypoints, C channels.
 """
@@ -109,11 +109,11 @@ def nearest_segments(target, mask, bank, batch_size=256):
     flat = bank.reshape(len(bank), -1)  # (F, W K C)
     squared = flat.square()
     nearest = []
-    for some, seen in zip(target.split(batch_size), mask.to(target.dtype).split(batch_size)):
-        weight = seen[..., None].expand_as(some).reshape(len(some), -1)
-        distance = weight @ squared.T - 2 * (some.reshape(len(some), -1) * weight) @ flat.T
+    for segments, seen in zip(target.split(batch_size), mask.to(target.dtype).split(batch_size)):
+        weight = seen[..., None].expand_as(segments).reshape(len(segments), -1)
+        distance = weight @ squared.T - 2 * (segments.reshape(len(segments), -1) * weight) @ flat.T
         for index, candidates in enumerate(distance.topk(min(RERANKED, len(flat)), largest=False).indices):
-            error = (distances(bank[candidates], some[index]) * seen[index]).sum((1, 2))
+            error = (distances(bank[candidates], segments[index]) * seen[index]).sum((1, 2))
             nearest.append(bank[candidates[error.argmin()]])
     return torch.stack(nearest)
 
@@ -121,7 +121,7 @@ def nearest_segments(target, mask, bank, batch_size=256):
 def linear_code_errors(target, mask, bank, sizes=LINEAR_SIZES):
     """`mpjpe` of what the first principal components of training segments give back, for several numbers of them.
 
-    So exact could a latent of as many numbers be without any network: one that is far from it at its own size learnt too little.
+    This is how exact a latent with as many numbers could be without any network. A model whose error is far above it learnt too little.
 
     Args:
         target, mask, bank: as for `nearest_segment_error`.

@@ -3,8 +3,8 @@
 On the same predictions BLEU-4 differs by two points from scorer to scorer, so every number stands beside a signature that
 says what made it. All scores are in per cent.
 
-Every score here is a function of counts that add up over sentences. They are made once; the bootstrap and the paired test
-only add them up anew.
+Every score here is a function of counts that add up over sentences. Sentences are counted once; the bootstrap and the paired test
+only add the counts up anew.
 
 Shapes: N sentences, S counts of a sentence, R resamples.
 """
@@ -25,9 +25,9 @@ except ImportError as error:
     raise ImportError("text scores need `pip install sacrebleu jiwer rouge-score rapidfuzz`") from error
 
 ORDERS = (1, 2, 3, 4)
-ROUGE_BETA = 1.2  # of the captioning scorer, which sign-to-text took over: recall weighs more
+ROUGE_BETA = 1.2  # as in the scorer of image captioning, which sign-to-text took over: recall weighs more than precision
 
-# What sacrebleu is told. `floor` at 0 is no smoothing, in the spelling of Joint-SLT's scorer.
+# Options of sacrebleu. `floor` with the value 0 means no smoothing; this is how Joint-SLT's scorer writes it.
 BLEU_VARIANTS = {
     "slt": dict(tokenize="none", lowercase=True, smooth_method="floor", smooth_value=0),  # Joint-SLT and its successors
     "13a": dict(tokenize="13a"),  # sacrebleu's default: Uni-Sign, SSVP-SLT
@@ -39,7 +39,7 @@ BLEU_VARIANTS = {
 
 
 class Statistics(NamedTuple):
-    """What a family of scores needs to know of every sentence."""
+    """What a family of scores counts in every sentence, and how the scores are computed from the counts."""
 
     counts: np.ndarray  # (N, S), added up over sentences
     scores: dict  # name of a score -> function of the added counts (S,)
@@ -76,18 +76,18 @@ def text_scores(
         raise ValueError(f"families {unknown} are unknown; give some of {', '.join(FAMILIES)}")
     predictions, references, num_empty = _sentences(predictions, references, final_dot)
     more = None if second_references is None else _second_references(second_references, len(references), final_dot)
-    found, signatures = {}, {}
+    scores, signatures = {}, {}
     for family in families:
-        given = {"more": more} if more is not None and family in SEVERAL_REFERENCES else {}
-        statistics = FAMILIES[family](predictions, references, **given)
+        options = {"more": more} if more is not None and family in SEVERAL_REFERENCES else {}
+        statistics = FAMILIES[family](predictions, references, **options)
         sums = statistics.counts.sum(0)
-        found |= {name: score(sums) for name, score in statistics.scores.items()}
+        scores |= {name: score(sums) for name, score in statistics.scores.items()}
         signatures |= statistics.signatures
     if bleurt_checkpoint is not None:
-        found["bleurt"] = _bleurt(predictions, references, bleurt_checkpoint)
+        scores["bleurt"] = _bleurt(predictions, references, bleurt_checkpoint)
         signatures["bleurt"] = f"bleurt|mean:sentences|case:mixed|checkpoint:{bleurt_checkpoint}"
     signatures = {name: _sign(signature, len(references), final_dot, max_new_tokens) for name, signature in signatures.items()}
-    return {**found, "num_scored": len(references), "num_empty": num_empty, "signatures": signatures}
+    return {**scores, "num_scored": len(references), "num_empty": num_empty, "signatures": signatures}
 
 
 def bootstrap_interval(predictions, references, metric="bleu4", num_samples=1000, seed=0, final_dot="keep"):
@@ -194,7 +194,7 @@ def resample(num_sentences, num_samples, seed):
 def clean(sentence, final_dot):
     """One space between tokens, and the policy for the final full stop.
 
-    An ellipsis is no full stop. An empty sentence stays empty: a system that said nothing did not say the stop either.
+    An ellipsis is no full stop. An empty sentence stays empty, also with `add`.
     """
     if final_dot not in ("keep", "strip", "add"):
         raise ValueError(f"final_dot={final_dot!r} must be keep, strip or add")
@@ -281,8 +281,8 @@ def _error_rates(predictions, references):
     predictions, references = _lower(predictions), _lower(references)
     counts, scores, signatures = [], {}, {}
     for index, (name, process) in enumerate((("wer", jiwer.process_words), ("cer", jiwer.process_characters))):
-        found = process(references, predictions)
-        counts += [[_num_edits(chunks) for chunks in found.alignments], [len(tokens) for tokens in found.references]]
+        output = process(references, predictions)
+        counts += [[_num_edits(chunks) for chunks in output.alignments], [len(tokens) for tokens in output.references]]
         scores[name] = partial(_error_rate, edits=2 * index)
         signatures[name] = f"{name}|edits/length of all|case:lc|jiwer:{version('jiwer')}"
     return Statistics(np.array(counts, dtype=np.float64).T, scores, signatures)

@@ -1,4 +1,4 @@
-"""What sentences score that were made without understanding the signs, and how much of a score is memory.
+"""Scores of sentences that were chosen without understanding the signs, and how much of a score comes from memorised sentences.
 
 These rows stand in the same table as the system.
 
@@ -18,7 +18,7 @@ def random_sentence_floor(train_texts, references, seeds=(0, 1, 2), **options):
     Args:
         train_texts: M strings, drawn as often as they stand there.
         references: N strings.
-        seeds: one draw each.
+        seeds: one sentence is drawn for each clip and seed.
         options: go to `text_scores`.
 
     Returns:
@@ -58,8 +58,8 @@ def best_constant_sentence(train_texts, final_dot="keep"):
 
     BLEU-3, 2 and 1 decide between equals, then the first place.
 
-    Exact, and linear in the n-grams of the training set: the matches of a constant hypothesis are the sum over references of
-    min(its count of an n-gram, theirs). That is, for each of its n-grams and each k up to its count, the number of references
+    The search is exact, and linear in the number of n-grams of the training set: the matches of a constant hypothesis are the sum over
+    references of min(its count of an n-gram, theirs). That is, for each of its n-grams and each k up to its count, the number of references
     that hold the n-gram at least k times: a table that one pass makes for all candidates.
     """
     train_texts = _checked(train_texts)
@@ -104,8 +104,8 @@ def retrieval_floor(train_latents, train_texts, latents, references, **options):
 def nearest_clip(train_latents, latents, batch_size=256):
     """The training clip whose mean latent is nearest: (M, D), (N, D) -> (N,) indices.
 
-    Euclidean, after each dimension is standardised over the training clips' means: standardising z over segments leaves their
-    means with unequal spreads, and the widest dimension would decide.
+    The distance is Euclidean, after each dimension is standardised over the training clips' means. Latents are standardised over
+    segments, which leaves their means over clips with unequal spreads: without this step the widest dimension would decide.
     """
     train_latents, latents = np.asarray(train_latents, dtype=np.float64), np.asarray(latents, dtype=np.float64)
     if train_latents.ndim != 2 or latents.ndim != 2 or train_latents.shape[1] != latents.shape[1]:
@@ -120,8 +120,8 @@ def nearest_clip(train_latents, latents, batch_size=256):
     train_latents, latents = (train_latents - mean) / std, (latents - mean) / std
     squared = np.square(train_latents).sum(1)  # (M,)
     starts = range(0, len(latents), batch_size)
-    found = [(squared - 2 * latents[start : start + batch_size] @ train_latents.T).argmin(1) for start in starts]
-    return np.concatenate(found) if found else np.zeros(0, dtype=int)
+    nearest = [(squared - 2 * latents[start : start + batch_size] @ train_latents.T).argmin(1) for start in starts]
+    return np.concatenate(nearest) if nearest else np.zeros(0, dtype=int)
 
 
 def share_verbatim(predictions, train_texts):
@@ -141,15 +141,15 @@ def scores_by_seen(predictions, references, train_texts, **options):
     """
     if len(predictions) != len(references):
         raise ValueError(f"{len(predictions)} predictions for {len(references)} references; give one prediction each")
-    known = {_sentence_key(text) for text in _checked(train_texts)}
+    training_keys = {_sentence_key(text) for text in _checked(train_texts)}
     split = {"seen": [], "unseen": []}
     for pair in zip(predictions, references):
-        split["seen" if _sentence_key(pair[1] or "") in known else "unseen"].append(pair)
+        split["seen" if _sentence_key(pair[1] or "") in training_keys else "unseen"].append(pair)
     return {name: text_scores(*zip(*pairs), **options) if pairs else {"num_scored": 0} for name, pairs in split.items()}
 
 
 def _sentence_key(text):
-    """Sentences that differ in case, spaces or the final full stop alone share it."""
+    """A key that is the same for sentences which differ only in case, spaces or the final full stop."""
     return clean(text, "strip").lower()
 
 

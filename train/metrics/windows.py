@@ -10,16 +10,16 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 
 class WindowFeatures:
-    """Principal components of windows of real keypoints, each divided by the root of its deviation; their mean variance is 1.
+    """Principal components of windows of real keypoints. Each is divided by the root of its deviation, and their mean variance is 1.
 
-    Half-whitened, because a plain component analysis sees little but arms, and a whitened one weighs noise as much as arms.
+    This whitens them by half: a plain component analysis sees little but arms, and a whitened one weighs noise as much as arms.
 
     Args:
         clips: list of (T, K, C), real training clips.
         window_size: frames of a window.
         size: number of components; fewer where the windows have fewer.
         presence: (K,), 0 where a point is not read.
-        max_windows: as many are drawn, evenly, for the components.
+        max_windows: the components are computed from about so many windows at most, evenly spread.
     """
 
     def __init__(
@@ -44,14 +44,14 @@ class WindowFeatures:
         if not len(best):
             raise ValueError("found training clips in which nothing ever moves; give real signing")
         scaled = directions[:, best] / values[best] ** 0.25
-        self.directions = scaled / np.sqrt(np.sqrt(values[best]).mean())  # variances are now roots of the old ones, with mean 1
+        self.directions = scaled / np.sqrt(np.sqrt(values[best]).mean())  # variances are now square roots of the old ones, with mean 1
 
     def __call__(self, keypoints: np.ndarray, starts: Sequence[int]) -> np.ndarray:
         """Features of the windows that start at these frames, which may lie up to a window outside: (T, K, C) -> (N, F)."""
         return (self._windows(keypoints, starts) - self.mean) @ self.directions
 
     def _windows(self, keypoints, starts):
-        """(N, W K C); before the first frame and after the last, the clip is held."""
+        """(N, W K C); the first frame is repeated before the clip, the last one after it."""
         points = np.asarray(keypoints)[:, self.points]
         padded = np.pad(points.reshape(len(points), -1), ((self.window_size, self.window_size), (0, 0)), mode="edge")
         windows = sliding_window_view(padded, self.window_size, axis=0)  # (T + W + 1, K C, W)
@@ -76,9 +76,9 @@ def frechet_distance(features: np.ndarray, others: np.ndarray) -> float:
     if min(len(features), len(others)) < 2:
         return float("nan")
     roots, spread = [], 0.0
-    for some in (features, others):
-        values, directions = np.linalg.eigh(np.cov(some.T, bias=True).reshape(some.shape[1], -1))
+    for sample in (features, others):
+        values, directions = np.linalg.eigh(np.cov(sample.T, bias=True).reshape(sample.shape[1], -1))
         roots.append((directions * np.sqrt(values.clip(0))) @ directions.T)
         spread += values.sum()
-    common = np.linalg.svd(roots[0] @ roots[1], compute_uv=False).sum()  # of singular covariances more exact than a root of their product
-    return max(float(np.square(features.mean(0) - others.mean(0)).sum() + spread - 2 * common), 0.0)  # -1e-15 of equal ones
+    common = np.linalg.svd(roots[0] @ roots[1], compute_uv=False).sum()  # exact for singular covariances, unlike a root of their product
+    return max(float(np.square(features.mean(0) - others.mean(0)).sum() + spread - 2 * common), 0.0)  # equal sets may give -1e-15
