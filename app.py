@@ -228,8 +228,8 @@ class Doorkeeper:
         length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
         size = int(length) if length.isdigit() and len(length) < 20 else MAX_BYTES
         if self.arriving + size > MAX_KEPT_BYTES:
-            told = f"Uploads of more than {MAX_KEPT_BYTES >> 20} MB are being sent. Try again in a few minutes."
-            return await PlainTextResponse(told, 503)(scope, receive, send)
+            message = f"Uploads of more than {MAX_KEPT_BYTES >> 20} MB are being sent. Try again in a few minutes."
+            return await PlainTextResponse(message, 503)(scope, receive, send)
         self.arriving += size
         try:
             make_room(self.folder, self.arriving)
@@ -473,8 +473,8 @@ class ClipInputs:
 
         def asked(held):
             question = (held or {}).get("question", "")
-            told = f'<div role="alert" class="question">{escape(question)}</div>' if question else ""
-            return gr.HTML(told, visible=bool(question)), gr.Accordion(open=True) if question else gr.skip()
+            alert = f'<div role="alert" class="question">{escape(question)}</div>' if question else ""
+            return gr.HTML(alert, visible=bool(question)), gr.Accordion(open=True) if question else gr.skip()
 
         return read.then(asked, self.held, [self.question, self.fold], api_name=False)
 
@@ -490,7 +490,7 @@ def load(task, checkpoint):
 @functools.lru_cache(maxsize=32)
 def trained_on(checkpoint):
     """What a checkpoint says of its training data: its card's section or data sets, else its report's counts, else "unknown"."""
-    told = "unknown."
+    description = "unknown."
     if (path := _file_of(checkpoint, "README.md")) is not None:
         try:
             section, names = read_card(path)
@@ -499,7 +499,7 @@ def trained_on(checkpoint):
         if section:
             return f"\n\n{section}"
         if names:
-            told = ", ".join(names) + "."
+            description = ", ".join(names) + "."
     if (path := _file_of(checkpoint, "report.json")) is not None:
         try:
             report = json.loads(_text_of(path))
@@ -507,12 +507,12 @@ def trained_on(checkpoint):
             if not (isinstance(names, list) and isinstance(clips, int) and isinstance(steps, int)):
                 raise ValueError("datasets, num_train_clips or steps of another kind")
         except (ValueError, AttributeError, RecursionError) as error:
-            return f"{told} Its report.json cannot be read ({_plain(str(error))})."
+            return f"{description} Its report.json cannot be read ({_plain(str(error))})."
         if names:
-            told = _plain(", ".join(map(str, names))) + "."
+            description = _plain(", ".join(map(str, names))) + "."
         if clips:
-            told += f" By its report, {clips:,} clips and {steps:,} steps."
-    return told
+            description += f" By its report, {clips:,} clips and {steps:,} steps."
+    return description
 
 
 def read_card(path):
@@ -524,8 +524,8 @@ def read_card(path):
     if len(front) > MAX_FRONT_MATTER:
         raise ValueError(f"its front matter has {len(front):,} letters, at most {MAX_FRONT_MATTER:,} are read")
     section = re.search(r"^## Training data[ \t]*$(.*?)(?=^## |\Z)", body, re.MULTILINE | re.DOTALL)
-    if section and (told := section.group(1).strip()):
-        return _plain(told, lines=True), []
+    if section and (content := section.group(1).strip()):
+        return _plain(content, lines=True), []
     try:
         names = (yaml.load(front, PlainLoader) or {}).get("datasets") or []
     except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
@@ -674,10 +674,10 @@ def read_held(held, *facts):
     """`KeypointClip` of what a session holds; facts are layout, fps, width and height where the file does not say them."""
     if "refused" in held:
         raise held["refused"]
-    found = HELD.get(held["key"])
-    if found is None:
+    entry = HELD.get(held["key"])
+    if entry is None:
         raise RefusedError(f"Clips are kept for {KEPT_SECONDS // 60} minutes. Choose the file again.")
-    name, content = found
+    name, content = entry
     if not isinstance(content, bytes):
         return content
     with tempfile.TemporaryDirectory() as folder, refusing(folder):
@@ -688,8 +688,8 @@ def read_held(held, *facts):
 
 def question_about(held, layout, fps, width, height):
     """What to ask of a clip that could not be read: what would make it readable, or "" where nothing does."""
-    found = HELD.get(held.get("key"))
-    if found is None or len(found[1]) > MAX_QUESTIONED_BYTES:
+    entry = HELD.get(held.get("key"))
+    if entry is None or len(entry[1]) > MAX_QUESTIONED_BYTES:
         return ""
 
     def readable(*facts):
@@ -768,8 +768,8 @@ def unpacked(path):
     inside = [member for member in inside if not Path(member.filename).name.startswith(".")]  # what other systems leave beside a file
     folders = {Path(member.filename).parent for member in inside}
     if len(folders) != 1:
-        found = f"{len(folders)} folders of *_keypoints.json" if folders else "no *_keypoints.json"
-        raise ValueError(f"{path.name}: {found} inside, expected the JSON files of one clip, as OpenPose's --write_json writes them.")
+        contents = f"{len(folders)} folders of *_keypoints.json" if folders else "no *_keypoints.json"
+        raise ValueError(f"{path.name}: {contents} inside, expected the JSON files of one clip, as OpenPose's --write_json writes them.")
     numbers = [int(match.group()) for member in inside if (match := re.search(r"\d{1,18}(?=_keypoints\.json$)", member.filename))]
     check_length(path.name, max(len(inside), max(numbers, default=0) - min(numbers, default=0) + 1), MAX_FPS)
     folder = path.with_suffix("")
@@ -798,8 +798,8 @@ def read_upload(upload, held, *facts):
 
 def translate(checkpoint, upload, held=None, layout=None, fps=None, width=None, height=None):
     """-> text, what is to be said of it, the player, the picture of the attention, and what the session knows of the upload."""
-    clip, said, held = read_upload(upload, held, layout, fps, width, height)
-    return (*(translate_clip(checkpoint, clip) if clip is not None else ("", said, "", "")), held)
+    clip, message, held = read_upload(upload, held, layout, fps, width, height)
+    return (*(translate_clip(checkpoint, clip) if clip is not None else ("", message, "", "")), held)
 
 
 def translate_clip(checkpoint, clip):
@@ -814,12 +814,12 @@ def translate_clip(checkpoint, clip):
     except RefusedError as refused:
         return "", str(refused), "", ""
     special = pipe.tokenizer.all_special_tokens
-    said = (
+    message = (
         f"Mean log-probability of a token: {answer['score']:.2f} (0 is sure; it says nothing of clips unlike those of training). "
         f"Seen in the clip: {parts_seen(processed, pipe.model.config.layout)}."
     )
     player = player_html(processed, words=attended_words(answer["attentions"], special))
-    return answer["translation_text"], said, player, attention_svg(answer["attentions"], "s" if clip.fps else "frames", special)
+    return answer["translation_text"], message, player, attention_svg(answer["attentions"], "s" if clip.fps else "frames", special)
 
 
 def example_clip(text_to_sign, text):
@@ -969,8 +969,8 @@ class Explorer:
 
     def read(self, upload, held=None, *facts):
         """-> what is kept of the clip, the slider over its segments, why there is neither, and what the session knows of the upload."""
-        clip, said, held = read_upload(upload, held, *facts)
-        return (*(self.read_clip(clip) if clip is not None else (None, gr.Slider(0, 1, 0, step=1), said)), held)
+        clip, message, held = read_upload(upload, held, *facts)
+        return (*(self.read_clip(clip) if clip is not None else (None, gr.Slider(0, 1, 0, step=1), message)), held)
 
     @torch.no_grad()
     def read_clip(self, clip):
@@ -1005,8 +1005,8 @@ class Explorer:
         titles = [f"your segment, {start:.2f} to {end:.2f} s", "the same, drawn from its latent"]
         for index, similarity in zip(indices, similarities):
             span = f"{self.embedded.starts[index]:.2f} to {self.embedded.ends[index]:.2f} s"
-            told = f"cosine similarity {similarity:.2f}: {self.embedded.ids[index]}, {span}"
-            titles.append(" · ".join(filter(None, [told, self.embedded.texts[index]]))[:MAX_TITLE])
+            title = f"cosine similarity {similarity:.2f}: {self.embedded.ids[index]}, {span}"
+            titles.append(" · ".join(filter(None, [title, self.embedded.texts[index]]))[:MAX_TITLE])
         clips = [kept["segments"][segment], *((points, presence) for points in decoded)]
         return player_html(clips, self.processor.fps or 25, self.model.config.layout, titles=titles)
 

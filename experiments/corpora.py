@@ -93,9 +93,9 @@ def _set_files(place, name, limit):
                 mapped = map_layout(clip.in_pixels(), "uniglor73")
                 mapped.keypoints = np.nan_to_num(mapped.keypoints[..., :2])
                 rows[split].append(check_row(mapped.row(f"{name}/{id}", language)))
-        for split, some in rows.items():
-            if some:
-                datasets.Dataset.from_list(some, features=FEATURES).to_parquet(folder / f"{split}.parquet")
+        for split, split_rows in rows.items():
+            if split_rows:
+                datasets.Dataset.from_list(split_rows, features=FEATURES).to_parquet(folder / f"{split}.parquet")
 
     folder = place.folder_once(place.path(f"set-{name}", limit), write)
     return {path.stem: path for path in sorted(folder.glob("*.parquet"))}
@@ -124,13 +124,15 @@ def folds_of(groups, labels, num_folds):
     """
     groups_of_label = [set(groups[labels == label]) for label in range(labels.max() + 1)]
     testable = np.array([len(groups_of_label[label]) > 1 for label in labels])
-    found, sizes = np.unique(groups[testable], return_counts=True)
-    if len(found) < num_folds:
-        raise ValueError(f"Found {len(found)} groups of clips that can be tested, expected at least num_folds={num_folds}. Lower it.")
+    unique_groups, sizes = np.unique(groups[testable], return_counts=True)
+    if len(unique_groups) < num_folds:
+        raise ValueError(
+            f"Found {len(unique_groups)} groups of clips that can be tested, expected at least num_folds={num_folds}. Lower it."
+        )
     folds, filled = np.full(len(groups), -1), np.zeros(num_folds)
     for index in np.argsort(-sizes, kind="stable"):
         smallest = filled.argmin()
-        folds[testable & (groups == found[index])] = smallest
+        folds[testable & (groups == unique_groups[index])] = smallest
         filled[smallest] += sizes[index]
     for fold in range(num_folds):  # two groups of a label may have come into one fold
         lost = set(labels[folds == fold]) - set(labels[folds != fold])

@@ -79,13 +79,13 @@ def of_document(place, sizes, name, files):
     systems, _ = representations([trained], [never_trained], learnt_from, sizes["sign_mae"]["hidden_size"])
     systems["ceiling_true_glosses"] = [("glosses", translation.true_glosses(sizes["sign_mae"]["hidden_size"]))]
     train, test = (translation.clips_of(files[part], processor) for part in ("all_others", "test"))
-    found, chosen, ranks = {}, {}, {}
+    scores, chosen, ranks = {}, {}, {}
     for row, [(facts, encode)] in systems.items():
         matrices, chosen[row] = log_likelihoods(place, files, [row, facts], encode, sizes, processor)
-        found[row], ranks[row] = _scores([np.array(some) for some in matrices], test.texts)
+        scores[row], ranks[row] = _scores([np.array(matrix) for matrix in matrices], test.texts)
     floor = length_floor(train.num_frames, train.texts, test.num_frames, test.texts)
-    found["floor_length"], ranks["floor_length"] = _scores([floor], test.texts)
-    return found, chosen, ranks
+    scores["floor_length"], ranks["floor_length"] = _scores([floor], test.texts)
+    return scores, chosen, ranks
 
 
 def log_likelihoods(place, files, row, encode, sizes, processor):
@@ -95,13 +95,13 @@ def log_likelihoods(place, files, row, encode, sizes, processor):
         facts = [code_version(), names([files[part], files[tested]]), row, rate, seed, steps, READER]
 
         def make():
-            one = {"train": files[part]}
-            folder, reading = translation.train(place, one, row, encode, rate, seed, steps, processor, fields=READER)
+            training_files = {"train": files[part]}
+            folder, reading = translation.train(place, training_files, row, encode, rate, seed, steps, processor, fields=READER)
             pipe = pipeline("sign-to-text", model=str(folder), device="cpu")
             clips = translation.clips_of(files[tested], processor)
-            found = score_all(pipe.model, pipe.tokenizer, reading.build(clips), clips.texts)
+            likelihoods = score_all(pipe.model, pipe.tokenizer, reading.build(clips), clips.texts)
             shutil.rmtree(folder)
-            return found.tolist()
+            return likelihoods.tolist()
 
         return place.once(place.path("likelihoods", facts), make)
 
@@ -168,11 +168,11 @@ def matched(lengths: np.ndarray) -> np.ndarray:
 
 def within(order: np.ndarray, blocks: np.ndarray) -> np.ndarray:
     """A permutation made one that leaves every item in its block: of each block, its items in the order in which they stand there."""
-    found = np.arange(len(order))
+    within_blocks = np.arange(len(order))
     for block in np.unique(blocks):
         here = np.flatnonzero(blocks == block)
-        found[here] = order[np.isin(order, here)]
-    return found
+        within_blocks[here] = order[np.isin(order, here)]
+    return within_blocks
 
 
 def _recall(ranks):
@@ -183,7 +183,7 @@ def document_files(place, limit=None):
     """{document: {"train", "held", "all_others", "test": Parquet files}}: `held` is every sixth sentence of the other documents."""
     source = place.data("real", "dgs_sentences")
     lines = corpora.read_csv(source / "sentences.csv")
-    found = {}
+    files = {}
     for document in sorted({line["document"] for line in lines}):
 
         def write(folder, document=document):
@@ -194,13 +194,13 @@ def document_files(place, limit=None):
                 "all_others": others,
                 "test": [line for line in lines if line["document"] == document][:limit],
             }
-            for part, some in parts.items():
-                rows = [_row(source, line) for line in some]
+            for part, part_lines in parts.items():
+                rows = [_row(source, line) for line in part_lines]
                 datasets.Dataset.from_list(rows, features=features(67, 2)).to_parquet(folder / f"{part}.parquet")
 
         folder = place.folder_once(place.path("dgs", document, limit), write)
-        found[document] = {path.stem: path for path in folder.glob("*.parquet")}
-    return found
+        files[document] = {path.stem: path for path in folder.glob("*.parquet")}
+    return files
 
 
 def _row(source, line):

@@ -40,20 +40,20 @@ def table(place, sizes, data, mixed, unit_of, labels, what, unit):
     """
     encoders_of_rows, processor = rows_of(place, sizes)
     read = partial(isolated.answers, place, data, num_folds=sizes["folds"], sizes=sizes, processor=processor)
-    found, rates = {}, {}
+    answers, rates = {}, {}
     for row, encoders_of_seeds in encoders_of_rows.items():
-        found[row], rates[row] = read(row, encoders_of_seeds)
-    one = {**sizes, "seeds": 1}
-    ceiling = isolated.answers(place, mixed, "pretrained", encoders_of_rows["pretrained"], sizes["folds"], one, processor)
-    found["ceiling_known_recordings"], rates["ceiling_known_recordings"] = ceiling
+        answers[row], rates[row] = read(row, encoders_of_seeds)
+    single_seed = {**sizes, "seeds": 1}
+    ceiling = isolated.answers(place, mixed, "pretrained", encoders_of_rows["pretrained"], sizes["folds"], single_seed, processor)
+    answers["ceiling_known_recordings"], rates["ceiling_known_recordings"] = ceiling
     means = {
         "floor_class_means_of_latents": isolated.mean_vectors(encoders_of_rows["pretrained"][0][1]),
         "floor_class_means_of_keypoints": isolated.resampled_keypoints,
     }
     for row, features in means.items():
-        found[row] = isolated.class_means(data, sizes["folds"], features, processor)
-    found["floor_most_frequent"] = isolated.most_frequent(data, sizes["folds"], processor)
-    rows, contrasts = over_units({row: isolated.scores(some, unit_of) for row, some in found.items()})
+        answers[row] = isolated.class_means(data, sizes["folds"], features, processor)
+    answers["floor_most_frequent"] = isolated.most_frequent(data, sizes["folds"], processor)
+    rows, contrasts = over_units({row: isolated.scores(row_answers, unit_of) for row, row_answers in answers.items()})
     return Result(
         what=what,
         rows=rows,
@@ -61,7 +61,7 @@ def table(place, sizes, data, mixed, unit_of, labels, what, unit):
         unit=unit,
         scored="once in this run; the learning rate of each fold was chosen on another fold",
         config=sizes | {"reader": isolated.READER, "learning_rates_chosen": rates},
-        predictions={"labels": labels, "unit_of": unit_of, "rank_and_labels": found},
+        predictions={"labels": labels, "unit_of": unit_of, "rank_and_labels": answers},
         more={"clips": len(unit_of), "units": len(set(unit_of.values()))},
     )
 

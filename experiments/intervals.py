@@ -21,10 +21,10 @@ def t_interval(values: np.ndarray, level: float = 0.95) -> list[float]:
 
 def over_units(rows: dict[str, dict[str, np.ndarray]]) -> tuple[dict, dict]:
     """Scores (S, U) of every row and metric -> the rows and contrasts of a result; t intervals over the units' means over seeds."""
-    found, means = {}, {}
+    result_rows, means = {}, {}
     for name, metrics in rows.items():
         means[name] = {metric: np.asarray(values, np.float64).mean(0) for metric, values in metrics.items()}
-        found[name] = {
+        result_rows[name] = {
             metric: {"mean": float(values.mean()), "interval": t_interval(values), "seeds": len(metrics[metric])}
             for metric, values in means[name].items()
         }
@@ -35,7 +35,7 @@ def over_units(rows: dict[str, dict[str, np.ndarray]]) -> tuple[dict, dict]:
         contrasts[f"{one} - {other}"] = {
             metric: {"mean": float(values.mean()), "interval": t_interval(values)} for metric, values in differences.items()
         }
-    return found, contrasts
+    return result_rows, contrasts
 
 
 def over_draws(rows: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]) -> tuple[dict, dict]:
@@ -43,7 +43,7 @@ def over_draws(rows: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]) -> tup
 
     All rows are scored on the same draws, so that they can be subtracted.
     """
-    found = {
+    result_rows = {
         name: {
             metric: {"mean": float(np.mean(scores)), "interval": _percentiles(np.mean(drawn, 0)), "seeds": len(scores)}
             for metric, (scores, drawn) in metrics.items()
@@ -60,7 +60,7 @@ def over_draws(rows: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]) -> tup
                     "mean": float(np.mean(scores) - np.mean(scores_other)),
                     "interval": _percentiles(np.mean(drawn, 0) - np.mean(drawn_other, 0)),
                 }
-    return found, contrasts
+    return result_rows, contrasts
 
 
 def pairs(rows: dict) -> list[tuple[str, str]]:
@@ -79,11 +79,11 @@ def times_of_parts(parts: list[list[str]], num_samples: int = NUM_SAMPLES, seed:
 
     Sentences that share a take of a sign are not independent; takes are.
     """
-    names = sorted({name for some in parts for name in some})
+    names = sorted({name for item_parts in parts for name in item_parts})
     shares = np.zeros((len(names), len(parts)))
-    for item, some in enumerate(parts):
-        for name in some:
-            shares[names.index(name), item] += 1 / len(some)
+    for item, item_parts in enumerate(parts):
+        for name in item_parts:
+            shares[names.index(name), item] += 1 / len(item_parts)
     drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), num_samples)
     return drawn @ shares
 

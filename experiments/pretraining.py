@@ -47,6 +47,6 @@ def names(paths):
 
 
 def _pretrain(folder, datasets, validation, fields, place):
-    told = words(fields | {"output_dir": folder, "use_cpu": True})
-    told += ["--datasets", *map(str, datasets), "--validation", *(map(str, validation) if validation else ["[]"])]
-    pretrain.main(["paper.yaml", *told])
+    options = words(fields | {"output_dir": folder, "use_cpu": True})
+    options += ["--datasets", *map(str, datasets), "--validation", *(map(str, validation) if validation else ["[]"])]
+    pretrain.main(["paper.yaml", *options])

@@ -44,10 +44,10 @@ def rate_that_is_best(rates: list[float], score: Callable) -> float:
     rates = sorted(rates)
     if len(rates) == 1:
         return rates[0]
-    found = {rate: score(rate) for rate in rates}
+    scores = {rate: score(rate) for rate in rates}
     while True:
-        best = max(sorted(found), key=found.get)
-        further = best * 2 if best == max(found) else best / 2 if best == min(found) else None
-        if further is None or len(found) >= MOST_RATES:
+        best = max(sorted(scores), key=scores.get)
+        further = best * 2 if best == max(scores) else best / 2 if best == min(scores) else None
+        if further is None or len(scores) >= MOST_RATES:
             return best
-        found[further] = score(further)
+        scores[further] = score(further)

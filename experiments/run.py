@@ -55,7 +55,7 @@ def main(argv=None):
         written = results.write(name, run(place, sizes), folder, arguments.scale, results.command_line())
         print(f"\n{table.format_result(written)}\n", flush=True)
         if arguments.expect:
-            differing += [f"{name}: {told}" for told in results.differences(written, results.read(name))]
+            differing += [f"{name}: {difference}" for difference in results.differences(written, results.read(name))]
     if differing:
         raise SystemExit("Not as the kept results:\n" + "\n".join(differing))
     return folder

@@ -63,8 +63,8 @@ def run(place, sizes, variation):
     judges = judges_of(place, sizes, data, sign_mae)
     reports = [report_of(place, sizes, files, sign_mae, judges, seed) for seed in range(sizes["seeds"])]
     rows = {}
-    for found, row in ROWS.items():
-        made = [{**report["rows"].get(found, {}), **report.get("panel", {}).get(found, {})} for report in reports]
+    for report_row, row in ROWS.items():
+        made = [{**report["rows"].get(report_row, {}), **report.get("panel", {}).get(report_row, {})} for report in reports]
         if any(made):
             rows[row] = {metric: _over_seeds(made, metric, row) for metric in METRICS if made[0].get(metric) is not None}
     return Result(
@@ -83,14 +83,14 @@ def judges_of(place, sizes, data, sign_mae):
     """Folders of frame-level readers of real keypoints, none of which chooses anything."""
     folder = place.path("judges", code_version(), data.name, sizes["judges"], sizes["judge_steps"], sizes["judge_text_config"], JUDGE)
     if not (folder / "judges.json").exists():
-        told = JUDGE | {
+        fields = JUDGE | {
             "text_config": sizes["judge_text_config"],
             "max_steps": sizes["judge_steps"],
             "learning_rate": 1e-3,
             "use_cpu": True,
         }
-        told |= {"save_strategy": "steps", "save_steps": min(250, sizes["judge_steps"]), "save_total_limit": 1}
-        given = [
+        fields |= {"save_strategy": "steps", "save_steps": min(250, sizes["judge_steps"]), "save_total_limit": 1}
+        options = [
             "--datasets",
             str(data),
             "--output_dir",
@@ -100,7 +100,7 @@ def judges_of(place, sizes, data, sign_mae):
             "--seeds",
             *map(str, range(sizes["judges"])),
         ]
-        train_judges.main([*given, *words(told)])
+        train_judges.main([*options, *words(fields)])
     return [folder / str(seed) for seed in range(sizes["judges"])]
 
 
@@ -118,16 +118,16 @@ def report_of(place, sizes, files, sign_mae, judges, seed):
 
     def make():
         folder = place.path("text-to-sign", *facts)
-        told = sizes["model"] | {
+        fields = sizes["model"] | {
             "max_steps": sizes["steps"],
             "learning_rate": 1e-3,
             "seed": seed,
             "output_dir": folder,
             "eval_strategy": "no",
         }
-        told |= {"save_steps": min(250, sizes["steps"]), "sign_mae": sign_mae, "datasets": files["train"]}
-        told |= {"load_best_model_at_end": False, "resume_from_checkpoint": True}
-        train_text_to_sign.main(["phoenix_rendered_text_to_sign.yaml", *words(told), "--validation", "[]"])
+        fields |= {"save_steps": min(250, sizes["steps"]), "sign_mae": sign_mae, "datasets": files["train"]}
+        fields |= {"load_best_model_at_end": False, "resume_from_checkpoint": True}
+        train_text_to_sign.main(["phoenix_rendered_text_to_sign.yaml", *words(fields), "--validation", "[]"])
         pipe = load_pipeline("text-to-sign", str(folder), "cpu")
         encoder = SignMAEEncoderModel.from_pretrained(sign_mae)
         processor = pipe.feature_extractor
@@ -142,5 +142,5 @@ def report_of(place, sizes, files, sign_mae, judges, seed):
 
 def _over_seeds(made, metric, row):
     """Ceilings and floors do not depend on the system's seed: theirs are of one draw."""
-    values = [float(some[metric]) for some in made] if row == "regression" else [float(made[0][metric])]
+    values = [float(seed_scores[metric]) for seed_scores in made] if row == "regression" else [float(made[0][metric])]
     return {"mean": float(np.mean(values)), "interval": t_interval(values), "seeds": len(values)}

@@ -37,8 +37,10 @@ class Workplace:
         """
         path = Path(self.data_dir or "", *names)
         if self.data_dir is None or not path.exists():
-            said = f"{path} is missing" if self.data_dir is not None else "No real data are named"
-            raise MissingDataError(f"{said}. Set UNIGLOR_DATA or give --data_dir: the folder that holds real/ and phoenix14t_annotations/.")
+            problem = f"{path} is missing" if self.data_dir is not None else "No real data are named"
+            raise MissingDataError(
+                f"{problem}. Set UNIGLOR_DATA or give --data_dir: the folder that holds real/ and phoenix14t_annotations/."
+            )
         return path
 
     def path(self, kind: str, *facts) -> Path:
@@ -65,5 +67,5 @@ class Workplace:
 
 def words(fields: dict) -> list[str]:
     """A training's fields as words of its command line."""
-    told = {name: value if isinstance(value, str) else json.dumps(value, default=str) for name, value in fields.items()}
-    return [word for name, value in told.items() for word in (f"--{name}", value)]
+    strings = {name: value if isinstance(value, str) else json.dumps(value, default=str) for name, value in fields.items()}
+    return [word for name, value in strings.items() for word in (f"--{name}", value)]

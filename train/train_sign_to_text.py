@@ -85,7 +85,7 @@ def main(argv=None, latent_store=LatentStore):
         model = make_model(data, model_fields, processor, tokenizer, clips)
         if data.whiten_latents and data.cache_latents and model.config.sign_encoder == "segments":
             whiten(model, latent_store.build(clips, model.sign_mae, model.config.stride, data.cache_dir))
-        train_set, validation_set = (make_dataset(some, data, model, tokenizer, latent_store) for some in (clips, validation))
+        train_set, validation_set = (make_dataset(split_clips, data, model, tokenizer, latent_store) for split_clips in (clips, validation))
         if train_set.latents is not None:
             set_training_distances(model, train_set.latents)
     if validation is not None:

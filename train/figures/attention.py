@@ -40,9 +40,9 @@ from train.figures.plots import new_figure, plain, save_figure
 
 def main(argv=None):
     arguments = parse(argv)
-    given = {name: value for name in ("layout", "fps", "width", "height") if (value := getattr(arguments, name)) is not None}
+    options = {name: value for name in ("layout", "fps", "width", "height") if (value := getattr(arguments, name)) is not None}
     answers = {
-        Path(folder).name: load_pipeline("sign-to-text", folder, "cpu")(arguments.clip, return_attentions=True, **given)
+        Path(folder).name: load_pipeline("sign-to-text", folder, "cpu")(arguments.clip, return_attentions=True, **options)
         for folder in arguments.checkpoint
     }
     save_figure(draw(answers), arguments.output)

@@ -96,12 +96,12 @@ class CardFields:
             report: what a training script wrote; `datasets`, and `earlier_datasets` that its SignMAE has seen.
             place: of the report, for the message.
         """
-        told = [entry.name for entry in self.training_data]
+        named = [entry.name for entry in self.training_data]
         seen = dict.fromkeys([*(report.get("datasets") or ()), *(report.get("earlier_datasets") or ())])
-        missing = [name for name in seen if not any(_same_data(name, other) for other in [*told, *self.datasets])]
+        missing = [name for name in seen if not any(_same_data(name, other) for other in [*named, *self.datasets])]
         if missing:
             raise ValueError(
-                f"{place} says that the model was trained on {', '.join(missing)}, but training_data names {', '.join(told)}. Name every "
+                f"{place} says that the model was trained on {', '.join(missing)}, but training_data names {', '.join(named)}. Name every "
                 f"set; where a folder is called otherwise than the data in it, name both: 'NAME ({missing[0]}):LICENSE:ANSWER'."
             )
 
@@ -377,8 +377,8 @@ def _validation(report):
         return "None were given. Take it for untested."
     text = "On the validation set, at the end of training; no test set was scored. "
     text += "Errors (mpjpe) are in shoulder widths. " if "mpjpe" in columns else ""
-    said = f"\n\n**What they say:** {' '.join(report['verdict'])}" if report.get("verdict") else ""
-    return f"{text}{directions(columns)}\n\n{format_table(rows, columns, decimals)}{said}"
+    verdict = f"\n\n**What they say:** {' '.join(report['verdict'])}" if report.get("verdict") else ""
+    return f"{text}{directions(columns)}\n\n{format_table(rows, columns, decimals)}{verdict}"
 
 
 def _robustness(report):

@@ -155,14 +155,14 @@ def check_checkpoint(checkpoint):
 
 def find_pickles(checkpoint):
     """Paths in a checkpoint that are pickles by name or by content, but for the states of a training, which stay where they are."""
-    found = []
+    pickles = []
     for path in sorted(checkpoint.rglob("*")):
         name = path.relative_to(checkpoint)
         if not path.is_file() or any(re.fullmatch(r"checkpoint-\d+", part) for part in name.parts) or TRAINING_STATE.fullmatch(path.name):
             continue
         if path.suffix in PICKLES or is_pickle(path):
-            found.append(name)
-    return found
+            pickles.append(name)
+    return pickles
 
 
 def is_pickle(path):
