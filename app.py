@@ -306,7 +306,7 @@ def build(sign_to_text=(), text_to_sign=(), latents=None, sign_mae=None, example
             if explorer:
                 with gr.Tab("Explorer"):
                     explorer_tab(explorer, example)
-        notice = gr.Markdown()  # below: what comes late moves nothing
+        notice = gr.Markdown()  # at the bottom, so that a notice that comes late moves nothing
 
         def tell(*checkpoints):
             models = [*checkpoints, *([explorer.checkpoint] if explorer else [])]
@@ -319,7 +319,7 @@ def build(sign_to_text=(), text_to_sign=(), latents=None, sign_mae=None, example
 
 
 def checkpoint_choice(checkpoints):
-    """A dropdown that shows names, since folders are nobody's business, and gives the chosen folder or Hub id."""
+    """A dropdown that shows names, so that paths of folders stay private, and gives the chosen folder or Hub id."""
     folders = {}
     for folder in map(str, checkpoints):
         name = Path(folder).name if Path(folder).is_dir() else folder
@@ -398,7 +398,7 @@ def text_to_sign_tab(checkpoints, example_text):
 
 def explorer_tab(explorer, example):
     facts = explorer.embedded.facts
-    dataset = Path(str(facts["dataset"])).name  # its folder is nobody's business
+    dataset = Path(str(facts["dataset"])).name  # without the path of its folder, which stays private
     gr.Markdown(
         f"Segments of {facts['window_size']} frames that SignMAE takes for alike: the nearest of {len(explorer.embedded):,} segments of "
         f"`{dataset}` ({', '.join(facts['splits'])}), by the cosine of their latents (1 is the same). Theirs are drawn from their latents "
@@ -459,7 +459,7 @@ class ClipInputs:
             with gr.Row():
                 fps, width, height = map(number_field, ("Frames a second", "Picture's width", "Picture's height"))
         self.facts = [layout, fps, width, height]
-        # Another clip: what was said of the one before it does not hold.
+        # Another clip: the question and the facts about the one before it are cleared.
         gr.on(
             [self.upload.upload, self.upload.clear],
             lambda held: (forget(held), gr.HTML("", visible=False), "", None, None, None),
@@ -534,7 +534,7 @@ def read_card(path):
 
 
 class PlainLoader(yaml.SafeLoader):
-    """YAML without aliases, which a few lines of make billions of values."""
+    """Reads YAML without aliases, with which a few lines can make billions of values."""
 
     def compose_node(self, parent, index):
         if self.check_event(yaml.AliasEvent):
@@ -550,7 +550,7 @@ def _text_of(path):
 
 
 def _plain(text, lines=False):
-    """A stranger's words as Markdown that loads no picture from elsewhere; in one line, without `lines`."""
+    """Text of unknown origin as Markdown that loads no picture from elsewhere; on one line, unless `lines` is true."""
     text = text if len(text) <= MAX_TOLD else f"{text[:MAX_TOLD]} ..."
     text = text if lines else " ".join(text.split())
     return text.replace("![", "[").replace("<", "&lt;")
@@ -570,7 +570,7 @@ def _file_of(checkpoint, name):
 
 
 class RefusedError(Exception):
-    """What stands in the place of an answer, as HTML."""
+    """A request that gets no answer; its message says why, as HTML."""
 
     def __init__(self, message):
         super().__init__(f"<b>No answer.</b> {escape(message)}")
@@ -784,7 +784,7 @@ def unpacked(path):
 
 
 def read_upload(upload, held, *facts):
-    """-> `KeypointClip` or None, what is to be said where there is none, and what the session knows of the upload from now on."""
+    """-> `KeypointClip` or None, a message where there is none, and what the session knows of the upload from now on."""
     try:
         held = keep(upload, held) | {"question": ""}
         clip = read_held(held, *facts)
@@ -797,13 +797,13 @@ def read_upload(upload, held, *facts):
 
 
 def translate(checkpoint, upload, held=None, layout=None, fps=None, width=None, height=None):
-    """-> text, what is to be said of it, the player, the picture of the attention, and what the session knows of the upload."""
+    """-> text, a message about it, the player, the picture of the attention, and what the session knows of the upload."""
     clip, message, held = read_upload(upload, held, layout, fps, width, height)
     return (*(translate_clip(checkpoint, clip) if clip is not None else ("", message, "", "")), held)
 
 
 def translate_clip(checkpoint, clip):
-    """-> text, what is to be said of it, the player, the picture of the attention."""
+    """-> text, a message about it, the player, the picture of the attention."""
     try:
         if checkpoint is None:
             raise RefusedError("Choose a checkpoint first.")
@@ -905,7 +905,7 @@ def heat_map(weights, left, top, width, height):
 
 
 def sign(checkpoint, text):
-    """-> the player, what is to be said, [.pose, .mp4]; a generator, so that its folder goes once the files are handed over."""
+    """-> the player, a message, [.pose, .mp4]; a generator, so that its folder is deleted once the files are handed over."""
     text = text.strip() if isinstance(text, str) else ""
     try:
         if checkpoint is None:

@@ -16,7 +16,7 @@ import transformers
 
 
 def machine(device):
-    """Facts that stand in every result."""
+    """Facts about the machine, which every result holds."""
     return {
         "device": torch.cuda.get_device_name() if device == "cuda" else cpu_name(),
         "threads": torch.get_num_threads(),

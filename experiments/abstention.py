@@ -1,4 +1,4 @@
-"""Whether a checkpoint knows clips that it cannot know: the area under the curve of `distance`, clips like the training's against others.
+"""Measures how well a checkpoint's `distance` tells clips unlike its training data from clips like it: the area under the ROC curve.
 
     python -m experiments.abstention --checkpoint DIR --datasets IN --split validation --others dgs=DIR fingerspelling=DIR [--json FILE]
 
@@ -71,7 +71,7 @@ def measure(pipe, clips: Clips) -> np.ndarray:
 
 
 def row(known_distances: np.ndarray, other_distances: np.ndarray) -> dict[str, float]:
-    """`auc`: how often one of the others lies farther than one that is known. `withheld`: share of the others, in per cent."""
+    """`auc`: how often one of the others has a larger distance than a known clip. `withheld`: share of the others, in per cent."""
     difference = other_distances[:, :1] - known_distances[:, 0]
     auc = ((difference > 0) + (difference == 0) / 2).mean()
     return {"auc": float(auc), "withheld": float(100 * (other_distances[:, 1] > ABSTAIN_ABOVE).mean()), "num_scored": len(other_distances)}

@@ -79,7 +79,7 @@ def real_mix(place, limit=None):
 
 
 def training_files(mix):
-    """What the SignMAE of the real mix learns from, and principal components of it are fitted on."""
+    """The files that the SignMAE of the real mix is trained on, and that principal components are fitted on."""
     return [files["train"] for name, files in mix.items() if "train" in files and name not in NEVER_TRAINED_ON]
 
 
@@ -154,7 +154,7 @@ def write_folds(place, name, rows, folds):
 
 
 def regardless_of_groups(folds, labels):
-    """(clips,) folds of the same clips in which every fold holds clips of every group: what is easy about a corpus, as a ceiling."""
+    """(clips,) folds of the same clips in which every fold holds clips of every group: a ceiling, since training knows every group."""
     mixed, seen = np.array(folds), {}
     for index in np.flatnonzero(folds >= 0):
         label = labels[index]
@@ -274,7 +274,7 @@ def rendered(place, variation, limit=None):
 
 
 def in_hash_part(name, parts):
-    """Whether a name is one of about 1 / parts of all, always the same ones."""
+    """Whether a name is among about 1 / parts of all names; its hash decides, so the answer is always the same."""
     return int(hashlib.sha256(name.encode()).hexdigest(), 16) % parts == 0
 
 

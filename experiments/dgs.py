@@ -1,9 +1,10 @@
 """Real sentences of the Public DGS Corpus: which of a document's sentences belongs to which of its clips.
 
-242 sentences teach no one to translate; so the test asks less. Every document is left out in turn: a SignMAE and a translator learn from
-the others, and the translator ranks the left-out document's sentences for each of its clips, by log p(sentence | clip) minus its mean
-over the clips, which sentences that are probable anyway would win without it. Long clips go with long sentences: so beside it stands a
-floor that knows lengths alone, candidates are matched in length too, and permutations say what chance does.
+242 sentences are too few to learn translation, so the test asks for less. Every document is left out in turn: a SignMAE and a translator
+learn from the others, and the translator ranks the left-out document's sentences for each of its clips, by log p(sentence | clip) minus
+the sentence's mean over the clips. Without this mean, sentences that are probable for any clip would win. Long clips go with long
+sentences. Therefore a floor that knows lengths alone is scored too, candidates are also matched in length, and permutations show what
+chance reaches.
 
 Metrics, in per cent: `recall5`, whether the true sentence is among a clip's first five of the whole document; `recall5_matched`, of
 the twenty sentences that are nearest in length to the true one. Means over the documents; each document is in `documents`. There are too
@@ -41,7 +42,7 @@ SIZES = {
 
 
 def run(place: Workplace, sizes: dict) -> Result:
-    """Every document in turn."""
+    """Tests on every document in turn and averages the scores."""
     documents, rates, predictions = {}, {}, {}
     for name, files in document_files(place, sizes["limit"]).items():
         documents[name], rates[name], predictions[name] = of_document(place, sizes, name, files)
@@ -124,7 +125,7 @@ def score_all(model, tokenizer, vectors, texts):
 
 
 def length_floor(train_frames: np.ndarray, train_texts: list[str], frames: np.ndarray, texts: list[str]) -> np.ndarray:
-    """(clips, sentences): how near a sentence's length is to what its clip's lets expect, by a line through the logarithms of both."""
+    """(clips, sentences): minus how far a sentence's log length is from the one that a line predicts from the clip's log length."""
     slope, start = np.polyfit(np.log(train_frames), np.log(words_in(train_texts)), 1)
     return -np.abs(np.log(words_in(texts))[None] - (start + slope * np.log(frames))[:, None])
 
@@ -134,10 +135,10 @@ def words_in(texts: list[str]) -> np.ndarray:
 
 
 def _scores(matrices, texts):
-    """Of log-likelihoods of each seed: recalls in per cent beside chance, and permutation tests of the first seed's; and the ranks."""
+    """Scores the seeds' log-likelihoods -> recalls in per cent, chance, and permutation tests of the first seed; and the ranks."""
     lengths = words_in(texts)
     candidates = matched(lengths)
-    relative = [matrix - matrix.mean(0) for matrix in matrices]  # what a sentence is worth anyway does not count
+    relative = [matrix - matrix.mean(0) for matrix in matrices]  # no advantage for sentences that are probable for any clip
     ranks = [ranks_among(matrix, np.arange(len(matrix)), None).tolist() for matrix in relative]
     ranks_matched = [ranks_among(matrix, np.arange(len(matrix)), candidates).tolist() for matrix in relative]
     blocks = np.argsort(np.argsort(lengths, kind="stable")) // 10  # sentences of like length
@@ -167,7 +168,7 @@ def matched(lengths: np.ndarray) -> np.ndarray:
 
 
 def within(order: np.ndarray, blocks: np.ndarray) -> np.ndarray:
-    """A permutation made one that leaves every item in its block: of each block, its items in the order in which they stand there."""
+    """A permutation that leaves every item in its block: the items of a block come in the order that they have in `order`."""
     within_blocks = np.arange(len(order))
     for block in np.unique(blocks):
         here = np.flatnonzero(blocks == block)

@@ -58,7 +58,7 @@ def run(place: Workplace, sizes: dict) -> Result:
 
 
 def of_corpus(place, sizes, variation):
-    """-> {row: {labelled windows: (seeds, sentences) windows that are named}}, (sentences,) windows, and what else is to be said."""
+    """-> {row: {labelled windows: (seeds, sentences) windows that are named}}, (sentences,) windows, and further facts."""
     files = corpora.rendered(place, variation, sizes["limit"])
     trained = pretrained(place, [files["train"]], [files["validation"]], sizes["sign_mae"], sizes["pretrain_steps"])
     never_trained = untrained(place, [files["train"]], sizes["sign_mae"])
@@ -107,7 +107,7 @@ def _headline(sizes):
 
 
 def _labelled(windows, glosses, chosen=None):
-    """(N, D) windows of the chosen clips that show a gloss, and (N,) which."""
+    """(N, D) windows of the chosen clips that show a gloss, and the (N,) glosses."""
     chosen = range(len(windows)) if chosen is None else np.flatnonzero(chosen)
     features, labels = np.concatenate([windows[index] for index in chosen]), np.concatenate([glosses[index] for index in chosen])
     return features[labels >= 0].astype(np.float64), labels[labels >= 0]

@@ -20,7 +20,7 @@ SIZES = {
 
 
 def run(place: Workplace, sizes: dict) -> Result:
-    """The rows of representations, their floors and a ceiling; by sessions."""
+    """Scores the rows of representations, their floors and a ceiling in folds of recording sessions."""
     data, mixed, fold_of, labels = corpora.include_folds(place, sizes["folds"], sizes["limit"])
     return table(
         place, sizes, data, mixed, fold_of, labels,
@@ -30,7 +30,7 @@ def run(place: Workplace, sizes: dict) -> Result:
 
 
 def table(place, sizes, data, mixed, unit_of, labels, what, unit):
-    """The result of isolated words in folds; also of the British manual alphabet.
+    """The `Result` of recognising isolated words in folds; `bsl` uses it for the British manual alphabet.
 
     Args:
         data, mixed: folders of folds: of whole sessions (or signers), and of the same clips regardless of them, for the ceiling.

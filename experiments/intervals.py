@@ -11,7 +11,7 @@ OTHERS = ("untrained", "pca", "frames", "every_nth_frame")  # what `pretrained` 
 
 
 def t_interval(values: np.ndarray, level: float = 0.95) -> list[float]:
-    """Of the mean of a few independent values: [low, high], by Student's t; of one value there is none."""
+    """The interval [low, high] of the mean of a few independent values, by Student's t; NaN where there is only one value."""
     values = np.asarray(values, np.float64)
     if len(values) < 2:
         return [float("nan")] * 2
@@ -39,7 +39,7 @@ def over_units(rows: dict[str, dict[str, np.ndarray]]) -> tuple[dict, dict]:
 
 
 def over_draws(rows: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]) -> tuple[dict, dict]:
-    """(S,) scores and (S, R) what they are on resampled units, of every row and metric -> the rows and contrasts of a result.
+    """Scores (S,), and scores (S, R) on resampled units, of every row and metric -> the rows and contrasts of a result.
 
     All rows are scored on the same draws, so that they can be subtracted.
     """
@@ -64,7 +64,7 @@ def over_draws(rows: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]) -> tup
 
 
 def pairs(rows: dict) -> list[tuple[str, str]]:
-    """Which rows are compared."""
+    """The pairs of rows that are compared."""
     return [("pretrained", other) for other in OTHERS if "pretrained" in rows and other in rows]
 
 
@@ -75,7 +75,7 @@ def draws_of_ratio(parts: np.ndarray, counts: np.ndarray, num_samples: int = NUM
 
 
 def times_of_parts(parts: list[list[str]], num_samples: int = NUM_SAMPLES, seed: int = 0) -> np.ndarray:
-    """(R, N) how often each of N items is drawn when the parts that they are made of are drawn: the mean over an item's parts.
+    """(R, N): how often each of N items is drawn when their parts are drawn with replacement; an item has the mean of its parts.
 
     Sentences that share a take of a sign are not independent; takes are.
     """
@@ -89,7 +89,7 @@ def times_of_parts(parts: list[list[str]], num_samples: int = NUM_SAMPLES, seed:
 
 
 def permutation_p(score, num_items: int, num_samples: int = 2000, seed: int = 0) -> float:
-    """How often a random assignment of items scores as well as the true one: `score(order)` of an order (num_items,), more is better."""
+    """The p-value of the true order: how often `score(order)` of a random order (num_items,) is at least as high."""
     draw = np.random.default_rng(seed)
     true = score(np.arange(num_items))
     as_good = sum(score(draw.permutation(num_items)) >= true - 1e-9 for _ in range(num_samples))

@@ -27,7 +27,7 @@ KEPT = 5  # labels that are kept of each answer
 
 
 def answers(place, data, row, encoders_of_seeds, num_folds, sizes, processor):
-    """What a row's recogniser says of every clip that is tested.
+    """A row's answers: what its recogniser predicts for every clip that is tested.
 
     Args:
         place: a `Workplace`.
@@ -96,7 +96,7 @@ def _kept(logits, labels):
 
 
 def _first(ranked):
-    """Share of clips whose true label came first, then among the first five."""
+    """The share of clips whose true label came first, and the share where it is among the first five."""
     rank = np.array([entry[0] for entry in ranked.values()])
     return float((rank == 1).mean()), float((rank <= KEPT).mean())
 
@@ -116,7 +116,7 @@ def class_means(data, num_folds, features, processor):
 
 
 def most_frequent(data, num_folds, processor):
-    """As `class_means`, of always naming the labels that most training clips have."""
+    """As `class_means`, of a floor that always names the labels that most training clips have."""
     ranked = {}
     for fold in range(num_folds):
         train, test = clips_of(parts(data, [fold]), processor), clips_of([data / f"fold-{fold}.parquet"], processor)
@@ -137,7 +137,7 @@ def mean_vectors(encode):
 
 
 def resampled_keypoints(clips):
-    """(clips, frames x K x C)"""
+    """(clips, frames x K x C): the keypoints of each clip at `NUM_RESAMPLED` times."""
     return np.stack([resample_frames(clips.keypoints(index)[0], NUM_RESAMPLED).ravel() for index in range(len(clips))])
 
 
@@ -176,6 +176,6 @@ def clips_of(paths, processor):
 
 
 def parts(data, left_out=()):
-    """Parquet files of all clips, but for those of some folds."""
+    """Parquet files of all clips, except those of the folds that are left out."""
     gone = {f"fold-{fold}" for fold in left_out}
     return [path for path in sorted(data.glob("*.parquet")) if path.stem not in gone]

@@ -16,12 +16,12 @@ MOST_RATES = 7
 
 
 def code_version() -> str:
-    """Changes with the code of models, keypoints and rows: what was made by another one is made again."""
+    """A string that changes with the code of models, keypoints and rows, so that pieces made by other code are made again."""
     return code_hash(SignMAE.__module__) + processing_hash() + hashlib.sha256(inspect.getsource(encoders).encode()).hexdigest()[:16]
 
 
 def carrier(place: Workplace, size: int, processor: KeypointProcessor) -> Path:
-    """The folder of a SignMAE that nobody runs: it tells a reader how large the vectors are, and which processor made the clips."""
+    """The folder of a SignMAE that is never run: a reader takes from it how large the vectors are, and which processor made the clips."""
 
     def write(folder):
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""One SignMAE on real keypoints of several kinds: how well clips of each are given back, beside a linear code of the same size.
+"""One SignMAE on real keypoints of several kinds: how well it reconstructs clips of each, compared with a linear code of the same size.
 
 The SignMAE is that of `include`: INCLUDE's clips, all of them, are of a corpus that it never saw.
 """
@@ -36,7 +36,7 @@ def run(place: Workplace, sizes: dict) -> Result:
     components = encoders.PrincipalComponents.fit(clips, sizes["sign_mae"]["hidden_size"], WINDOW_SIZE, STRIDE)
     bank = segment_bank(clips.stores, WINDOW_SIZE, BANK_CLIPS)
     mean = torch.from_numpy(mean_pose(clips.stores))
-    ways = {  # how segments (N, W, K, C) with their mask come back
+    ways = {  # for each seed, a function: segments (N, W, K, C), mask -> reconstructed segments
         "pretrained": [lambda segments, mask, model=model: reconstruct_segments(model, segments) for model in models],
         "untrained": [lambda segments, mask: reconstruct_segments(never_trained, segments)],
         "pca": [lambda segments, mask: components.given_back(segments)],

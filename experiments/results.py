@@ -37,7 +37,7 @@ class Result:
         rows, contrasts, unit, scored: see the module.
         config: everything that decides the numbers.
         predictions: of each test item; anything that JSON knows.
-        more: what else is to be said.
+        more: further facts.
     """
 
     what: str
@@ -97,7 +97,7 @@ def commit() -> str:
 
 
 def differences(found: dict, expected: dict) -> list[str]:
-    """What a run's rows say otherwise than the kept result's, one line each: a mean that lies outside of the kept interval.
+    """The differences between a run's rows and the kept result's: a line for each mean that lies outside of the kept interval.
 
     Where there is no interval, the kept result's `tolerance` of the metric counts, or else a hundredth of the value.
     """
@@ -120,7 +120,7 @@ def differences(found: dict, expected: dict) -> list[str]:
 
 
 def command_line() -> str:
-    """What was asked for, without the places of this machine."""
+    """The command line of this run, without the options that name folders of this machine."""
     words, arguments = iter(sys.argv[1:]), []
     for word in words:
         if word.split("=")[0] in ("--output_dir", "--data_dir", "--results_dir"):
@@ -131,7 +131,7 @@ def command_line() -> str:
 
 
 def _rounded(value):
-    """Numbers to six digits, and null where there is none."""
+    """Rounds numbers to six digits; those that are not finite become None."""
     if isinstance(value, dict):
         return {str(name): _rounded(item) for name, item in value.items()}
     if isinstance(value, (list, tuple, np.ndarray)):

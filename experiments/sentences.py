@@ -20,12 +20,12 @@ SIZES = {
 
 
 def phoenix_rendered(place, sizes):
-    """Every token of a sign is signed alike."""
+    """Runs on a corpus in which every token of a sign is signed alike."""
     return run(place, sizes, 0.0, PLAIN_ROWS)
 
 
 def phoenix_rendered_varied(place, sizes):
-    """Signers and tokens vary: as hard as real signs."""
+    """Runs on a corpus in which signers and tokens vary, which makes it as hard as real signs."""
     return run(place, sizes, 1.2, ROWS)
 
 
@@ -60,7 +60,7 @@ def run(place, sizes, variation, rows):
 
 
 def glosses_of_windows(annotations, size):
-    """What a translator could make of perfect recognition of every window: the gloss that fills most of it, or none."""
+    """The encoder of a ceiling, perfect recognition of every window: the gloss that fills most of it, or none."""
 
     def encode(clips):
         return translation.gloss_vectors(window_glosses(clips, states_of(*annotations), WINDOW_SIZE, STRIDE), size)

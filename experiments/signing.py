@@ -47,12 +47,12 @@ SIZES = {
 
 
 def signing(place, sizes):
-    """Every token of a sign is signed alike."""
+    """Runs on a corpus in which every token of a sign is signed alike."""
     return run(place, sizes, 0.0)
 
 
 def signing_varied(place, sizes):
-    """Signers and tokens vary: as hard as real signs."""
+    """Runs on a corpus in which signers and tokens vary, which makes it as hard as real signs."""
     return run(place, sizes, 1.2)
 
 
@@ -80,7 +80,7 @@ def run(place, sizes, variation):
 
 
 def judges_of(place, sizes, data, sign_mae):
-    """Folders of frame-level readers of real keypoints, none of which chooses anything."""
+    """Folders of frame-level readers of real keypoints. They only score; none of them chooses a checkpoint."""
     folder = place.path("judges", code_version(), data.name, sizes["judges"], sizes["judge_steps"], sizes["judge_text_config"], JUDGE)
     if not (folder / "judges.json").exists():
         fields = JUDGE | {
@@ -141,6 +141,6 @@ def report_of(place, sizes, files, sign_mae, judges, seed):
 
 
 def _over_seeds(made, metric, row):
-    """Ceilings and floors do not depend on the system's seed: theirs are of one draw."""
+    """A metric's mean and interval over seeds; ceilings and floors do not depend on the seed, so theirs are of one report."""
     values = [float(seed_scores[metric]) for seed_scores in made] if row == "regression" else [float(made[0][metric])]
     return {"mean": float(np.mean(values)), "interval": t_interval(values), "seeds": len(values)}

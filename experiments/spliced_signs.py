@@ -250,7 +250,7 @@ def build(data_dir: str | Path, output_dir: str | Path, fold: str, scale: str = 
 
 
 def write_rows(path: Path, rows: Iterator[dict], together: int = 250) -> None:
-    """One Parquet file, without holding more than a few rows in memory."""
+    """Writes one Parquet file without holding more than a few rows in memory."""
     with ParquetWriter(path=str(path), features=features(len(point_index(LAYOUT)), 2), writer_batch_size=together) as writer:
         for row in rows:
             writer.write(row)

@@ -19,7 +19,7 @@ SIZES = {
 
 
 def run(place: Workplace, sizes: dict) -> Result:
-    """Both folds; their test sentences are scored together."""
+    """Trains and tests on both folds, and scores their test sentences together."""
     from experiments import spliced_signs
 
     encoders_of_rows, processor = rows_of(place, sizes)

@@ -95,12 +95,12 @@ def _cell(metric, score, sign=""):
 
 
 def speed():
-    """The models' and the training's, one table for each results file that `benchmarks.run` wrote."""
+    """The speed of models and of training: one table for each results file that `benchmarks.run` wrote."""
     return _benchmarks(lambda name: name not in RENDERING_AND_DATA, "memory, reference / ours")
 
 
 def rendering_and_data():
-    """The same of drawing, reading and building."""
+    """The speed of drawing, reading and building, in tables like those of `speed`."""
     return _benchmarks(lambda name: name in RENDERING_AND_DATA, "size, reference / ours")
 
 
@@ -126,7 +126,7 @@ def _benchmarks(wanted, last_column):
 
 
 def _size(row):
-    """Of memory or of a file, whatever a row holds of it."""
+    """The last column of a row: the memory or file size that it was measured with."""
     if "memory_ratio" in row:
         return f"{row['reference_mib']:.0f} / {row['ours_mib']:.0f} MiB = {row['memory_ratio']}"
     if "memory_exponent" in row:

@@ -78,7 +78,7 @@ def translations(place, files, row, encode, sizes, processor):
 
 
 def train(place, files, row, encode, rate, seed, steps, processor, validation=None, fields=READER):
-    """-> the folder of a SignToText, trained on what goes on where it was killed, and its `Reading`."""
+    """-> the folder of a trained SignToText, and its `Reading`. A training that was killed goes on from its last checkpoint."""
     folder = place.path("translator", code_version(), names([files["train"]]), row, rate, seed, steps, validation is not None, fields)
     reading = encoders.Reading(encode, clips_of(files["train"], processor))
     if not (folder / "report.json").exists():
@@ -95,7 +95,7 @@ def floors(train_clips, test_clips, mean_vectors):
     """{row: [texts] of each seed} of answers that know nothing of the signing, or only the nearest training clip.
 
     Args:
-        mean_vectors: `Clips` -> (clips, D), what the nearest clip is found by.
+        mean_vectors: `Clips` -> (clips, D), by which the nearest clip is chosen.
     """
     count, texts = len(test_clips), train_clips.texts
     drawn = [np.random.default_rng(seed).integers(len(texts), size=count) for seed in range(3)]
@@ -140,7 +140,7 @@ def gloss_vectors(lines, size):
 
 
 def true_glosses(size):
-    """What a translator could make of perfect recognition: the glosses that the corpus says a clip has.
+    """The encoder of a ceiling, perfect recognition: the glosses that the corpus says a clip has.
 
     Raises (when it encodes):
         ValueError: a clip without glosses.

@@ -1,7 +1,7 @@
 """The place of an experiment, and pieces of its work that are done once.
 
-A piece is a file or a folder that is named by what it is made of and is there when it is whole: what was killed goes on, and another
-setting never finds it.
+A piece is a file or a folder. Its name is a hash of what it is made from, and it appears only when it is whole. So a run that was killed
+goes on with the pieces that are done, and a run with other settings never reads them.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from datasets_scripts.whole import remove_unfinished, whole_folder, write_whole
 
 
 class MissingDataError(SystemExit):
-    """Real data are needed and not there: one line."""
+    """Real data are needed but missing. The message is one line."""
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Workplace:
         return self.output_dir / f"{kind}-{hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:10]}"
 
     def once(self, path: Path, make: Callable):
-        """What `make()` returns, as JSON, from `path` where that is there."""
+        """What `make()` returns, as JSON; it is read from `path` where an earlier run has written it."""
         path = path.with_name(f"{path.name}.json")
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ class Workplace:
         return json.loads(path.read_text(encoding="utf-8"))
 
     def folder_once(self, path: Path, write: Callable[[Path], None]) -> Path:
-        """`path`, which `write(folder)` has filled."""
+        """`path`, a folder that `write(folder)` fills where it is not there yet."""
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             remove_unfinished(path.parent)

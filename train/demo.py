@@ -128,7 +128,7 @@ def draw_reconstruction(folder, data, path):
 def show_sign_to_text(output_dir, options):
     """Three readers of the same words: on the SignMAE, on every frame, and on a SignMAE that was never trained.
 
-    What each of the others differs by from the first stands beside its interval over the words; they are not ordered where it covers 0.
+    Each of the others is compared with the first, with an interval over the words; where it covers 0, neither is called better.
     """
     untrained = output_dir / "controls" / "untrained-sign-mae"
     pretrain.main([PRETRAIN, "--output_dir", str(untrained), "--learning_rate", "0", "--max_steps", "1", *ANEW])
@@ -179,7 +179,7 @@ def compare_readers(read: dict[str, list[str]], texts: list[str]) -> dict[str, d
 
 
 def show_text_to_sign(output_dir, options):
-    """Spells words that it never saw; the frame-level reader, which shares no SignMAE with it and did not choose it, reads them back."""
+    """Spells words that are not in training. The frame-level reader reads them back: it shares no SignMAE with the model that spells."""
     folder, sign_mae = output_dir / "text-to-sign", output_dir / "sign-mae-ase"
     argv = [TEXT_TO_SIGN, "--sign_mae", str(sign_mae), "--output_dir", str(folder), *ANEW, *options]
     data, *_ = train_text_to_sign.parse(argv)
@@ -219,7 +219,7 @@ def show_text_to_sign(output_dir, options):
 
 
 def write_page(path, clips, generated, readings, model, cer, report):
-    """The page that shows it: players, what was read back, and the scores."""
+    """Writes the demo's page: players, what was read back, and the scores."""
     presence = model.sign_mae.keypoint_presence.bool().numpy()
     players = []
     for index, (keypoints, reading) in enumerate(zip(generated, readings)):

@@ -122,11 +122,11 @@ def embed(checkpoint, dataset, splits, output_dir, stride=None, batch_size=16, d
             rows = embedded_rows(
                 model, processor, load_rows(dataset, split), stride, batch_size, split_facts, sums, f"{describe(dataset)}, {split}"
             )
-            rows = itertools.chain([next(rows)], rows)  # before a file is begun: whether any clip can be used
+            rows = itertools.chain([next(rows)], rows)  # raises before a file is begun if no clip can be used
             write_parquet(rows, features(model.config.hidden_size), unfinished / "data" / f"{split}-00000-of-00001.parquet")
             mean = sums[0] / split_facts["segments"]
             std = np.sqrt(np.maximum(sums[1] / split_facts["segments"] - mean**2, 0))
-            # 0 and 1 on what the SignMAE was trained on; far from them, this signing is unlike it
+            # About 0 and 1 on the SignMAE's training data. Values far from these show that this signing is unlike it.
             split_facts |= {"mean_of_absolute_means": float(abs(mean).mean()), "mean_of_standard_deviations": float(std.mean())}
         write_json(facts, unfinished / FACTS)
     for split, split_facts in facts["splits"].items():
@@ -198,7 +198,7 @@ def batches(items, size):
 
 
 def _plain(value):
-    """What the numpy format made of a value, undone: a null is None again."""
+    """A value of a row in numpy format as plain Python; a null, which numpy holds as NaN, is None again."""
     value = value.item() if isinstance(value, np.generic) else value
     return None if isinstance(value, float) and math.isnan(value) else value
 
@@ -232,7 +232,7 @@ class EmbeddedSegments:
         return len(self.ids)
 
     def index(self, clip_id, segment):
-        """Where a clip's segment stands."""
+        """The place of a clip's segment in `latents` and in the lists."""
         count = self.ids.count(clip_id)
         if not count:
             near = difflib.get_close_matches(clip_id, set(self.ids), n=3)

@@ -254,7 +254,7 @@ def score_robustness(arguments, pipe, clips):
 
 
 def write_generated(path, generated, clips, presence, processor):
-    """What was signed, as canonical rows in shoulder lengths."""
+    """Writes the generated signing as canonical rows in shoulder lengths."""
     rows = [
         dict(
             id=name, keypoints=keypoints, confidence=np.tile(presence, (len(keypoints), 1)).astype(np.float32), layout=processor.layout,

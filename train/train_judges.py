@@ -69,7 +69,7 @@ def main(argv=None):
 
 
 def closing(result: dict, arguments) -> str:
-    """The last words: what each judge reads, beside floors, whether it can read at all, and what comes next."""
+    """The text that the command ends with: the judges' scores and those of floors, whether each judge can read, and the next command."""
     rows, verdicts = {}, []
     for judge in result["judges"]:
         name = f"seed {judge['seed']} ({judge['role']})"
@@ -85,7 +85,7 @@ def closing(result: dict, arguments) -> str:
 
 
 def score(folder, arguments):
-    """What a judge reads of real clips, of validation and of at most `SCORED_TRAINING_CLIPS` of training, beside floors, and a verdict."""
+    """Scores a judge on real clips, of validation and at most `SCORED_TRAINING_CLIPS` of training; with floors and a verdict."""
     pipe = load_pipeline("sign-to-text", folder)
     scores, read = {}, {}
     for name, split, most in (("ground_truth", "validation", None), ("training_clips", "train", SCORED_TRAINING_CLIPS)):

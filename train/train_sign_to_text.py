@@ -137,7 +137,7 @@ def make_model(data, fields, processor, tokenizer, clips):
 
 
 def whiten(model, latents, most=30_000):
-    """By at most about so many latents of a `LatentStore`, from clips that are spread over it."""
+    """Sets the model's whitening from about `most` latents of a `LatentStore` at most, of clips that are spread over it."""
     step = max(1, int(latents.lengths.sum()) // most)
     model.set_latent_whitening(torch.from_numpy(np.concatenate([latents[index] for index in range(0, len(latents), step)])))
 

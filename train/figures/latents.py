@@ -107,7 +107,7 @@ def neighbours_share(latents, gloss, clip, batch_size=512):
     same, random, square = [], [], np.square(latents).sum(1)
     for start in range(0, len(latents), batch_size):
         batch = slice(start, start + batch_size)
-        distance = square - 2 * latents[batch] @ latents.T  # squared, but for what is the same along a row
+        distance = square - 2 * latents[batch] @ latents.T  # the square of it, without the term that is the same along a row
         others = clip[batch, None] != clip
         equal = gloss[batch, None] == gloss
         nearest = np.where(others, distance, np.inf).argmin(1)

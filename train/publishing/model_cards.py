@@ -196,7 +196,7 @@ answer = sign("{example}")  # {{"keypoints": (frames, {points}, {channels}) in s
 
 # Beside the name of a score, the Hub's word for it.
 METRIC_TYPES = {"bleu": "bleu", "rouge": "rouge", "chrf": "chrf", "wer": "wer", "cer": "cer", "bleurt": "bleurt", "top": "accuracy"}
-HEADLINES = ("bleu4", "rouge_l", "cer", "top1", "top5")  # in the front matter, where a list of all is read by nobody
+HEADLINES = ("bleu4", "rouge_l", "cer", "top1", "top5")  # in the front matter, where a list of all would be too long to read
 SHOWN = ("bleu1", "bleu4", "rouge_l", "chrf", "wer", "cer", "top1", "top5", "top10")  # in the card; scores.json has all
 
 
@@ -350,7 +350,7 @@ points elsewhere, and scores fall where yours differs."""
 
 
 def _scores(scores):
-    """Of a data set that `train.evaluate_checkpoint` scored."""
+    """The card's section on a data set that `train.evaluate_checkpoint` scored."""
     system, floors = _system_and_floors(scores)
     row = scores["rows"][system]
     columns = [name for name in SHOWN if row.get(name) is not None] or list(row["signatures"])
@@ -371,7 +371,7 @@ def _scores(scores):
 
 
 def _validation(report):
-    """Of a checkpoint that no test set was scored with: what its training says."""
+    """The card's section on scores where no test set was scored: those of the validation set, from the training's report."""
     rows, columns, decimals = validation_rows(report)
     if not columns:
         return "None were given. Take it for untested."
