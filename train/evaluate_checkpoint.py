@@ -201,10 +201,7 @@ def score_text_to_sign(arguments, pipe, clips, train, folder):
         print_table(report["reader"], ("lcs_f", "gloss_wer", "gloss_f1", "order"))
     numbers = report["latents"] | report["pose"]["predicted"] | report["motion"]["predicted"]
     width = max(map(len, numbers))
-    print(
-        "\
-".join(f"  {name:{width}} {value:.4g}" for name, value in numbers.items() if isinstance(value, (int, float)))
-    )
+    print("\n".join(f"  {name:{width}} {value:.4g}" for name, value in numbers.items() if isinstance(value, (int, float))))
     print(directions([name for name, value in numbers.items() if isinstance(value, (int, float))]))
     return report
 
