@@ -186,11 +186,11 @@ def serve(page, port, hosts, folder):
 class Doorkeeper:
     """ASGI middleware: answers requests for this machine's names alone, and keeps what uploads take together within a limit.
 
-    A page of elsewhere whose name is made to lead here (DNS rebinding) still asks for its own name.
+    In DNS rebinding, the name of a foreign page is made to lead to this machine. Its requests still carry that name, so they are refused.
 
     Args:
         app: what is behind it.
-        hosts: names that are answered beside those of loopback.
+        hosts: names that are answered, in addition to those of loopback.
         folder: where Gradio keeps files.
     """
 
@@ -261,8 +261,8 @@ def make_room(folder, size=0):
 class OwnUpload(gradio.route_utils.GradioUploadFile):
     """An upload that lies in a folder of its own.
 
-    Gradio names the folder after the content alone: of people who send the same clip at the same time, the first one's reading deleted
-    it for all.
+    Gradio names the folder after the content alone. Where people sent the same clip at the same time, the file was deleted for all of them
+    once the first was answered.
     """
 
     def __init__(self, *args, **kwargs):
@@ -615,7 +615,7 @@ def taken(upload):
 class HeldClips:
     """What was uploaded, in memory, so that a question about it is answered without a second upload. The oldest go first.
 
-    Of a video, its keypoints are held; of other files, their bytes.
+    For a video the keypoints are held, for other files their bytes.
     """
 
     def __init__(self):

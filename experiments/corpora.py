@@ -166,8 +166,8 @@ def regardless_of_groups(folds, labels):
 def include_folds(place, num_folds=5, limit=None):
     """INCLUDE in folds of recording sessions -> their folder, that of `regardless_of_groups`, {id: fold}, and the labels.
 
-    Takes that follow each other are near-copies, and neighbouring sessions may be one recording: a group is a run of neighbouring session
-    numbers. A word that was recorded in one group only cannot be tested: its clips are always trained on, and never scored.
+    Takes that follow each other are near-copies, and neighbouring sessions may be one recording. Therefore a group is a run of neighbouring
+    session numbers. A word that was recorded in one group only cannot be tested: its clips are always trained on, and never scored.
     """
     source = place.data("real", "include43")
     lines = read_csv(source / "labels.csv")

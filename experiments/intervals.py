@@ -77,7 +77,7 @@ def draws_of_ratio(parts: np.ndarray, counts: np.ndarray, num_samples: int = NUM
 def times_of_parts(parts: list[list[str]], num_samples: int = NUM_SAMPLES, seed: int = 0) -> np.ndarray:
     """(R, N): how often each of N items is drawn when their parts are drawn with replacement; an item has the mean of its parts.
 
-    Sentences that share a take of a sign are not independent; takes are.
+    Takes are drawn because they are independent; sentences that share a take of a sign are not.
     """
     names = sorted({name for item_parts in parts for name in item_parts})
     shares = np.zeros((len(names), len(parts)))

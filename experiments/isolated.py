@@ -121,7 +121,7 @@ def most_frequent(data, num_folds, processor):
     for fold in range(num_folds):
         train, test = clips_of(parts(data, [fold]), processor), clips_of([data / f"fold-{fold}.parquet"], processor)
         counts = np.bincount(train.labels, minlength=int(max(train.labels.max(), test.labels.max())) + 1)
-        first = -np.argsort(np.argsort(-counts, kind="stable")).astype(float)  # a guesser decides: equally frequent labels are no ties
+        first = -np.argsort(np.argsort(-counts, kind="stable")).astype(float)  # without ties between equally frequent labels
         ranked |= dict(zip(test.ids, _kept(np.tile(first, (len(test), 1)), test.labels)))
     return [ranked]
 

@@ -31,7 +31,7 @@ def carrier(place: Workplace, size: int, processor: KeypointProcessor) -> Path:
             temporal_branch_channels=1,
         )  # fmt: skip
         model = SignMAE(config)
-        model.set_latent_statistics(torch.zeros(size), torch.full((size,), 2.0))  # any but 1, which would say that they are missing
+        model.set_latent_statistics(torch.zeros(size), torch.full((size,), 2.0))  # 1 would mean that the statistics are missing
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
 

@@ -1,6 +1,6 @@
 """One SignMAE on real keypoints of several kinds: how well it reconstructs clips of each, compared with a linear code of the same size.
 
-The SignMAE is that of `include`: INCLUDE's clips, all of them, are of a corpus that it never saw.
+The SignMAE is that of `include`. It has not seen INCLUDE, so all clips of INCLUDE are scored as a corpus that is new to it.
 """
 
 import numpy as np

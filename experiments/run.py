@@ -4,8 +4,8 @@
     python -m experiments.run all --scale small               # hours on two cores; what docs/results.md shows
     python -m experiments.run include --expect                # fails where it does not agree with the kept result
 
-Real keypoints and annotations are read from --data_dir, by default what UNIGLOR_DATA names; docs/results.md says what lies there. What is
-done is not done again, and a run that was killed goes on.
+Real keypoints and annotations are read from --data_dir, by default what UNIGLOR_DATA names; docs/results.md says what lies there. Pieces
+of work that are done are kept, so a run that was killed goes on.
 """
 
 import os

@@ -21,7 +21,7 @@ from train.engine.loading import load_pipeline
 from train.evaluation.tables import without_nan
 from train.evaluation.text_to_sign import evaluate_text_to_sign, load_readers
 
-ROWS = {  # of `evaluate_text_to_sign`
+ROWS = {  # name in a report of `evaluate_text_to_sign`: name in the result
     "system, length=predicted": "regression",
     "ceiling: real keypoints": "ceiling_real",
     "ceiling: oracle latents": "ceiling_oracle",

@@ -36,7 +36,7 @@ from modeling_unigloR import KeypointProcessor, map_layout, read_keypoints
 from modeling_unigloR.keypoints_uniglor import SIDES, get_layout, point_index
 from train.engine.commands import CommandParser
 
-VERSION = 1  # of what is built; a folder of another version is another folder
+VERSION = 1  # of the data that are built; part of the folder's name
 LAYOUT, FPS, LANGUAGE = "uniglor73", 25.0, "ins"
 FOLDS = {"48-50": range(48, 51), "86-92": range(86, 93)}
 GROUPS = (range(42, 47), range(48, 51), range(54, 56), range(86, 93))  # neighbouring sessions

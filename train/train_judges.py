@@ -4,7 +4,7 @@
 
 Each is a SignToText with sign_encoder="frames" (Joint-SLT without glosses): it shares no SignMAE with the system that it judges.
 `judges.json` says what each scores on real validation clips, which bounds what generated ones can score, and on training clips,
-which shows what it knows by heart. The first seed is for selection (`train_text_to_sign.py --judge DIR/0`), the others report.
+which shows what it has memorised. The first seed is for selection (`train_text_to_sign.py --judge DIR/0`), the others report.
 Resumable: a judge that is done is not trained again.
 """
 

@@ -137,9 +137,9 @@ def draw(points, gloss, glosses, caption):
     axes = figure.add_subplot()
     counts = np.bincount(gloss, minlength=len(glosses))
     for number, name in enumerate(glosses):
-        mine = points[gloss == number]
+        gloss_points = points[gloss == number]
         color, marker = COLORS[number % len(COLORS)], MARKERS[number // len(COLORS)]
-        axes.scatter(*mine.T, s=16, color=color, marker=marker, alpha=0.8, linewidths=0, label=plain(f"{name}, {counts[number]}"))
+        axes.scatter(*gloss_points.T, s=16, color=color, marker=marker, alpha=0.8, linewidths=0, label=plain(f"{name}, {counts[number]}"))
     axes.set_aspect("equal", adjustable="datalim")  # one scale for both axes
     axes.set_xticks([])
     axes.set_yticks([])

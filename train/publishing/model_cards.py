@@ -131,7 +131,7 @@ def _check_codes(name, codes, pattern, expected):
 class Kind(NamedTuple):
     """A type of model: its pipeline, and what a card says of it.
 
-    It has no `pipeline_tag`: each of the Hub's promises an input of texts, pictures or videos, and these models take keypoints.
+    It has no `pipeline_tag`: every tag of the Hub is for models of texts, pictures or videos, and these models take keypoints.
 
     Attributes:
         task: of its pipeline.
@@ -194,7 +194,7 @@ answer = sign("{example}")  # {{"keypoints": (frames, {points}, {channels}) in s
     ),
 }
 
-# Beside the name of a score, the Hub's word for it.
+# How names of scores begin, and the Hub's name for such a score.
 METRIC_TYPES = {"bleu": "bleu", "rouge": "rouge", "chrf": "chrf", "wer": "wer", "cer": "cer", "bleurt": "bleurt", "top": "accuracy"}
 HEADLINES = ("bleu4", "rouge_l", "cer", "top1", "top5")  # in the front matter, where a list of all would be too long to read
 SHOWN = ("bleu1", "bleu4", "rouge_l", "chrf", "wer", "cer", "top1", "top5", "top10")  # in the card; scores.json has all
@@ -364,7 +364,7 @@ def _scores(scores):
     if judges := scores.get("judges"):
         text += f"\nThe generated signing was read back by {judges} model{'s' if judges > 1 else ''} trained on real keypoints.\n"
     if interval := scores.get("interval"):
-        name = interval.get("metric", "top1" if "top1" in row else "bleu4")  # which older files do not say
+        name = interval.get("metric", "top1" if "top1" in row else "bleu4")  # older files do not name the metric
         text += f"\n95 % interval of {name}: {interval['low']:.2f} to {interval['high']:.2f} (`{interval['signature']}`).\n"
     signatures = "\n".join(f"- {name}: `{row['signatures'][name]}`" for name in columns if name in row["signatures"])
     return f"{text}\n{signatures}\n\n`scores.json` has all of them."
