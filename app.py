@@ -186,11 +186,11 @@ def serve(page, port, hosts, folder):
 class Doorkeeper:
     """ASGI middleware: answers requests for this machine's names alone, and keeps what uploads take together within a limit.
 
-    A page of elsewhere whose name is made to lead here (DNS rebinding) still asks for its own name.
+    In DNS rebinding, the name of a foreign page is made to lead to this machine. Its requests still carry that name, so they are refused.
 
     Args:
         app: what is behind it.
-        hosts: names that are answered beside those of loopback.
+        hosts: names that are answered, in addition to those of loopback.
         folder: where Gradio keeps files.
     """
 
@@ -228,8 +228,8 @@ class Doorkeeper:
         length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
         size = int(length) if length.isdigit() and len(length) < 20 else MAX_BYTES
         if self.arriving + size > MAX_KEPT_BYTES:
-            told = f"Uploads of more than {MAX_KEPT_BYTES >> 20} MB are being sent. Try again in a few minutes."
-            return await PlainTextResponse(told, 503)(scope, receive, send)
+            message = f"Uploads of more than {MAX_KEPT_BYTES >> 20} MB are being sent. Try again in a few minutes."
+            return await PlainTextResponse(message, 503)(scope, receive, send)
         self.arriving += size
         try:
             make_room(self.folder, self.arriving)
@@ -261,8 +261,8 @@ def make_room(folder, size=0):
 class OwnUpload(gradio.route_utils.GradioUploadFile):
     """An upload that lies in a folder of its own.
 
-    Gradio names the folder after the content alone: of people who send the same clip at the same time, the first one's reading deleted
-    it for all.
+    Gradio names the folder after the content alone. Where people sent the same clip at the same time, the file was deleted for all of them
+    once the first was answered.
     """
 
     def __init__(self, *args, **kwargs):
@@ -306,7 +306,7 @@ def build(sign_to_text=(), text_to_sign=(), latents=None, sign_mae=None, example
             if explorer:
                 with gr.Tab("Explorer"):
                     explorer_tab(explorer, example)
-        notice = gr.Markdown()  # below: what comes late moves nothing
+        notice = gr.Markdown()  # at the bottom, so that a notice that comes late moves nothing
 
         def tell(*checkpoints):
             models = [*checkpoints, *([explorer.checkpoint] if explorer else [])]
@@ -319,7 +319,7 @@ def build(sign_to_text=(), text_to_sign=(), latents=None, sign_mae=None, example
 
 
 def checkpoint_choice(checkpoints):
-    """A dropdown that shows names, since folders are nobody's business, and gives the chosen folder or Hub id."""
+    """A dropdown that shows names, so that paths of folders stay private, and gives the chosen folder or Hub id."""
     folders = {}
     for folder in map(str, checkpoints):
         name = Path(folder).name if Path(folder).is_dir() else folder
@@ -398,7 +398,7 @@ def text_to_sign_tab(checkpoints, example_text):
 
 def explorer_tab(explorer, example):
     facts = explorer.embedded.facts
-    dataset = Path(str(facts["dataset"])).name  # its folder is nobody's business
+    dataset = Path(str(facts["dataset"])).name  # without the path of its folder, which stays private
     gr.Markdown(
         f"Segments of {facts['window_size']} frames that SignMAE takes for alike: the nearest of {len(explorer.embedded):,} segments of "
         f"`{dataset}` ({', '.join(facts['splits'])}), by the cosine of their latents (1 is the same). Theirs are drawn from their latents "
@@ -459,7 +459,7 @@ class ClipInputs:
             with gr.Row():
                 fps, width, height = map(number_field, ("Frames a second", "Picture's width", "Picture's height"))
         self.facts = [layout, fps, width, height]
-        # Another clip: what was said of the one before it does not hold.
+        # Another clip: the question and the facts about the one before it are cleared.
         gr.on(
             [self.upload.upload, self.upload.clear],
             lambda held: (forget(held), gr.HTML("", visible=False), "", None, None, None),
@@ -473,8 +473,8 @@ class ClipInputs:
 
         def asked(held):
             question = (held or {}).get("question", "")
-            told = f'<div role="alert" class="question">{escape(question)}</div>' if question else ""
-            return gr.HTML(told, visible=bool(question)), gr.Accordion(open=True) if question else gr.skip()
+            alert = f'<div role="alert" class="question">{escape(question)}</div>' if question else ""
+            return gr.HTML(alert, visible=bool(question)), gr.Accordion(open=True) if question else gr.skip()
 
         return read.then(asked, self.held, [self.question, self.fold], api_name=False)
 
@@ -490,7 +490,7 @@ def load(task, checkpoint):
 @functools.lru_cache(maxsize=32)
 def trained_on(checkpoint):
     """What a checkpoint says of its training data: its card's section or data sets, else its report's counts, else "unknown"."""
-    told = "unknown."
+    description = "unknown."
     if (path := _file_of(checkpoint, "README.md")) is not None:
         try:
             section, names = read_card(path)
@@ -499,7 +499,7 @@ def trained_on(checkpoint):
         if section:
             return f"\n\n{section}"
         if names:
-            told = ", ".join(names) + "."
+            description = ", ".join(names) + "."
     if (path := _file_of(checkpoint, "report.json")) is not None:
         try:
             report = json.loads(_text_of(path))
@@ -507,12 +507,12 @@ def trained_on(checkpoint):
             if not (isinstance(names, list) and isinstance(clips, int) and isinstance(steps, int)):
                 raise ValueError("datasets, num_train_clips or steps of another kind")
         except (ValueError, AttributeError, RecursionError) as error:
-            return f"{told} Its report.json cannot be read ({_plain(str(error))})."
+            return f"{description} Its report.json cannot be read ({_plain(str(error))})."
         if names:
-            told = _plain(", ".join(map(str, names))) + "."
+            description = _plain(", ".join(map(str, names))) + "."
         if clips:
-            told += f" By its report, {clips:,} clips and {steps:,} steps."
-    return told
+            description += f" By its report, {clips:,} clips and {steps:,} steps."
+    return description
 
 
 def read_card(path):
@@ -524,8 +524,8 @@ def read_card(path):
     if len(front) > MAX_FRONT_MATTER:
         raise ValueError(f"its front matter has {len(front):,} letters, at most {MAX_FRONT_MATTER:,} are read")
     section = re.search(r"^## Training data[ \t]*$(.*?)(?=^## |\Z)", body, re.MULTILINE | re.DOTALL)
-    if section and (told := section.group(1).strip()):
-        return _plain(told, lines=True), []
+    if section and (content := section.group(1).strip()):
+        return _plain(content, lines=True), []
     try:
         names = (yaml.load(front, PlainLoader) or {}).get("datasets") or []
     except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
@@ -534,7 +534,7 @@ def read_card(path):
 
 
 class PlainLoader(yaml.SafeLoader):
-    """YAML without aliases, which a few lines of make billions of values."""
+    """Reads YAML without aliases, with which a few lines can make billions of values."""
 
     def compose_node(self, parent, index):
         if self.check_event(yaml.AliasEvent):
@@ -550,7 +550,7 @@ def _text_of(path):
 
 
 def _plain(text, lines=False):
-    """A stranger's words as Markdown that loads no picture from elsewhere; in one line, without `lines`."""
+    """Text of unknown origin as Markdown that loads no picture from elsewhere; on one line, unless `lines` is true."""
     text = text if len(text) <= MAX_TOLD else f"{text[:MAX_TOLD]} ..."
     text = text if lines else " ".join(text.split())
     return text.replace("![", "[").replace("<", "&lt;")
@@ -570,7 +570,7 @@ def _file_of(checkpoint, name):
 
 
 class RefusedError(Exception):
-    """What stands in the place of an answer, as HTML."""
+    """A request that gets no answer; its message says why, as HTML."""
 
     def __init__(self, message):
         super().__init__(f"<b>No answer.</b> {escape(message)}")
@@ -615,7 +615,7 @@ def taken(upload):
 class HeldClips:
     """What was uploaded, in memory, so that a question about it is answered without a second upload. The oldest go first.
 
-    Of a video, its keypoints are held; of other files, their bytes.
+    For a video the keypoints are held, for other files their bytes.
     """
 
     def __init__(self):
@@ -674,10 +674,10 @@ def read_held(held, *facts):
     """`KeypointClip` of what a session holds; facts are layout, fps, width and height where the file does not say them."""
     if "refused" in held:
         raise held["refused"]
-    found = HELD.get(held["key"])
-    if found is None:
+    entry = HELD.get(held["key"])
+    if entry is None:
         raise RefusedError(f"Clips are kept for {KEPT_SECONDS // 60} minutes. Choose the file again.")
-    name, content = found
+    name, content = entry
     if not isinstance(content, bytes):
         return content
     with tempfile.TemporaryDirectory() as folder, refusing(folder):
@@ -688,8 +688,8 @@ def read_held(held, *facts):
 
 def question_about(held, layout, fps, width, height):
     """What to ask of a clip that could not be read: what would make it readable, or "" where nothing does."""
-    found = HELD.get(held.get("key"))
-    if found is None or len(found[1]) > MAX_QUESTIONED_BYTES:
+    entry = HELD.get(held.get("key"))
+    if entry is None or len(entry[1]) > MAX_QUESTIONED_BYTES:
         return ""
 
     def readable(*facts):
@@ -768,8 +768,8 @@ def unpacked(path):
     inside = [member for member in inside if not Path(member.filename).name.startswith(".")]  # what other systems leave beside a file
     folders = {Path(member.filename).parent for member in inside}
     if len(folders) != 1:
-        found = f"{len(folders)} folders of *_keypoints.json" if folders else "no *_keypoints.json"
-        raise ValueError(f"{path.name}: {found} inside, expected the JSON files of one clip, as OpenPose's --write_json writes them.")
+        contents = f"{len(folders)} folders of *_keypoints.json" if folders else "no *_keypoints.json"
+        raise ValueError(f"{path.name}: {contents} inside, expected the JSON files of one clip, as OpenPose's --write_json writes them.")
     numbers = [int(match.group()) for member in inside if (match := re.search(r"\d{1,18}(?=_keypoints\.json$)", member.filename))]
     check_length(path.name, max(len(inside), max(numbers, default=0) - min(numbers, default=0) + 1), MAX_FPS)
     folder = path.with_suffix("")
@@ -784,7 +784,7 @@ def unpacked(path):
 
 
 def read_upload(upload, held, *facts):
-    """-> `KeypointClip` or None, what is to be said where there is none, and what the session knows of the upload from now on."""
+    """-> `KeypointClip` or None, a message where there is none, and what the session knows of the upload from now on."""
     try:
         held = keep(upload, held) | {"question": ""}
         clip = read_held(held, *facts)
@@ -797,13 +797,13 @@ def read_upload(upload, held, *facts):
 
 
 def translate(checkpoint, upload, held=None, layout=None, fps=None, width=None, height=None):
-    """-> text, what is to be said of it, the player, the picture of the attention, and what the session knows of the upload."""
-    clip, said, held = read_upload(upload, held, layout, fps, width, height)
-    return (*(translate_clip(checkpoint, clip) if clip is not None else ("", said, "", "")), held)
+    """-> text, a message about it, the player, the picture of the attention, and what the session knows of the upload."""
+    clip, message, held = read_upload(upload, held, layout, fps, width, height)
+    return (*(translate_clip(checkpoint, clip) if clip is not None else ("", message, "", "")), held)
 
 
 def translate_clip(checkpoint, clip):
-    """-> text, what is to be said of it, the player, the picture of the attention."""
+    """-> text, a message about it, the player, the picture of the attention."""
     try:
         if checkpoint is None:
             raise RefusedError("Choose a checkpoint first.")
@@ -814,12 +814,12 @@ def translate_clip(checkpoint, clip):
     except RefusedError as refused:
         return "", str(refused), "", ""
     special = pipe.tokenizer.all_special_tokens
-    said = (
+    message = (
         f"Mean log-probability of a token: {answer['score']:.2f} (0 is sure; it says nothing of clips unlike those of training). "
         f"Seen in the clip: {parts_seen(processed, pipe.model.config.layout)}."
     )
     player = player_html(processed, words=attended_words(answer["attentions"], special))
-    return answer["translation_text"], said, player, attention_svg(answer["attentions"], "s" if clip.fps else "frames", special)
+    return answer["translation_text"], message, player, attention_svg(answer["attentions"], "s" if clip.fps else "frames", special)
 
 
 def example_clip(text_to_sign, text):
@@ -905,7 +905,7 @@ def heat_map(weights, left, top, width, height):
 
 
 def sign(checkpoint, text):
-    """-> the player, what is to be said, [.pose, .mp4]; a generator, so that its folder goes once the files are handed over."""
+    """-> the player, a message, [.pose, .mp4]; a generator, so that its folder is deleted once the files are handed over."""
     text = text.strip() if isinstance(text, str) else ""
     try:
         if checkpoint is None:
@@ -969,8 +969,8 @@ class Explorer:
 
     def read(self, upload, held=None, *facts):
         """-> what is kept of the clip, the slider over its segments, why there is neither, and what the session knows of the upload."""
-        clip, said, held = read_upload(upload, held, *facts)
-        return (*(self.read_clip(clip) if clip is not None else (None, gr.Slider(0, 1, 0, step=1), said)), held)
+        clip, message, held = read_upload(upload, held, *facts)
+        return (*(self.read_clip(clip) if clip is not None else (None, gr.Slider(0, 1, 0, step=1), message)), held)
 
     @torch.no_grad()
     def read_clip(self, clip):
@@ -1005,8 +1005,8 @@ class Explorer:
         titles = [f"your segment, {start:.2f} to {end:.2f} s", "the same, drawn from its latent"]
         for index, similarity in zip(indices, similarities):
             span = f"{self.embedded.starts[index]:.2f} to {self.embedded.ends[index]:.2f} s"
-            told = f"cosine similarity {similarity:.2f}: {self.embedded.ids[index]}, {span}"
-            titles.append(" · ".join(filter(None, [told, self.embedded.texts[index]]))[:MAX_TITLE])
+            title = f"cosine similarity {similarity:.2f}: {self.embedded.ids[index]}, {span}"
+            titles.append(" · ".join(filter(None, [title, self.embedded.texts[index]]))[:MAX_TITLE])
         clips = [kept["segments"][segment], *((points, presence) for points in decoded)]
         return player_html(clips, self.processor.fps or 25, self.model.config.layout, titles=titles)
 

@@ -40,7 +40,7 @@ def _build(queue, data_dir, output_dir, layout):
 
 
 def build_memory(device, rounds, num_clips=60):
-    """Peak memory for 10x the clips; below 1.1 it does not grow with the corpus. Building knows no device."""
+    """Peak memory for 10x the clips; below 1.1 it does not grow with the corpus. The device does not matter."""
     peaks = []
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)

@@ -1,6 +1,6 @@
 """How things are measured here: by turns in one process, medians, ratios; memory in a process of its own.
 
-These machines are shared: an absolute time means little, a ratio of two things that ran by turns means something.
+The machines are shared, so absolute times mean little. Therefore two things run by turns, and the ratio of their times is reported.
 """
 
 import datetime
@@ -16,7 +16,7 @@ import transformers
 
 
 def machine(device):
-    """Facts that stand in every result."""
+    """Facts about the machine, which every result holds."""
     return {
         "device": torch.cuda.get_device_name() if device == "cuda" else cpu_name(),
         "threads": torch.get_num_threads(),

@@ -17,7 +17,7 @@ NUM_FRAMES, FPS = 100, 25
 
 
 def rendering(device, rounds):
-    """Rows for `benchmarks.run`; drawing knows no device."""
+    """Rows for `benchmarks.run`. The device does not matter."""
     try:
         from matplotlib.animation import writers
     except ImportError as error:

@@ -267,7 +267,7 @@ def growth(device, rounds, num_clips=4, num_frames=116):
 
 
 def keypoint_processor(device, rounds):
-    """Against the loop over frames that judges it in the tests."""
+    """The keypoint processor against the loop over frames that its tests compare it with."""
     from tests.conftest import random_signing
     from tests.test_keypoint_processing import holes, naive_process
 

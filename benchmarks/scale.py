@@ -20,7 +20,7 @@ def segment_index(device, rounds, num_clips=10_000_000, batch_size=64):
     from train.data.segments import SegmentDataset
 
     class WithoutMemory(SegmentDataset):
-        """As it was: lengths from the offsets, and a store's permutation, in every batch."""
+        """The code before: it computed lengths from the offsets, and a store's permutation, anew in every batch."""
 
         def __getitems__(self, indices):
             for store in self.stores:

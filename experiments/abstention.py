@@ -1,4 +1,4 @@
-"""Whether a checkpoint knows clips that it cannot know: the area under the curve of `distance`, clips like the training's against others.
+"""Measures how well a checkpoint's `distance` tells clips unlike its training data from clips like it: the area under the ROC curve.
 
     python -m experiments.abstention --checkpoint DIR --datasets IN --split validation --others dgs=DIR fingerspelling=DIR [--json FILE]
 
@@ -42,18 +42,18 @@ def main(argv=None):
     arguments = parse(argv)
     pipe = load_pipeline(arguments.task, arguments.checkpoint, "cpu")
     clips = Clips(specs(arguments.datasets), arguments.split, pipe.feature_extractor, arguments.cache_dir, needs=None)
-    known = measure(pipe, clips)
-    rows = {"as they are": row(known, known)}
+    known_distances = measure(pipe, clips)
+    rows = {"as they are": row(known_distances, known_distances)}
     changes = dict(list(robustness.CHANGES.items())[1:]) | {f"noise of {STRONG_NOISE}": partial(robustness.with_noise, size=STRONG_NOISE)}
     for name, change in changes.items():
         with tempfile.TemporaryDirectory() as folder:
             robustness.write_changed(Path(folder) / "clips.parquet", clips, change, pipe.feature_extractor)
-            some = Clips([str(Path(folder) / "clips.parquet")], "train", pipe.feature_extractor, folder, needs=None)
-            rows[name] = row(known, measure(pipe, some))
-            del some
+            changed_clips = Clips([str(Path(folder) / "clips.parquet")], "train", pipe.feature_extractor, folder, needs=None)
+            rows[name] = row(known_distances, measure(pipe, changed_clips))
+            del changed_clips
     for entry in arguments.others:
         name, path = entry.split("=", 1)
-        rows[name] = row(known, measure(pipe, Clips([path], "train", pipe.feature_extractor, arguments.cache_dir, needs=None)))
+        rows[name] = row(known_distances, measure(pipe, Clips([path], "train", pipe.feature_extractor, arguments.cache_dir, needs=None)))
     print(format_table(rows, ("auc", "withheld")))
     if arguments.json:
         arguments.json.write_text(json.dumps(without_nan(rows), indent=2) + "\n")
@@ -63,18 +63,18 @@ def main(argv=None):
 @torch.no_grad()
 def measure(pipe, clips: Clips) -> np.ndarray:
     """(clips, 2): the distance of every clip, and its percentile."""
-    found = []
+    distances = []
     for index in range(len(clips)):
         latents, latent_mask = pipe.model.encode_sequence(torch.from_numpy(clips.keypoints(index)[0])[None])
-        found.append([float(of(latents, latent_mask)) for of in (pipe.model.latent_distance, pipe.model.distance_percentile)])
-    return np.array(found)
+        distances.append([float(of(latents, latent_mask)) for of in (pipe.model.latent_distance, pipe.model.distance_percentile)])
+    return np.array(distances)
 
 
-def row(known: np.ndarray, others: np.ndarray) -> dict[str, float]:
-    """`auc`: how often one of the others lies farther than one that is known. `withheld`: share of the others, in per cent."""
-    difference = others[:, :1] - known[:, 0]
+def row(known_distances: np.ndarray, other_distances: np.ndarray) -> dict[str, float]:
+    """`auc`: how often one of the others has a larger distance than a known clip. `withheld`: share of the others, in per cent."""
+    difference = other_distances[:, :1] - known_distances[:, 0]
     auc = ((difference > 0) + (difference == 0) / 2).mean()
-    return {"auc": float(auc), "withheld": float(100 * (others[:, 1] > ABSTAIN_ABOVE).mean()), "num_scored": len(others)}
+    return {"auc": float(auc), "withheld": float(100 * (other_distances[:, 1] > ABSTAIN_ABOVE).mean()), "num_scored": len(other_distances)}
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ SIZES = {
 
 
 def run(place: Workplace, sizes: dict) -> Result:
-    """The rows of `include`, by signers. The clips have hands only: see `corpora.bsl_folds`."""
+    """Scores the rows of `include` in folds of signers. The clips have hands only: see `corpora.bsl_folds`."""
     data, mixed, signer_of, labels = corpora.bsl_folds(place, sizes["folds"], sizes["limit"])
     return table(
         place, sizes, data, mixed, signer_of, labels,

@@ -79,7 +79,7 @@ def real_mix(place, limit=None):
 
 
 def training_files(mix):
-    """What the SignMAE of the real mix learns from, and principal components of it are fitted on."""
+    """The files that the SignMAE of the real mix is trained on, and that principal components are fitted on."""
     return [files["train"] for name, files in mix.items() if "train" in files and name not in NEVER_TRAINED_ON]
 
 
@@ -93,9 +93,9 @@ def _set_files(place, name, limit):
                 mapped = map_layout(clip.in_pixels(), "uniglor73")
                 mapped.keypoints = np.nan_to_num(mapped.keypoints[..., :2])
                 rows[split].append(check_row(mapped.row(f"{name}/{id}", language)))
-        for split, some in rows.items():
-            if some:
-                datasets.Dataset.from_list(some, features=FEATURES).to_parquet(folder / f"{split}.parquet")
+        for split, split_rows in rows.items():
+            if split_rows:
+                datasets.Dataset.from_list(split_rows, features=FEATURES).to_parquet(folder / f"{split}.parquet")
 
     folder = place.folder_once(place.path(f"set-{name}", limit), write)
     return {path.stem: path for path in sorted(folder.glob("*.parquet"))}
@@ -124,13 +124,15 @@ def folds_of(groups, labels, num_folds):
     """
     groups_of_label = [set(groups[labels == label]) for label in range(labels.max() + 1)]
     testable = np.array([len(groups_of_label[label]) > 1 for label in labels])
-    found, sizes = np.unique(groups[testable], return_counts=True)
-    if len(found) < num_folds:
-        raise ValueError(f"Found {len(found)} groups of clips that can be tested, expected at least num_folds={num_folds}. Lower it.")
+    unique_groups, sizes = np.unique(groups[testable], return_counts=True)
+    if len(unique_groups) < num_folds:
+        raise ValueError(
+            f"Found {len(unique_groups)} groups of clips that can be tested, expected at least num_folds={num_folds}. Lower it."
+        )
     folds, filled = np.full(len(groups), -1), np.zeros(num_folds)
     for index in np.argsort(-sizes, kind="stable"):
         smallest = filled.argmin()
-        folds[testable & (groups == found[index])] = smallest
+        folds[testable & (groups == unique_groups[index])] = smallest
         filled[smallest] += sizes[index]
     for fold in range(num_folds):  # two groups of a label may have come into one fold
         lost = set(labels[folds == fold]) - set(labels[folds != fold])
@@ -152,7 +154,7 @@ def write_folds(place, name, rows, folds):
 
 
 def regardless_of_groups(folds, labels):
-    """(clips,) folds of the same clips in which every fold holds clips of every group: what is easy about a corpus, as a ceiling."""
+    """(clips,) folds of the same clips in which every fold holds clips of every group: a ceiling, since training knows every group."""
     mixed, seen = np.array(folds), {}
     for index in np.flatnonzero(folds >= 0):
         label = labels[index]
@@ -164,8 +166,8 @@ def regardless_of_groups(folds, labels):
 def include_folds(place, num_folds=5, limit=None):
     """INCLUDE in folds of recording sessions -> their folder, that of `regardless_of_groups`, {id: fold}, and the labels.
 
-    Takes that follow each other are near-copies, and neighbouring sessions may be one recording: a group is a run of neighbouring session
-    numbers. A word that was recorded in one group only cannot be tested: its clips are always trained on, and never scored.
+    Takes that follow each other are near-copies, and neighbouring sessions may be one recording. Therefore a group is a run of neighbouring
+    session numbers. A word that was recorded in one group only cannot be tested: its clips are always trained on, and never scored.
     """
     source = place.data("real", "include43")
     lines = read_csv(source / "labels.csv")
@@ -272,7 +274,7 @@ def rendered(place, variation, limit=None):
 
 
 def in_hash_part(name, parts):
-    """Whether a name is one of about 1 / parts of all, always the same ones."""
+    """Whether a name is among about 1 / parts of all names; its hash decides, so the answer is always the same."""
     return int(hashlib.sha256(name.encode()).hexdigest(), 16) % parts == 0
 
 

@@ -1,9 +1,10 @@
 """Real sentences of the Public DGS Corpus: which of a document's sentences belongs to which of its clips.
 
-242 sentences teach no one to translate; so the test asks less. Every document is left out in turn: a SignMAE and a translator learn from
-the others, and the translator ranks the left-out document's sentences for each of its clips, by log p(sentence | clip) minus its mean
-over the clips, which sentences that are probable anyway would win without it. Long clips go with long sentences: so beside it stands a
-floor that knows lengths alone, candidates are matched in length too, and permutations say what chance does.
+242 sentences are too few to learn translation, so the test asks for less. Every document is left out in turn: a SignMAE and a translator
+learn from the others, and the translator ranks the left-out document's sentences for each of its clips, by log p(sentence | clip) minus
+the sentence's mean over the clips. Without this mean, sentences that are probable for any clip would win. Long clips go with long
+sentences. Therefore a floor that knows lengths alone is scored too, candidates are also matched in length, and permutations show what
+chance reaches.
 
 Metrics, in per cent: `recall5`, whether the true sentence is among a clip's first five of the whole document; `recall5_matched`, of
 the twenty sentences that are nearest in length to the true one. Means over the documents; each document is in `documents`. There are too
@@ -41,7 +42,7 @@ SIZES = {
 
 
 def run(place: Workplace, sizes: dict) -> Result:
-    """Every document in turn."""
+    """Tests on every document in turn and averages the scores."""
     documents, rates, predictions = {}, {}, {}
     for name, files in document_files(place, sizes["limit"]).items():
         documents[name], rates[name], predictions[name] = of_document(place, sizes, name, files)
@@ -79,13 +80,13 @@ def of_document(place, sizes, name, files):
     systems, _ = representations([trained], [never_trained], learnt_from, sizes["sign_mae"]["hidden_size"])
     systems["ceiling_true_glosses"] = [("glosses", translation.true_glosses(sizes["sign_mae"]["hidden_size"]))]
     train, test = (translation.clips_of(files[part], processor) for part in ("all_others", "test"))
-    found, chosen, ranks = {}, {}, {}
+    scores, chosen, ranks = {}, {}, {}
     for row, [(facts, encode)] in systems.items():
         matrices, chosen[row] = log_likelihoods(place, files, [row, facts], encode, sizes, processor)
-        found[row], ranks[row] = _scores([np.array(some) for some in matrices], test.texts)
+        scores[row], ranks[row] = _scores([np.array(matrix) for matrix in matrices], test.texts)
     floor = length_floor(train.num_frames, train.texts, test.num_frames, test.texts)
-    found["floor_length"], ranks["floor_length"] = _scores([floor], test.texts)
-    return found, chosen, ranks
+    scores["floor_length"], ranks["floor_length"] = _scores([floor], test.texts)
+    return scores, chosen, ranks
 
 
 def log_likelihoods(place, files, row, encode, sizes, processor):
@@ -95,13 +96,13 @@ def log_likelihoods(place, files, row, encode, sizes, processor):
         facts = [code_version(), names([files[part], files[tested]]), row, rate, seed, steps, READER]
 
         def make():
-            one = {"train": files[part]}
-            folder, reading = translation.train(place, one, row, encode, rate, seed, steps, processor, fields=READER)
+            training_files = {"train": files[part]}
+            folder, reading = translation.train(place, training_files, row, encode, rate, seed, steps, processor, fields=READER)
             pipe = pipeline("sign-to-text", model=str(folder), device="cpu")
             clips = translation.clips_of(files[tested], processor)
-            found = score_all(pipe.model, pipe.tokenizer, reading.build(clips), clips.texts)
+            likelihoods = score_all(pipe.model, pipe.tokenizer, reading.build(clips), clips.texts)
             shutil.rmtree(folder)
-            return found.tolist()
+            return likelihoods.tolist()
 
         return place.once(place.path("likelihoods", facts), make)
 
@@ -124,7 +125,7 @@ def score_all(model, tokenizer, vectors, texts):
 
 
 def length_floor(train_frames: np.ndarray, train_texts: list[str], frames: np.ndarray, texts: list[str]) -> np.ndarray:
-    """(clips, sentences): how near a sentence's length is to what its clip's lets expect, by a line through the logarithms of both."""
+    """(clips, sentences): minus how far a sentence's log length is from the one that a line predicts from the clip's log length."""
     slope, start = np.polyfit(np.log(train_frames), np.log(words_in(train_texts)), 1)
     return -np.abs(np.log(words_in(texts))[None] - (start + slope * np.log(frames))[:, None])
 
@@ -134,10 +135,10 @@ def words_in(texts: list[str]) -> np.ndarray:
 
 
 def _scores(matrices, texts):
-    """Of log-likelihoods of each seed: recalls in per cent beside chance, and permutation tests of the first seed's; and the ranks."""
+    """Scores the seeds' log-likelihoods -> recalls in per cent, chance, and permutation tests of the first seed; and the ranks."""
     lengths = words_in(texts)
     candidates = matched(lengths)
-    relative = [matrix - matrix.mean(0) for matrix in matrices]  # what a sentence is worth anyway does not count
+    relative = [matrix - matrix.mean(0) for matrix in matrices]  # no advantage for sentences that are probable for any clip
     ranks = [ranks_among(matrix, np.arange(len(matrix)), None).tolist() for matrix in relative]
     ranks_matched = [ranks_among(matrix, np.arange(len(matrix)), candidates).tolist() for matrix in relative]
     blocks = np.argsort(np.argsort(lengths, kind="stable")) // 10  # sentences of like length
@@ -167,12 +168,12 @@ def matched(lengths: np.ndarray) -> np.ndarray:
 
 
 def within(order: np.ndarray, blocks: np.ndarray) -> np.ndarray:
-    """A permutation made one that leaves every item in its block: of each block, its items in the order in which they stand there."""
-    found = np.arange(len(order))
+    """A permutation that leaves every item in its block: the items of a block come in the order that they have in `order`."""
+    within_blocks = np.arange(len(order))
     for block in np.unique(blocks):
         here = np.flatnonzero(blocks == block)
-        found[here] = order[np.isin(order, here)]
-    return found
+        within_blocks[here] = order[np.isin(order, here)]
+    return within_blocks
 
 
 def _recall(ranks):
@@ -183,7 +184,7 @@ def document_files(place, limit=None):
     """{document: {"train", "held", "all_others", "test": Parquet files}}: `held` is every sixth sentence of the other documents."""
     source = place.data("real", "dgs_sentences")
     lines = corpora.read_csv(source / "sentences.csv")
-    found = {}
+    files = {}
     for document in sorted({line["document"] for line in lines}):
 
         def write(folder, document=document):
@@ -194,13 +195,13 @@ def document_files(place, limit=None):
                 "all_others": others,
                 "test": [line for line in lines if line["document"] == document][:limit],
             }
-            for part, some in parts.items():
-                rows = [_row(source, line) for line in some]
+            for part, part_lines in parts.items():
+                rows = [_row(source, line) for line in part_lines]
                 datasets.Dataset.from_list(rows, features=features(67, 2)).to_parquet(folder / f"{part}.parquet")
 
         folder = place.folder_once(place.path("dgs", document, limit), write)
-        found[document] = {path.stem: path for path in folder.glob("*.parquet")}
-    return found
+        files[document] = {path.stem: path for path in folder.glob("*.parquet")}
+    return files
 
 
 def _row(source, line):

@@ -42,7 +42,7 @@ def run(place: Workplace, sizes: dict) -> Result:
             for size, right in of_sizes.items():
                 metric = ("top1" if size == _headline(sizes) else f"top1_{size}") + suffix
                 scores = 100 * np.sum(right, 1) / np.sum(counts)
-                drawn = np.stack([100 * draws_of_ratio(np.array(some, float), np.array(counts, float)) for some in right])
+                drawn = np.stack([100 * draws_of_ratio(np.array(right_of_seed, float), np.array(counts, float)) for right_of_seed in right])
                 rows.setdefault(row, {})[metric] = (scores, drawn)
     rows, contrasts = over_draws(rows)
     return Result(
@@ -58,7 +58,7 @@ def run(place: Workplace, sizes: dict) -> Result:
 
 
 def of_corpus(place, sizes, variation):
-    """-> {row: {labelled windows: (seeds, sentences) windows that are named}}, (sentences,) windows, and what else is to be said."""
+    """-> {row: {labelled windows: (seeds, sentences) windows that are named}}, (sentences,) windows, and further facts."""
     files = corpora.rendered(place, variation, sizes["limit"])
     trained = pretrained(place, [files["train"]], [files["validation"]], sizes["sign_mae"], sizes["pretrain_steps"])
     never_trained = untrained(place, [files["train"]], sizes["sign_mae"])
@@ -66,10 +66,10 @@ def of_corpus(place, sizes, variation):
     encoders_of_rows["frames"] = [("all of the window", encoders.raw_windows(WINDOW_SIZE, STRIDE))]
     states = states_of(place.data("phoenix14t_annotations", "train.parquet"))
     clips = {name: Clips([str(files[name])], "train", processor) for name in ("probe", "validation")}
-    glosses = {name: window_glosses(some, states, WINDOW_SIZE, STRIDE) for name, some in clips.items()}
+    glosses = {name: window_glosses(split_clips, states, WINDOW_SIZE, STRIDE) for name, split_clips in clips.items()}
     learnt_from = np.arange(len(clips["probe"])) % 5 > 0  # the others' windows choose the shrinkage
     test = np.concatenate(glosses["validation"])
-    sentence = np.repeat(np.arange(len(clips["validation"])), [len(some) for some in glosses["validation"]])[test >= 0]
+    sentence = np.repeat(np.arange(len(clips["validation"])), [len(clip_glosses) for clip_glosses in glosses["validation"]])[test >= 0]
     counts = np.bincount(sentence, minlength=len(clips["validation"]))
     features_of = {row: entries[0] for row, entries in encoders_of_rows.items() if variation or row in PLAIN_ROWS}
     hits = {}
@@ -77,28 +77,28 @@ def of_corpus(place, sizes, variation):
         facts = [code_version(), row, made_of, names(files.values()), sizes, SHRINKAGES]
 
         def make(row=row, encode=encode):
-            vectors = {name: encode(some) for name, some in clips.items()}
+            vectors = {name: encode(split_clips) for name, split_clips in clips.items()}
             whitening = encoders.Whitening.fit(vectors["probe"])
-            windows = {name: whitening(some).arrays for name, some in vectors.items()}
+            windows = {name: whitening(split_vectors).arrays for name, split_vectors in vectors.items()}
             split = {
                 "train": _labelled(windows["probe"], glosses["probe"], learnt_from),
                 "tune": _labelled(windows["probe"], glosses["probe"], ~learnt_from),
                 "test": _labelled(windows["validation"], glosses["validation"]),
             }
             labelled = sizes["labelled"] + ([len(split["train"][0])] if row == "frames" else [])
-            found = {}
+            right_of_sizes = {}
             for size in labelled:
                 right = [probe(split, min(size, len(split["train"][0])), seed) for seed in range(sizes["seeds"])]
-                found[size] = [np.bincount(sentence, some, minlength=len(counts)).tolist() for some in right]
-            return found
+                right_of_sizes[size] = [np.bincount(sentence, named, minlength=len(counts)).tolist() for named in right]
+            return right_of_sizes
 
-        found = place.once(place.path("probe", facts), make)
-        hits[row] = {size: right for size, right in found.items() if int(size) in sizes["labelled"]}
+        right_of_sizes = place.once(place.path("probe", facts), make)
+        hits[row] = {size: right for size, right in right_of_sizes.items() if int(size) in sizes["labelled"]}
         if row == "frames":
-            hits["ceiling_all_labels"] = {str(_headline(sizes)): found[max(found, key=int)][:1]}
+            hits["ceiling_all_labels"] = {str(_headline(sizes)): right_of_sizes[max(right_of_sizes, key=int)][:1]}
     guess = np.bincount(np.concatenate(glosses["probe"])[np.concatenate(glosses["probe"]) >= 0]).argmax()
     hits["floor_most_frequent"] = {str(_headline(sizes)): [np.bincount(sentence, test[test >= 0] == guess, minlength=len(counts)).tolist()]}
-    hits = {row: {int(size): right for size, right in some.items()} for row, some in hits.items()}
+    hits = {row: {int(size): right for size, right in right_of_sizes.items()} for row, right_of_sizes in hits.items()}
     return hits, counts.tolist(), {"windows": int(counts.sum()), "glosses": len(np.unique(test[test >= 0]))}
 
 
@@ -107,7 +107,7 @@ def _headline(sizes):
 
 
 def _labelled(windows, glosses, chosen=None):
-    """(N, D) windows of the chosen clips that show a gloss, and (N,) which."""
+    """(N, D) windows of the chosen clips that show a gloss, and the (N,) glosses."""
     chosen = range(len(windows)) if chosen is None else np.flatnonzero(chosen)
     features, labels = np.concatenate([windows[index] for index in chosen]), np.concatenate([glosses[index] for index in chosen])
     return features[labels >= 0].astype(np.float64), labels[labels >= 0]
@@ -143,16 +143,16 @@ class Discriminant:
 
 def states_of(*annotations: Path) -> dict[str, list[int]]:
     """{id: (T,) sign states} of Parquet files with frame alignments."""
-    found = {}
+    states = {}
     for path in annotations:
         columns = pq.read_table(path, columns=["id", "sign_state"])
-        found |= dict(zip(columns["id"].to_pylist(), columns["sign_state"].to_pylist()))
-    return found
+        states |= dict(zip(columns["id"].to_pylist(), columns["sign_state"].to_pylist()))
+    return states
 
 
 def window_glosses(clips: Clips, states: dict[str, list[int]], window_size: int, stride: int) -> list[np.ndarray]:
     """Of each clip (S,): the number of the gloss that fills more than half of each window; -1 where none does."""
-    found = []
+    glosses = []
     for index, name in enumerate(clips.ids):
         state = np.array(states[name])
         gloss = np.where(state > 0, (state - 1) // 3, -1)
@@ -162,5 +162,5 @@ def window_glosses(clips: Clips, states: dict[str, list[int]], window_size: int,
         for window in np.lib.stride_tricks.sliding_window_view(gloss, window_size)[::stride]:
             values, counts = np.unique(window, return_counts=True)
             answers.append(values[counts.argmax()] if counts.max() > window_size / 2 else -1)
-        found.append(np.array(answers))
-    return found
+        glosses.append(np.array(answers))
+    return glosses

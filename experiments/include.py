@@ -20,7 +20,7 @@ SIZES = {
 
 
 def run(place: Workplace, sizes: dict) -> Result:
-    """The rows of representations, their floors and a ceiling; by sessions."""
+    """Scores the rows of representations, their floors and a ceiling in folds of recording sessions."""
     data, mixed, fold_of, labels = corpora.include_folds(place, sizes["folds"], sizes["limit"])
     return table(
         place, sizes, data, mixed, fold_of, labels,
@@ -30,7 +30,7 @@ def run(place: Workplace, sizes: dict) -> Result:
 
 
 def table(place, sizes, data, mixed, unit_of, labels, what, unit):
-    """The result of isolated words in folds; also of the British manual alphabet.
+    """The `Result` of recognising isolated words in folds; `bsl` uses it for the British manual alphabet.
 
     Args:
         data, mixed: folders of folds: of whole sessions (or signers), and of the same clips regardless of them, for the ceiling.
@@ -40,20 +40,20 @@ def table(place, sizes, data, mixed, unit_of, labels, what, unit):
     """
     encoders_of_rows, processor = rows_of(place, sizes)
     read = partial(isolated.answers, place, data, num_folds=sizes["folds"], sizes=sizes, processor=processor)
-    found, rates = {}, {}
+    answers, rates = {}, {}
     for row, encoders_of_seeds in encoders_of_rows.items():
-        found[row], rates[row] = read(row, encoders_of_seeds)
-    one = {**sizes, "seeds": 1}
-    ceiling = isolated.answers(place, mixed, "pretrained", encoders_of_rows["pretrained"], sizes["folds"], one, processor)
-    found["ceiling_known_recordings"], rates["ceiling_known_recordings"] = ceiling
+        answers[row], rates[row] = read(row, encoders_of_seeds)
+    single_seed = {**sizes, "seeds": 1}
+    ceiling = isolated.answers(place, mixed, "pretrained", encoders_of_rows["pretrained"], sizes["folds"], single_seed, processor)
+    answers["ceiling_known_recordings"], rates["ceiling_known_recordings"] = ceiling
     means = {
         "floor_class_means_of_latents": isolated.mean_vectors(encoders_of_rows["pretrained"][0][1]),
         "floor_class_means_of_keypoints": isolated.resampled_keypoints,
     }
     for row, features in means.items():
-        found[row] = isolated.class_means(data, sizes["folds"], features, processor)
-    found["floor_most_frequent"] = isolated.most_frequent(data, sizes["folds"], processor)
-    rows, contrasts = over_units({row: isolated.scores(some, unit_of) for row, some in found.items()})
+        answers[row] = isolated.class_means(data, sizes["folds"], features, processor)
+    answers["floor_most_frequent"] = isolated.most_frequent(data, sizes["folds"], processor)
+    rows, contrasts = over_units({row: isolated.scores(row_answers, unit_of) for row, row_answers in answers.items()})
     return Result(
         what=what,
         rows=rows,
@@ -61,7 +61,7 @@ def table(place, sizes, data, mixed, unit_of, labels, what, unit):
         unit=unit,
         scored="once in this run; the learning rate of each fold was chosen on another fold",
         config=sizes | {"reader": isolated.READER, "learning_rates_chosen": rates},
-        predictions={"labels": labels, "unit_of": unit_of, "rank_and_labels": found},
+        predictions={"labels": labels, "unit_of": unit_of, "rank_and_labels": answers},
         more={"clips": len(unit_of), "units": len(set(unit_of.values()))},
     )
 

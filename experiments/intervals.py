@@ -11,7 +11,7 @@ OTHERS = ("untrained", "pca", "frames", "every_nth_frame")  # what `pretrained` 
 
 
 def t_interval(values: np.ndarray, level: float = 0.95) -> list[float]:
-    """Of the mean of a few independent values: [low, high], by Student's t; of one value there is none."""
+    """The interval [low, high] of the mean of a few independent values, by Student's t; NaN where there is only one value."""
     values = np.asarray(values, np.float64)
     if len(values) < 2:
         return [float("nan")] * 2
@@ -21,10 +21,10 @@ def t_interval(values: np.ndarray, level: float = 0.95) -> list[float]:
 
 def over_units(rows: dict[str, dict[str, np.ndarray]]) -> tuple[dict, dict]:
     """Scores (S, U) of every row and metric -> the rows and contrasts of a result; t intervals over the units' means over seeds."""
-    found, means = {}, {}
+    result_rows, means = {}, {}
     for name, metrics in rows.items():
         means[name] = {metric: np.asarray(values, np.float64).mean(0) for metric, values in metrics.items()}
-        found[name] = {
+        result_rows[name] = {
             metric: {"mean": float(values.mean()), "interval": t_interval(values), "seeds": len(metrics[metric])}
             for metric, values in means[name].items()
         }
@@ -35,15 +35,15 @@ def over_units(rows: dict[str, dict[str, np.ndarray]]) -> tuple[dict, dict]:
         contrasts[f"{one} - {other}"] = {
             metric: {"mean": float(values.mean()), "interval": t_interval(values)} for metric, values in differences.items()
         }
-    return found, contrasts
+    return result_rows, contrasts
 
 
 def over_draws(rows: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]) -> tuple[dict, dict]:
-    """(S,) scores and (S, R) what they are on resampled units, of every row and metric -> the rows and contrasts of a result.
+    """Scores (S,), and scores (S, R) on resampled units, of every row and metric -> the rows and contrasts of a result.
 
     All rows are scored on the same draws, so that they can be subtracted.
     """
-    found = {
+    result_rows = {
         name: {
             metric: {"mean": float(np.mean(scores)), "interval": _percentiles(np.mean(drawn, 0)), "seeds": len(scores)}
             for metric, (scores, drawn) in metrics.items()
@@ -60,11 +60,11 @@ def over_draws(rows: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]) -> tup
                     "mean": float(np.mean(scores) - np.mean(scores_other)),
                     "interval": _percentiles(np.mean(drawn, 0) - np.mean(drawn_other, 0)),
                 }
-    return found, contrasts
+    return result_rows, contrasts
 
 
 def pairs(rows: dict) -> list[tuple[str, str]]:
-    """Which rows are compared."""
+    """The pairs of rows that are compared."""
     return [("pretrained", other) for other in OTHERS if "pretrained" in rows and other in rows]
 
 
@@ -75,21 +75,21 @@ def draws_of_ratio(parts: np.ndarray, counts: np.ndarray, num_samples: int = NUM
 
 
 def times_of_parts(parts: list[list[str]], num_samples: int = NUM_SAMPLES, seed: int = 0) -> np.ndarray:
-    """(R, N) how often each of N items is drawn when the parts that they are made of are drawn: the mean over an item's parts.
+    """(R, N): how often each of N items is drawn when their parts are drawn with replacement; an item has the mean of its parts.
 
-    Sentences that share a take of a sign are not independent; takes are.
+    Takes are drawn because they are independent; sentences that share a take of a sign are not.
     """
-    names = sorted({name for some in parts for name in some})
+    names = sorted({name for item_parts in parts for name in item_parts})
     shares = np.zeros((len(names), len(parts)))
-    for item, some in enumerate(parts):
-        for name in some:
-            shares[names.index(name), item] += 1 / len(some)
+    for item, item_parts in enumerate(parts):
+        for name in item_parts:
+            shares[names.index(name), item] += 1 / len(item_parts)
     drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), num_samples)
     return drawn @ shares
 
 
 def permutation_p(score, num_items: int, num_samples: int = 2000, seed: int = 0) -> float:
-    """How often a random assignment of items scores as well as the true one: `score(order)` of an order (num_items,), more is better."""
+    """The p-value of the true order: how often `score(order)` of a random order (num_items,) is at least as high."""
     draw = np.random.default_rng(seed)
     true = score(np.arange(num_items))
     as_good = sum(score(draw.permutation(num_items)) >= true - 1e-9 for _ in range(num_samples))

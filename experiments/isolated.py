@@ -27,7 +27,7 @@ KEPT = 5  # labels that are kept of each answer
 
 
 def answers(place, data, row, encoders_of_seeds, num_folds, sizes, processor):
-    """What a row's recogniser says of every clip that is tested.
+    """A row's answers: what its recogniser predicts for every clip that is tested.
 
     Args:
         place: a `Workplace`.
@@ -40,7 +40,7 @@ def answers(place, data, row, encoders_of_seeds, num_folds, sizes, processor):
     Returns:
         [{id: [rank of the true label, most probable labels ...]}] of each seed, and the learning rate of each fold.
     """
-    found, chosen = [{} for _ in range(sizes["seeds"])], []
+    answers_of_seeds, chosen = [{} for _ in range(sizes["seeds"])], []
     facts, encode = encoders_of_seeds[0]
     for fold in range(num_folds):
         others = (fold + 1) % num_folds
@@ -53,8 +53,8 @@ def answers(place, data, row, encoders_of_seeds, num_folds, sizes, processor):
     for seed in range(sizes["seeds"]):
         facts, encode = encoders_of_seeds[seed % len(encoders_of_seeds)]
         for fold, rate in enumerate(chosen):
-            found[seed] |= read(place, data, [row, facts], encode, fold, [fold], rate, seed, sizes["steps"], processor)
-    return found, chosen
+            answers_of_seeds[seed] |= read(place, data, [row, facts], encode, fold, [fold], rate, seed, sizes["steps"], processor)
+    return answers_of_seeds, chosen
 
 
 def read(place, data, row, encode, test_fold, left_out, rate, seed, steps, processor):
@@ -67,8 +67,8 @@ def read(place, data, row, encode, test_fold, left_out, rate, seed, steps, proce
         reading = encoders.Reading(encode, training)
         fields = READER | {"learning_rate": rate, "max_steps": steps, "seed": seed, "save_strategy": "no", "output_dir": folder}
         fields |= {"overwrite_output_dir": True, "use_cpu": True}
-        told = ["--sign_mae", str(carrier(place, reading.size, processor)), "--validation", "[]"]
-        train_recognition.main([*words(fields), *told, "--datasets", *map(str, parts(data, left_out))], latent_store=reading)
+        options = ["--sign_mae", str(carrier(place, reading.size, processor)), "--validation", "[]"]
+        train_recognition.main([*words(fields), *options, "--datasets", *map(str, parts(data, left_out))], latent_store=reading)
         tested = clips_of([data / f"fold-{test_fold}.parquet"], processor)
         logits = _logits(AutoModel.from_pretrained(folder), reading.build(tested))
         shutil.rmtree(folder)
@@ -80,11 +80,11 @@ def read(place, data, row, encode, test_fold, left_out, rate, seed, steps, proce
 @torch.no_grad()
 def _logits(model, vectors, batch_size=64):
     model.eval()
-    found = []
+    batches = []
     for start in range(0, len(vectors), batch_size):
         latents, mask = pad([torch.from_numpy(vectors[index]) for index in range(start, min(start + batch_size, len(vectors)))])
-        found.append(model(latents=latents, latent_mask=mask).logits.float().numpy())
-    return np.concatenate(found)
+        batches.append(model(latents=latents, latent_mask=mask).logits.float().numpy())
+    return np.concatenate(batches)
 
 
 def _kept(logits, labels):
@@ -92,12 +92,12 @@ def _kept(logits, labels):
     missing = max(0, int(labels.max()) + 1 - logits.shape[1])
     logits = np.pad(logits, ((0, 0), (0, missing)), constant_values=-np.inf)
     best = np.argsort(-logits, axis=1, kind="stable")[:, :KEPT]
-    return [[int(rank), *map(int, some)] for rank, some in zip(ranks(logits, labels), best)]
+    return [[int(rank), *map(int, most_probable)] for rank, most_probable in zip(ranks(logits, labels), best)]
 
 
-def _first(found):
-    """Share of clips whose true label came first, then among the first five."""
-    rank = np.array([entry[0] for entry in found.values()])
+def _first(ranked):
+    """The share of clips whose true label came first, and the share where it is among the first five."""
+    rank = np.array([entry[0] for entry in ranked.values()])
     return float((rank == 1).mean()), float((rank <= KEPT).mean())
 
 
@@ -106,24 +106,24 @@ def _first(found):
 
 def class_means(data, num_folds, features, processor):
     """[{id: [rank, labels]}], as `answers`, of the floor that learns class means only. `features`: `Clips` -> (clips, F)."""
-    found = {}
+    ranked = {}
     for fold in range(num_folds):
         train, test = clips_of(parts(data, [fold]), processor), clips_of([data / f"fold-{fold}.parquet"], processor)
         num_labels = int(max(train.labels.max(), test.labels.max())) + 1
         logits = nearest_class_mean(features(train), train.labels, features(test), num_labels)
-        found |= dict(zip(test.ids, _kept(logits, test.labels)))
-    return [found]
+        ranked |= dict(zip(test.ids, _kept(logits, test.labels)))
+    return [ranked]
 
 
 def most_frequent(data, num_folds, processor):
-    """As `class_means`, of always naming the labels that most training clips have."""
-    found = {}
+    """As `class_means`, of a floor that always names the labels that most training clips have."""
+    ranked = {}
     for fold in range(num_folds):
         train, test = clips_of(parts(data, [fold]), processor), clips_of([data / f"fold-{fold}.parquet"], processor)
         counts = np.bincount(train.labels, minlength=int(max(train.labels.max(), test.labels.max())) + 1)
-        first = -np.argsort(np.argsort(-counts, kind="stable")).astype(float)  # a guesser decides: equally frequent labels are no ties
-        found |= dict(zip(test.ids, _kept(np.tile(first, (len(test), 1)), test.labels)))
-    return [found]
+        first = -np.argsort(np.argsort(-counts, kind="stable")).astype(float)  # without ties between equally frequent labels
+        ranked |= dict(zip(test.ids, _kept(np.tile(first, (len(test), 1)), test.labels)))
+    return [ranked]
 
 
 def mean_vectors(encode):
@@ -137,7 +137,7 @@ def mean_vectors(encode):
 
 
 def resampled_keypoints(clips):
-    """(clips, frames x K x C)"""
+    """(clips, frames x K x C): the keypoints of each clip at `NUM_RESAMPLED` times."""
     return np.stack([resample_frames(clips.keypoints(index)[0], NUM_RESAMPLED).ravel() for index in range(len(clips))])
 
 
@@ -153,17 +153,17 @@ def resample_frames(keypoints, num_frames):
 # --- Scores -----------------------------------------------------------------------------------------------------------------------
 
 
-def scores(found, unit_of):
+def scores(answers_of_seeds, unit_of):
     """Top-1 and top-5 in per cent, of each seed and unit: {metric: (S, U)}.
 
     Args:
-        found: of `answers`.
+        answers_of_seeds: what `answers` returns first.
         unit_of: {id: unit} of all clips that are to be scored; a clip without an answer is wrong.
     """
     units = sorted(set(unit_of.values()))
-    hits = {metric: np.zeros((len(found), len(units))) for metric in ("top1", "top5")}
+    hits = {metric: np.zeros((len(answers_of_seeds), len(units))) for metric in ("top1", "top5")}
     sizes = np.bincount([units.index(unit) for unit in unit_of.values()])
-    for seed, answered in enumerate(found):
+    for seed, answered in enumerate(answers_of_seeds):
         for id, unit in unit_of.items():
             rank = answered.get(id, [np.inf])[0]
             hits["top1"][seed, units.index(unit)] += rank == 1
@@ -176,6 +176,6 @@ def clips_of(paths, processor):
 
 
 def parts(data, left_out=()):
-    """Parquet files of all clips, but for those of some folds."""
+    """Parquet files of all clips, except those of the folds that are left out."""
     gone = {f"fold-{fold}" for fold in left_out}
     return [path for path in sorted(data.glob("*.parquet")) if path.stem not in gone]

@@ -1,4 +1,4 @@
-"""SignMAEs of the experiments: trained, and never trained."""
+"""The SignMAEs of the experiments: pretrained ones, and untrained ones to compare them with."""
 
 from experiments.readers import code_version
 from experiments.workplace import words
@@ -26,7 +26,7 @@ def pretrained(place, datasets, validation, fields, steps, seed=0):
 
 
 def untrained(place, datasets, fields, seed=0):
-    """One that no step has changed: only its norms and the statistics of its latents are those of the data."""
+    """The folder of a SignMAE with random weights; only its norms and the statistics of its latents come from the data."""
     folder = place.path("sign-mae-untrained", code_version(), names(datasets), fields, seed)
     if not (folder / "report.json").exists():
         still = {
@@ -42,11 +42,11 @@ def untrained(place, datasets, fields, seed=0):
 
 
 def names(paths):
-    """Of files, that tell pieces apart; without where they lie."""
+    """Names of files that tell pieces of work apart: their folder and file name, without the path before them."""
     return [f"{path.parent.name}/{path.name}" for path in paths]
 
 
 def _pretrain(folder, datasets, validation, fields, place):
-    told = words(fields | {"output_dir": folder, "use_cpu": True})
-    told += ["--datasets", *map(str, datasets), "--validation", *(map(str, validation) if validation else ["[]"])]
-    pretrain.main(["paper.yaml", *told])
+    options = words(fields | {"output_dir": folder, "use_cpu": True})
+    options += ["--datasets", *map(str, datasets), "--validation", *(map(str, validation) if validation else ["[]"])]
+    pretrain.main(["paper.yaml", *options])

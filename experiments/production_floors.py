@@ -43,8 +43,8 @@ def main(argv=None):
     systems = {REAL: [real], "floor: shuffled segments": [shuffled_segments(real)]}
     systems |= floor_clips(real, clips.texts, train_keypoints, train_masks, train.texts)
     rows = {
-        name: production_panel(some[0], real, masks, features, lines, reader, *some[1:]) | {"num_scored": len(clips)}
-        for name, some in systems.items()
+        name: production_panel(system[0], real, masks, features, lines, reader, *system[1:]) | {"num_scored": len(clips)}
+        for name, system in systems.items()
     }
     rows[HALVES] = frechet_of_halves(real, features) | {"num_scored": len(clips)}
     columns = [name for name in PANEL_COLUMNS if any(name in row for row in rows.values())]

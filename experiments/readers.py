@@ -16,12 +16,12 @@ MOST_RATES = 7
 
 
 def code_version() -> str:
-    """Changes with the code of models, keypoints and rows: what was made by another one is made again."""
+    """A string that changes with the code of models, keypoints and rows, so that pieces made by other code are made again."""
     return code_hash(SignMAE.__module__) + processing_hash() + hashlib.sha256(inspect.getsource(encoders).encode()).hexdigest()[:16]
 
 
 def carrier(place: Workplace, size: int, processor: KeypointProcessor) -> Path:
-    """The folder of a SignMAE that nobody runs: it tells a reader how large the vectors are, and which processor made the clips."""
+    """The folder of a SignMAE that is never run: a reader takes from it how large the vectors are, and which processor made the clips."""
 
     def write(folder):
         torch.manual_seed(0)
@@ -31,7 +31,7 @@ def carrier(place: Workplace, size: int, processor: KeypointProcessor) -> Path:
             temporal_branch_channels=1,
         )  # fmt: skip
         model = SignMAE(config)
-        model.set_latent_statistics(torch.zeros(size), torch.full((size,), 2.0))  # any but 1, which would say that they are missing
+        model.set_latent_statistics(torch.zeros(size), torch.full((size,), 2.0))  # 1 would mean that the statistics are missing
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
 
@@ -44,10 +44,10 @@ def rate_that_is_best(rates: list[float], score: Callable) -> float:
     rates = sorted(rates)
     if len(rates) == 1:
         return rates[0]
-    found = {rate: score(rate) for rate in rates}
+    scores = {rate: score(rate) for rate in rates}
     while True:
-        best = max(sorted(found), key=found.get)
-        further = best * 2 if best == max(found) else best / 2 if best == min(found) else None
-        if further is None or len(found) >= MOST_RATES:
+        best = max(sorted(scores), key=scores.get)
+        further = best * 2 if best == max(scores) else best / 2 if best == min(scores) else None
+        if further is None or len(scores) >= MOST_RATES:
             return best
-        found[further] = score(further)
+        scores[further] = score(further)

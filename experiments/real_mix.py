@@ -1,6 +1,6 @@
-"""One SignMAE on real keypoints of several kinds: how well clips of each are given back, beside a linear code of the same size.
+"""One SignMAE on real keypoints of several kinds: how well it reconstructs clips of each, compared with a linear code of the same size.
 
-The SignMAE is that of `include`: INCLUDE's clips, all of them, are of a corpus that it never saw.
+The SignMAE is that of `include`. It has not seen INCLUDE, so all clips of INCLUDE are scored as a corpus that is new to it.
 """
 
 import numpy as np
@@ -36,14 +36,14 @@ def run(place: Workplace, sizes: dict) -> Result:
     components = encoders.PrincipalComponents.fit(clips, sizes["sign_mae"]["hidden_size"], WINDOW_SIZE, STRIDE)
     bank = segment_bank(clips.stores, WINDOW_SIZE, BANK_CLIPS)
     mean = torch.from_numpy(mean_pose(clips.stores))
-    ways = {  # how segments (N, W, K, C) with their mask come back
-        "pretrained": [lambda some, mask, model=model: reconstruct_segments(model, some) for model in models],
-        "untrained": [lambda some, mask: reconstruct_segments(never_trained, some)],
-        "pca": [lambda some, mask: components.given_back(some)],
-        "every_nth_frame": [lambda some, mask: some[:, WINDOW_SIZE // 2 :][:, :1].expand_as(some)],
-        "floor_mean_pose": [lambda some, mask: mean.expand_as(some)],
-        "floor_static_pose": [lambda some, mask: reconstruction.best_static_pose(some, mask).expand_as(some)],
-        "floor_nearest_segment": [lambda some, mask: reconstruction.nearest_segments(some, mask, bank)],
+    ways = {  # for each seed, a function: segments (N, W, K, C), mask -> reconstructed segments
+        "pretrained": [lambda segments, mask, model=model: reconstruct_segments(model, segments) for model in models],
+        "untrained": [lambda segments, mask: reconstruct_segments(never_trained, segments)],
+        "pca": [lambda segments, mask: components.given_back(segments)],
+        "every_nth_frame": [lambda segments, mask: segments[:, WINDOW_SIZE // 2 :][:, :1].expand_as(segments)],
+        "floor_mean_pose": [lambda segments, mask: mean.expand_as(segments)],
+        "floor_static_pose": [lambda segments, mask: reconstruction.best_static_pose(segments, mask).expand_as(segments)],
+        "floor_nearest_segment": [lambda segments, mask: reconstruction.nearest_segments(segments, mask, bank)],
     }
     sums = {row: [{metric: [] for metric in METRICS} for _ in made] for row, made in ways.items()}
     sets, ids = {}, []
@@ -60,13 +60,13 @@ def run(place: Workplace, sizes: dict) -> Result:
                         sums[row][seed][metric].append(values)
         sets[name] = {"clips": len(ids) - first, "rows": {}}
         for row, of_seeds in sums.items():
-            means = [{metric: _ratio(values[first:]) for metric, values in some.items()} for some in of_seeds]
-            sets[name]["rows"][row] = {metric: float(np.mean([some[metric] for some in means])) for metric in METRICS}
+            means = [{metric: _ratio(values[first:]) for metric, values in seed_sums.items()} for seed_sums in of_seeds]
+            sets[name]["rows"][row] = {metric: float(np.mean([seed_means[metric] for seed_means in means])) for metric in METRICS}
     drawn = {
         row: {
             metric: (
-                np.array([_ratio(some[metric]) for some in of_seeds]),
-                np.stack([draws_of_ratio(*np.array(some[metric]).T) for some in of_seeds]),
+                np.array([_ratio(seed_sums[metric]) for seed_sums in of_seeds]),
+                np.stack([draws_of_ratio(*np.array(seed_sums[metric]).T) for seed_sums in of_seeds]),
             )
             for metric in METRICS
         }
@@ -98,8 +98,8 @@ def segments_of(store, presence):
 
 def errors(given_back, segments, mask, layout):
     """{metric: (sum of distances, points)}; a part without points has two zeros."""
-    found = reconstruction.error_sums(given_back, segments, mask, layout)
-    return {metric: tuple(map(float, found[f"mpjpe_{metric}" if metric == "hand_shape" else metric])) for metric in METRICS}
+    sums = reconstruction.error_sums(given_back, segments, mask, layout)
+    return {metric: tuple(map(float, sums[f"mpjpe_{metric}" if metric == "hand_shape" else metric])) for metric in METRICS}
 
 
 def _ratio(values):

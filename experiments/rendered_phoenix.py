@@ -419,8 +419,8 @@ def write(records, output, seed=7, dropout=0.03, variation=0.0, chunk=200):
     with whole_file(output) as unfinished, contextlib.ExitStack() as opened:
         writer = None
         for start in range(0, len(records), chunk):  # all of PHOENIX14T at once is more than a gigabyte
-            some = list(rows(records[start : start + chunk], seed, dropout, variation))
-            table = datasets.Dataset.from_list(some, features=features(137, 2)).data.table
+            chunk_rows = list(rows(records[start : start + chunk], seed, dropout, variation))
+            table = datasets.Dataset.from_list(chunk_rows, features=features(137, 2)).data.table
             writer = writer or opened.enter_context(parquet.ParquetWriter(unfinished, table.schema))
             writer.write_table(table)
 

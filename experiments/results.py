@@ -37,7 +37,7 @@ class Result:
         rows, contrasts, unit, scored: see the module.
         config: everything that decides the numbers.
         predictions: of each test item; anything that JSON knows.
-        more: what else is to be said.
+        more: further facts.
     """
 
     what: str
@@ -97,45 +97,45 @@ def commit() -> str:
 
 
 def differences(found: dict, expected: dict) -> list[str]:
-    """What a run's rows say otherwise than the kept result's, one line each: a mean that lies outside of the kept interval.
+    """The differences between a run's rows and the kept result's: a line for each mean that lies outside of the kept interval.
 
     Where there is no interval, the kept result's `tolerance` of the metric counts, or else a hundredth of the value.
     """
-    told = []
+    lines = []
     if found["scale"] != expected["scale"]:
         return [f"Found scale {found['scale']}, but the kept result is of scale {expected['scale']}. Run with --scale {expected['scale']}."]
     for name, metrics in expected["rows"].items():
         for metric, kept in metrics.items():
             mine = found["rows"].get(name, {}).get(metric)
             if mine is None:
-                told.append(f"{name}, {metric}: missing")
+                lines.append(f"{name}, {metric}: missing")
                 continue
             low, high = kept["interval"] or (None, None)
             if low is None or high is None:
                 tolerance = expected.get("tolerance", {}).get(metric, abs(kept["mean"]) / 100)
                 low, high = kept["mean"] - tolerance, kept["mean"] + tolerance
             if not low <= mine["mean"] <= high:
-                told.append(f"{name}, {metric}: found {mine['mean']:.4g}, expected {low:.4g} to {high:.4g} (kept {kept['mean']:.4g})")
-    return told
+                lines.append(f"{name}, {metric}: found {mine['mean']:.4g}, expected {low:.4g} to {high:.4g} (kept {kept['mean']:.4g})")
+    return lines
 
 
 def command_line() -> str:
-    """What was asked for, without the places of this machine."""
-    words, told = iter(sys.argv[1:]), []
+    """The command line of this run, without the options that name folders of this machine."""
+    words, arguments = iter(sys.argv[1:]), []
     for word in words:
         if word.split("=")[0] in ("--output_dir", "--data_dir", "--results_dir"):
             next(words, None) if "=" not in word else None
         else:
-            told.append(word)
-    return " ".join(["python -m experiments.run", *told])
+            arguments.append(word)
+    return " ".join(["python -m experiments.run", *arguments])
 
 
 def _rounded(value):
-    """Numbers to six digits, and null where there is none."""
+    """Rounds numbers to six digits; those that are not finite become None."""
     if isinstance(value, dict):
-        return {str(name): _rounded(some) for name, some in value.items()}
+        return {str(name): _rounded(item) for name, item in value.items()}
     if isinstance(value, (list, tuple, np.ndarray)):
-        return [_rounded(some) for some in value]
+        return [_rounded(item) for item in value]
     if isinstance(value, (float, np.floating)):
         return float(f"{value:.6g}") if np.isfinite(value) else None
     return value.item() if isinstance(value, np.generic) else value
@@ -143,9 +143,9 @@ def _rounded(value):
 
 def _plain(value):
     if isinstance(value, dict):
-        return {str(name): _plain(some) for name, some in value.items()}
+        return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, (list, tuple)):
-        return [_plain(some) for some in value]
+        return [_plain(item) for item in value]
     return value.item() if isinstance(value, np.generic) else value

@@ -4,8 +4,8 @@
     python -m experiments.run all --scale small               # hours on two cores; what docs/results.md shows
     python -m experiments.run include --expect                # fails where it does not agree with the kept result
 
-Real keypoints and annotations are read from --data_dir, by default what UNIGLOR_DATA names; docs/results.md says what lies there. What is
-done is not done again, and a run that was killed goes on.
+Real keypoints and annotations are read from --data_dir, by default what UNIGLOR_DATA names; docs/results.md says what lies there. Pieces
+of work that are done are kept, so a run that was killed goes on.
 """
 
 import os
@@ -55,7 +55,7 @@ def main(argv=None):
         written = results.write(name, run(place, sizes), folder, arguments.scale, results.command_line())
         print(f"\n{table.format_result(written)}\n", flush=True)
         if arguments.expect:
-            differing += [f"{name}: {told}" for told in results.differences(written, results.read(name))]
+            differing += [f"{name}: {difference}" for difference in results.differences(written, results.read(name))]
     if differing:
         raise SystemExit("Not as the kept results:\n" + "\n".join(differing))
     return folder

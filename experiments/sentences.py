@@ -20,12 +20,12 @@ SIZES = {
 
 
 def phoenix_rendered(place, sizes):
-    """Every token of a sign is signed alike."""
+    """Runs on a corpus in which every token of a sign is signed alike."""
     return run(place, sizes, 0.0, PLAIN_ROWS)
 
 
 def phoenix_rendered_varied(place, sizes):
-    """Signers and tokens vary: as hard as real signs."""
+    """Runs on a corpus in which signers and tokens vary, which makes it as hard as real signs."""
     return run(place, sizes, 1.2, ROWS)
 
 
@@ -39,13 +39,13 @@ def run(place, sizes, variation, rows):
     systems["ceiling_true_glosses"] = [(size, translation.true_glosses(size))]
     annotations = [place.data("phoenix14t_annotations", f"{part}.parquet") for part in ("train", "dev")]
     systems["ceiling_gloss_of_each_window"] = [(size, glosses_of_windows(annotations, size))]
-    found, rates = {}, {}
+    texts, rates = {}, {}
     for row, [(facts, encode)] in systems.items():
-        one = sizes | {"seeds": 1} if row.startswith("ceiling") else sizes
-        found[row], rates[row] = translation.translations(place, files, [row, facts], encode, one, processor)
+        row_sizes = sizes | {"seeds": 1} if row.startswith("ceiling") else sizes
+        texts[row], rates[row] = translation.translations(place, files, [row, facts], encode, row_sizes, processor)
     train, test = (translation.clips_of(files[part], processor) for part in ("train", "test"))
-    found |= translation.floors(train, test, isolated.mean_vectors(encoders_of_rows["pretrained"][0][1]))
-    scores, contrasts = translation.score(found, test.texts)
+    texts |= translation.floors(train, test, isolated.mean_vectors(encoders_of_rows["pretrained"][0][1]))
+    scores, contrasts = translation.score(texts, test.texts)
     epochs = sizes["steps"] * translation.READER["per_device_train_batch_size"] / len(train)
     return Result(
         what=f"sign-to-text on rendered PHOENIX14T, variation {variation:g}: real sentences, procedural motion; no PHOENIX14T result",
@@ -54,13 +54,13 @@ def run(place, sizes, variation, rows):
         unit="sentences drawn with replacement, means over seeds",
         scored="once in this run; the official dev was scored by earlier versions of this table too",
         config=sizes | {"reader": translation.READER, "epochs": epochs, "learning_rates_chosen": rates},
-        predictions={"ids": test.ids, "texts": found},
+        predictions={"ids": test.ids, "texts": texts},
         more={"train_sentences": len(train), "test_sentences": len(test)},
     )
 
 
 def glosses_of_windows(annotations, size):
-    """What a translator could make of perfect recognition of every window: the gloss that fills most of it, or none."""
+    """The encoder of a ceiling, perfect recognition of every window: the gloss that fills most of it, or none."""
 
     def encode(clips):
         return translation.gloss_vectors(window_glosses(clips, states_of(*annotations), WINDOW_SIZE, STRIDE), size)

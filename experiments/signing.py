@@ -21,7 +21,7 @@ from train.engine.loading import load_pipeline
 from train.evaluation.tables import without_nan
 from train.evaluation.text_to_sign import evaluate_text_to_sign, load_readers
 
-ROWS = {  # of `evaluate_text_to_sign`
+ROWS = {  # name in a report of `evaluate_text_to_sign`: name in the result
     "system, length=predicted": "regression",
     "ceiling: real keypoints": "ceiling_real",
     "ceiling: oracle latents": "ceiling_oracle",
@@ -47,12 +47,12 @@ SIZES = {
 
 
 def signing(place, sizes):
-    """Every token of a sign is signed alike."""
+    """Runs on a corpus in which every token of a sign is signed alike."""
     return run(place, sizes, 0.0)
 
 
 def signing_varied(place, sizes):
-    """Signers and tokens vary: as hard as real signs."""
+    """Runs on a corpus in which signers and tokens vary, which makes it as hard as real signs."""
     return run(place, sizes, 1.2)
 
 
@@ -63,8 +63,8 @@ def run(place, sizes, variation):
     judges = judges_of(place, sizes, data, sign_mae)
     reports = [report_of(place, sizes, files, sign_mae, judges, seed) for seed in range(sizes["seeds"])]
     rows = {}
-    for found, row in ROWS.items():
-        made = [{**report["rows"].get(found, {}), **report.get("panel", {}).get(found, {})} for report in reports]
+    for report_row, row in ROWS.items():
+        made = [{**report["rows"].get(report_row, {}), **report.get("panel", {}).get(report_row, {})} for report in reports]
         if any(made):
             rows[row] = {metric: _over_seeds(made, metric, row) for metric in METRICS if made[0].get(metric) is not None}
     return Result(
@@ -80,17 +80,17 @@ def run(place, sizes, variation):
 
 
 def judges_of(place, sizes, data, sign_mae):
-    """Folders of frame-level readers of real keypoints, none of which chooses anything."""
+    """Folders of frame-level readers of real keypoints. They only score; none of them chooses a checkpoint."""
     folder = place.path("judges", code_version(), data.name, sizes["judges"], sizes["judge_steps"], sizes["judge_text_config"], JUDGE)
     if not (folder / "judges.json").exists():
-        told = JUDGE | {
+        fields = JUDGE | {
             "text_config": sizes["judge_text_config"],
             "max_steps": sizes["judge_steps"],
             "learning_rate": 1e-3,
             "use_cpu": True,
         }
-        told |= {"save_strategy": "steps", "save_steps": min(250, sizes["judge_steps"]), "save_total_limit": 1}
-        given = [
+        fields |= {"save_strategy": "steps", "save_steps": min(250, sizes["judge_steps"]), "save_total_limit": 1}
+        options = [
             "--datasets",
             str(data),
             "--output_dir",
@@ -100,7 +100,7 @@ def judges_of(place, sizes, data, sign_mae):
             "--seeds",
             *map(str, range(sizes["judges"])),
         ]
-        train_judges.main([*given, *words(told)])
+        train_judges.main([*options, *words(fields)])
     return [folder / str(seed) for seed in range(sizes["judges"])]
 
 
@@ -118,16 +118,16 @@ def report_of(place, sizes, files, sign_mae, judges, seed):
 
     def make():
         folder = place.path("text-to-sign", *facts)
-        told = sizes["model"] | {
+        fields = sizes["model"] | {
             "max_steps": sizes["steps"],
             "learning_rate": 1e-3,
             "seed": seed,
             "output_dir": folder,
             "eval_strategy": "no",
         }
-        told |= {"save_steps": min(250, sizes["steps"]), "sign_mae": sign_mae, "datasets": files["train"]}
-        told |= {"load_best_model_at_end": False, "resume_from_checkpoint": True}
-        train_text_to_sign.main(["phoenix_rendered_text_to_sign.yaml", *words(told), "--validation", "[]"])
+        fields |= {"save_steps": min(250, sizes["steps"]), "sign_mae": sign_mae, "datasets": files["train"]}
+        fields |= {"load_best_model_at_end": False, "resume_from_checkpoint": True}
+        train_text_to_sign.main(["phoenix_rendered_text_to_sign.yaml", *words(fields), "--validation", "[]"])
         pipe = load_pipeline("text-to-sign", str(folder), "cpu")
         encoder = SignMAEEncoderModel.from_pretrained(sign_mae)
         processor = pipe.feature_extractor
@@ -141,6 +141,6 @@ def report_of(place, sizes, files, sign_mae, judges, seed):
 
 
 def _over_seeds(made, metric, row):
-    """Ceilings and floors do not depend on the system's seed: theirs are of one draw."""
-    values = [float(some[metric]) for some in made] if row == "regression" else [float(made[0][metric])]
+    """A metric's mean and interval over seeds; ceilings and floors do not depend on the seed, so theirs are of one report."""
+    values = [float(seed_scores[metric]) for seed_scores in made] if row == "regression" else [float(made[0][metric])]
     return {"mean": float(np.mean(values)), "interval": t_interval(values), "seeds": len(values)}

@@ -36,7 +36,7 @@ from modeling_unigloR import KeypointProcessor, map_layout, read_keypoints
 from modeling_unigloR.keypoints_uniglor import SIDES, get_layout, point_index
 from train.engine.commands import CommandParser
 
-VERSION = 1  # of what is built; a folder of another version is another folder
+VERSION = 1  # of the data that are built; part of the folder's name
 LAYOUT, FPS, LANGUAGE = "uniglor73", 25.0, "ins"
 FOLDS = {"48-50": range(48, 51), "86-92": range(86, 93)}
 GROUPS = (range(42, 47), range(48, 51), range(54, 56), range(86, 93))  # neighbouring sessions
@@ -96,24 +96,24 @@ def english(signs: list[str]) -> str:
     when = "at that time" if "Time" in signs else PARTS.get(part, "")
     if day:
         when = " ".join(filter(None, (day.lower(), part and part.lower()))).replace("yesterday night", "last night")
-    said = ["there", be, " and ".join(things), *(PLACES[word] for word in signs if word in PLACES), span and f"for {SPANS[span]}"]
-    said = [when, *said] if day == "Tomorrow" else [*said, when]
-    return " ".join(filter(None, (*said, ".")))
+    phrases = ["there", be, " and ".join(things), *(PLACES[word] for word in signs if word in PLACES), span and f"for {SPANS[span]}"]
+    phrases = [when, *phrases] if day == "Tomorrow" else [*phrases, when]
+    return " ".join(filter(None, (*phrases, ".")))
 
 
 def sentences_of(fold: str, sizes: dict[str, int], seed: int = 0) -> dict[str, list[list[str]]]:
     """{split: signs of each sentence}; no sentence of validation or test stands in another split, and none stands there twice."""
     rng = np.random.default_rng([seed, zlib.crc32(fold.encode())])
-    held_out, found = set(), {}
+    held_out, sentences = set(), {}
     for split in ("test", "validation", "train"):
-        found[split] = []
-        while len(found[split]) < sizes[split]:
+        sentences[split] = []
+        while len(sentences[split]) < sizes[split]:
             signs = draw_signs(rng)
             if tuple(signs) not in held_out:
-                found[split].append(signs)
+                sentences[split].append(signs)
                 if split != "train":
                     held_out.add(tuple(signs))
-    return found
+    return sentences
 
 
 # --- Takes ----------------------------------------------------------------------------------------------------------------------------
@@ -131,20 +131,20 @@ def read_takes(data_dir: Path) -> list[dict[str, str]]:
 
 def takes_by_split(lines: list[dict[str, str]], fold: str) -> dict[str, dict[str, list[dict[str, str]]]]:
     """{split: {word: its takes}}; of the training sessions, the last take of each word in each group of three or more validates."""
-    found = {split: defaultdict(list) for split in ("train", "validation", "test")}
+    splits = {split: defaultdict(list) for split in ("train", "validation", "test")}
     groups = defaultdict(list)
     for line in lines:
         if int(line["session"]) in FOLDS[fold]:
-            found["test"][line["label"]].append(line)
+            splits["test"][line["label"]].append(line)
         else:
             groups[line["label"], group_of(line)].append(line)
     for (word, _), takes in groups.items():
         kept = len(takes) - (len(takes) > 2)
-        found["train"][word] += takes[:kept]
-        found["validation"][word] += takes[kept:]
+        splits["train"][word] += takes[:kept]
+        splits["validation"][word] += takes[kept:]
     for word in WORDS:  # a word with few takes validates on one that is trained on
-        found["validation"][word] = found["validation"][word] or found["train"][word][-1:]
-    return found
+        splits["validation"][word] = splits["validation"][word] or splits["train"][word][-1:]
+    return splits
 
 
 def group_of(line: dict[str, str]) -> int:
@@ -156,7 +156,7 @@ def draw_takes(signs: list[str], takes: dict[str, list[dict[str, str]]], rng: np
     whole = [number for number in range(len(GROUPS)) if all(any(group_of(take) == number for take in takes[word]) for word in signs)]
     group = whole[rng.integers(len(whole))] if whole else None
     usable = [[take for take in takes[word] if group in (None, group_of(take))] for word in signs]
-    return [some[rng.integers(len(some))] for some in usable]
+    return [choices[rng.integers(len(choices))] for choices in usable]
 
 
 def takes_of(row_id: str) -> list[str]:
@@ -249,10 +249,10 @@ def build(data_dir: str | Path, output_dir: str | Path, fold: str, scale: str = 
     return folder
 
 
-def write_rows(path: Path, some: Iterator[dict], together: int = 250) -> None:
-    """One Parquet file, without holding more than a few rows in memory."""
+def write_rows(path: Path, rows: Iterator[dict], together: int = 250) -> None:
+    """Writes one Parquet file without holding more than a few rows in memory."""
     with ParquetWriter(path=str(path), features=features(len(point_index(LAYOUT)), 2), writer_batch_size=together) as writer:
-        for row in some:
+        for row in rows:
             writer.write(row)
         writer.finalize()
 

@@ -19,14 +19,14 @@ SIZES = {
 
 
 def run(place: Workplace, sizes: dict) -> Result:
-    """Both folds; their test sentences are scored together."""
+    """Trains and tests on both folds, and scores their test sentences together."""
     from experiments import spliced_signs
 
     encoders_of_rows, processor = rows_of(place, sizes)
     systems = dict(encoders_of_rows)
     size = sizes["sign_mae"]["hidden_size"]
     systems["ceiling_true_glosses"] = [(size, translation.true_glosses(size))]
-    found, rates, ids, truth = {}, {}, [], []
+    all_texts, rates, ids, truth = {}, {}, [], []
     for fold in spliced_signs.FOLDS:
         folder = spliced_signs.build(place.data("real", "include43"), place.output_dir, fold, sizes["corpus"])
         files = {split: next(folder.glob(f"{split}-*.parquet")) for split in ("train", "validation", "test")}
@@ -34,14 +34,14 @@ def run(place: Workplace, sizes: dict) -> Result:
         ids, truth = ids + test.ids, truth + test.texts
         texts = {}
         for row, [(facts, encode), *_] in systems.items():
-            one = sizes | {"seeds": 1} if row.startswith("ceiling") else sizes
-            texts[row], rates.setdefault(row, {})[fold] = translation.translations(place, files, [row, facts], encode, one, processor)
+            row_sizes = sizes | {"seeds": 1} if row.startswith("ceiling") else sizes
+            texts[row], rates.setdefault(row, {})[fold] = translation.translations(place, files, [row, facts], encode, row_sizes, processor)
         texts |= translation.floors(train, test, isolated.mean_vectors(encoders_of_rows["pretrained"][0][1]))
         for row, of_seeds in texts.items():
-            found[row] = [before + some for before, some in zip(found.get(row, [[]] * len(of_seeds)), of_seeds)]
+            all_texts[row] = [before + texts_of_seed for before, texts_of_seed in zip(all_texts.get(row, [[]] * len(of_seeds)), of_seeds)]
     epochs = sizes["steps"] * translation.READER["per_device_train_batch_size"] / len(train)
     times = times_of_parts([spliced_signs.takes_of(id) for id in ids], NUM_SAMPLES)
-    rows, contrasts = translation.score(found, truth, times)
+    rows, contrasts = translation.score(all_texts, truth, times)
     return Result(
         what="sign-to-text on sentences spliced of real INCLUDE clips; two folds, tested on recording sessions that were never trained on",
         rows=rows,
@@ -49,6 +49,6 @@ def run(place: Workplace, sizes: dict) -> Result:
         unit="test takes drawn with replacement, means over seeds; the seed of the SignMAE is one",
         scored="once in this run",
         config=sizes | {"reader": translation.READER, "epochs": epochs, "learning_rates_chosen": rates},
-        predictions={"ids": ids, "texts": found},
+        predictions={"ids": ids, "texts": all_texts},
         more={"test_sentences": len(truth), "takes": len(np.unique([take for id in ids for take in spliced_signs.takes_of(id)]))},
     )

@@ -81,7 +81,7 @@ def _of_sets(sets):
         return []
     lines = ["", f"| mpjpe of a set | {' | '.join(sets)} |", "| --- |" + " ---: |" * len(sets)]
     for row in next(iter(sets.values()))["rows"]:
-        lines.append(f"| {row} | {' | '.join(format(some['rows'][row]['mpjpe'], '.3f') for some in sets.values())} |")
+        lines.append(f"| {row} | {' | '.join(format(entry['rows'][row]['mpjpe'], '.3f') for entry in sets.values())} |")
     return lines
 
 
@@ -95,12 +95,12 @@ def _cell(metric, score, sign=""):
 
 
 def speed():
-    """The models' and the training's, one table for each results file that `benchmarks.run` wrote."""
+    """The speed of models and of training: one table for each results file that `benchmarks.run` wrote."""
     return _benchmarks(lambda name: name not in RENDERING_AND_DATA, "memory, reference / ours")
 
 
 def rendering_and_data():
-    """The same of drawing, reading and building."""
+    """The speed of drawing, reading and building, in tables like those of `speed`."""
     return _benchmarks(lambda name: name in RENDERING_AND_DATA, "size, reference / ours")
 
 
@@ -126,7 +126,7 @@ def _benchmarks(wanted, last_column):
 
 
 def _size(row):
-    """Of memory or of a file, whatever a row holds of it."""
+    """The last column of a row: the memory or file size that it was measured with."""
     if "memory_ratio" in row:
         return f"{row['reference_mib']:.0f} / {row['ours_mib']:.0f} MiB = {row['memory_ratio']}"
     if "memory_exponent" in row:
@@ -160,20 +160,20 @@ def with_tables(text):
 
 def differing():
     """The documents that show another table than the kept results give, or one that has no result."""
-    found = []
+    documents = []
     for name in DOCUMENTS:
         text = (ROOT / name).read_text(encoding="utf-8")
         without = [table for table in re.findall(MARKER.format("(.*?)"), text) if table not in TABLES or TABLES[table]() is None]
         if with_tables(text) != text or without:
-            found.append(f"{name}{f': no result of {without}' if without else ''}")
-    return found
+            documents.append(f"{name}{f': no result of {without}' if without else ''}")
+    return documents
 
 
 def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
     if "--check" in argv:
-        if found := differing():
-            raise SystemExit(f"Not the tables of the kept results: {', '.join(found)}. Run python -m experiments.table --write.")
+        if documents := differing():
+            raise SystemExit(f"Not the tables of the kept results: {', '.join(documents)}. Run python -m experiments.table --write.")
     elif "--write" in argv:
         for name in DOCUMENTS:
             (ROOT / name).write_text(with_tables((ROOT / name).read_text(encoding="utf-8")), encoding="utf-8")

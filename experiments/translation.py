@@ -54,14 +54,14 @@ def translations(place, files, row, encode, sizes, processor):
 
         def make():
             folder, _ = train(place, files, row, encode, rate, 0, max(1, sizes["steps"] // 4), processor, files["validation"])
-            found = json.loads((folder / "report.json").read_text())["validation"]
+            scores = json.loads((folder / "report.json").read_text())["validation"]
             shutil.rmtree(folder)
-            return [found["eval_bleu4"], found["eval_chrf"]]
+            return [scores["eval_bleu4"], scores["eval_chrf"]]
 
         return place.once(place.path("rate", facts), make)
 
     rate = rate_that_is_best(sizes["rates"], score)
-    found = []
+    texts_of_seeds = []
     for seed in range(sizes["seeds"]):
         facts = [code_version(), names(files.values()), row, rate, seed, sizes["steps"], READER]
 
@@ -73,21 +73,21 @@ def translations(place, files, row, encode, sizes, processor):
             shutil.rmtree(folder)
             return texts
 
-        found.append(place.once(place.path("translations", facts), make))
-    return found, rate
+        texts_of_seeds.append(place.once(place.path("translations", facts), make))
+    return texts_of_seeds, rate
 
 
 def train(place, files, row, encode, rate, seed, steps, processor, validation=None, fields=READER):
-    """-> the folder of a SignToText, trained on what goes on where it was killed, and its `Reading`."""
+    """-> the folder of a trained SignToText, and its `Reading`. A training that was killed goes on from its last checkpoint."""
     folder = place.path("translator", code_version(), names([files["train"]]), row, rate, seed, steps, validation is not None, fields)
     reading = encoders.Reading(encode, clips_of(files["train"], processor))
     if not (folder / "report.json").exists():
-        told = fields | {"learning_rate": rate, "max_steps": steps, "seed": seed, "output_dir": folder}
-        told |= {"whiten_latents": False, "use_cpu": True, "resume_from_checkpoint": True}
-        told |= {"save_strategy": "steps", "save_steps": max(1, min(250, steps)), "save_total_limit": 1}
-        told = words(told | {"sign_mae": carrier(place, reading.size, processor), "datasets": files["train"]})
-        told += ["--validation", str(validation) if validation else "[]"]
-        train_sign_to_text.main(["paper_sign_to_text.yaml", *told], latent_store=reading)
+        options = fields | {"learning_rate": rate, "max_steps": steps, "seed": seed, "output_dir": folder}
+        options |= {"whiten_latents": False, "use_cpu": True, "resume_from_checkpoint": True}
+        options |= {"save_strategy": "steps", "save_steps": max(1, min(250, steps)), "save_total_limit": 1}
+        options = words(options | {"sign_mae": carrier(place, reading.size, processor), "datasets": files["train"]})
+        options += ["--validation", str(validation) if validation else "[]"]
+        train_sign_to_text.main(["paper_sign_to_text.yaml", *options], latent_store=reading)
     return folder, reading
 
 
@@ -95,19 +95,19 @@ def floors(train_clips, test_clips, mean_vectors):
     """{row: [texts] of each seed} of answers that know nothing of the signing, or only the nearest training clip.
 
     Args:
-        mean_vectors: `Clips` -> (clips, D), what the nearest clip is found by.
+        mean_vectors: `Clips` -> (clips, D), by which the nearest clip is chosen.
     """
     count, texts = len(test_clips), train_clips.texts
     drawn = [np.random.default_rng(seed).integers(len(texts), size=count) for seed in range(3)]
     nearest = nearest_clip(mean_vectors(train_clips), mean_vectors(test_clips))
     return {
-        "floor_random_sentence": [[texts[index] for index in some] for some in drawn],
+        "floor_random_sentence": [[texts[index] for index in indices] for indices in drawn],
         "floor_constant_sentence": [[best_constant_sentence(texts)] * count],
         "floor_nearest_clip": [[texts[index] for index in nearest]],
     }
 
 
-def score(found, references, times=None):
+def score(texts_of_rows, references, times=None):
     """{row: [texts] of each seed} and the true texts -> rows and contrasts of a result; sentences are drawn for the intervals.
 
     `times` (R, N) says how often each draw holds each sentence, where something else is drawn: see `intervals.times_of_parts`.
@@ -117,7 +117,7 @@ def score(found, references, times=None):
         scores, draws, _ = zip(*(drawn_scores(texts, references, metric, NUM_SAMPLES, times=times) for texts in seeds))
         return np.array(scores), np.stack(draws)
 
-    return over_draws({row: {metric: scored(seeds, metric) for metric in METRICS} for row, seeds in found.items()})
+    return over_draws({row: {metric: scored(seeds, metric) for metric in METRICS} for row, seeds in texts_of_rows.items()})
 
 
 def clips_of(path, processor):
@@ -129,18 +129,18 @@ def clips_of(path, processor):
 
 def gloss_vectors(lines, size):
     """A random vector (D,) for each gloss, always the same one, of each clip's list of glosses."""
-    known = {}
+    vectors = {}
 
     def vector(gloss):
-        if gloss not in known:
-            known[gloss] = np.random.default_rng(zlib.crc32(str(gloss).encode())).standard_normal(size, dtype=np.float32)
-        return known[gloss]
+        if gloss not in vectors:
+            vectors[gloss] = np.random.default_rng(zlib.crc32(str(gloss).encode())).standard_normal(size, dtype=np.float32)
+        return vectors[gloss]
 
     return encoders.Vectors(np.stack([vector(gloss) for gloss in line]) for line in lines)
 
 
 def true_glosses(size):
-    """What a translator could make of perfect recognition: the glosses that the corpus says a clip has.
+    """The encoder of a ceiling, perfect recognition: the glosses that the corpus says a clip has.
 
     Raises (when it encodes):
         ValueError: a clip without glosses.

@@ -1,7 +1,7 @@
 """The place of an experiment, and pieces of its work that are done once.
 
-A piece is a file or a folder that is named by what it is made of and is there when it is whole: what was killed goes on, and another
-setting never finds it.
+A piece is a file or a folder. Its name is a hash of what it is made from, and it appears only when it is whole. So a run that was killed
+goes on with the pieces that are done, and a run with other settings never reads them.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from datasets_scripts.whole import remove_unfinished, whole_folder, write_whole
 
 
 class MissingDataError(SystemExit):
-    """Real data are needed and not there: one line."""
+    """Real data are needed but missing. The message is one line."""
 
 
 @dataclass
@@ -37,8 +37,10 @@ class Workplace:
         """
         path = Path(self.data_dir or "", *names)
         if self.data_dir is None or not path.exists():
-            said = f"{path} is missing" if self.data_dir is not None else "No real data are named"
-            raise MissingDataError(f"{said}. Set UNIGLOR_DATA or give --data_dir: the folder that holds real/ and phoenix14t_annotations/.")
+            problem = f"{path} is missing" if self.data_dir is not None else "No real data are named"
+            raise MissingDataError(
+                f"{problem}. Set UNIGLOR_DATA or give --data_dir: the folder that holds real/ and phoenix14t_annotations/."
+            )
         return path
 
     def path(self, kind: str, *facts) -> Path:
@@ -46,7 +48,7 @@ class Workplace:
         return self.output_dir / f"{kind}-{hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:10]}"
 
     def once(self, path: Path, make: Callable):
-        """What `make()` returns, as JSON, from `path` where that is there."""
+        """What `make()` returns, as JSON; it is read from `path` where an earlier run has written it."""
         path = path.with_name(f"{path.name}.json")
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +56,7 @@ class Workplace:
         return json.loads(path.read_text(encoding="utf-8"))
 
     def folder_once(self, path: Path, write: Callable[[Path], None]) -> Path:
-        """`path`, which `write(folder)` has filled."""
+        """`path`, a folder that `write(folder)` fills where it is not there yet."""
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             remove_unfinished(path.parent)
@@ -65,5 +67,5 @@ class Workplace:
 
 def words(fields: dict) -> list[str]:
     """A training's fields as words of its command line."""
-    told = {name: value if isinstance(value, str) else json.dumps(value, default=str) for name, value in fields.items()}
-    return [word for name, value in told.items() for word in (f"--{name}", value)]
+    strings = {name: value if isinstance(value, str) else json.dumps(value, default=str) for name, value in fields.items()}
+    return [word for name, value in strings.items() for word in (f"--{name}", value)]

@@ -78,6 +78,9 @@ def test_the_table_has_system_ceiling_floors_pose_and_motion(systems, corpus, si
     assert set(report["reader"]) == {"real", "backwards", "shuffled segments", "another sentence"} and "lcs_f" in panel["floor: mean pose"]
     assert not [name for name in report["latents"] if "r2" in name] and "r2" not in printed
     assert {"mpjpe_resampled", "dtw_mje_hands"} <= set(report["pose"]["predicted"]) and "speed_ratio" in report["motion"]["reference"]
+    numbers = report["latents"] | report["pose"]["predicted"] | report["motion"]["predicted"]
+    first_words = {line.split()[0] for line in printed.splitlines() if line.strip()}
+    assert {name for name, value in numbers.items() if isinstance(value, (int, float))} <= first_words  # each on a line of its own
     assert f"Verdict: {' '.join(report['verdict'])}" in printed and "Lower is better: wer, cer." in printed
     assert json.loads((tmp_path / "scores.json").read_text())["signature"].startswith("keypoints:uniglor73@")
     written = datasets.load_dataset("parquet", data_files=str(tmp_path / "generated.parquet"), split="train").with_format("numpy")

@@ -38,19 +38,19 @@ def main(argv=None):
     arguments = parse(argv)
     place = Path(arguments.cache_dir or datasets.config.HF_DATASETS_CACHE)
     if arguments.command == "list":
-        found = entries(arguments.cache_dir)
-        print(f"{place}: {len(found)} folders of frames and latents, {size_of(sum(entry.size for entry in found))}")
+        folders = entries(arguments.cache_dir)
+        print(f"{place}: {len(folders)} folders of frames and latents, {size_of(sum(entry.size for entry in folders))}")
     else:
-        found = clean(arguments.cache_dir, arguments.kind, arguments.older_than, arguments.yes)
-        what = f"{len(found)} folders, {size_of(sum(entry.size for entry in found))}, not used for {arguments.older_than:g} days"
+        folders = clean(arguments.cache_dir, arguments.kind, arguments.older_than, arguments.yes)
+        what = f"{len(folders)} folders, {size_of(sum(entry.size for entry in folders))}, not used for {arguments.older_than:g} days"
         print(f"{place}: {'removed' if arguments.yes else 'would remove'} {what}")
-    for entry in found:
+    for entry in folders:
         print(describe(entry))
-    if arguments.command == "clean" and found and not arguments.yes:
+    if arguments.command == "clean" and folders and not arguments.yes:
         print("Nothing was removed. Give --yes to remove them: they are built again when they are needed.")
     if arguments.command == "list" and arguments.cache_dir is None:
         print(f"Data sets as Arrow files, which `datasets` keeps for all projects, are in {place} too; they are left alone.")
-    return found
+    return folders
 
 
 if __name__ == "__main__":

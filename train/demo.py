@@ -128,7 +128,7 @@ def draw_reconstruction(folder, data, path):
 def show_sign_to_text(output_dir, options):
     """Three readers of the same words: on the SignMAE, on every frame, and on a SignMAE that was never trained.
 
-    What each of the others differs by from the first stands beside its interval over the words; they are not ordered where it covers 0.
+    Each of the others is compared with the first, with an interval over the words; where it covers 0, neither is called better.
     """
     untrained = output_dir / "controls" / "untrained-sign-mae"
     pretrain.main([PRETRAIN, "--output_dir", str(untrained), "--learning_rate", "0", "--max_steps", "1", *ANEW])
@@ -137,27 +137,27 @@ def show_sign_to_text(output_dir, options):
         "cer_frames": (output_dir / "controls" / "frames", ["--sign_mae", str(output_dir / "sign-mae-ase"), "--sign_encoder", "frames"]),
         "cer_untrained_signmae": (output_dir / "controls" / "untrained", ["--sign_mae", str(untrained)]),
     }
-    found, read = {}, {}
-    for name, (folder, given) in readers.items():
-        argv = [SIGN_TO_TEXT, *given, "--output_dir", str(folder), *ANEW, *options]
+    error_rates, read = {}, {}
+    for name, (folder, encoder_options) in readers.items():
+        argv = [SIGN_TO_TEXT, *encoder_options, "--output_dir", str(folder), *ANEW, *options]
         data, *_ = train_sign_to_text.parse(argv)
         train_sign_to_text.main(argv)
         pipe = pipeline("sign-to-text", model=str(folder), device="cpu")
         test, train = (Clips(data.datasets, split, pipe.feature_extractor, data.cache_dir) for split in ("test", "train"))
-        known = Clips([KNOWN], "test", pipe.feature_extractor, data.cache_dir)
+        known_clips = Clips([KNOWN], "test", pipe.feature_extractor, data.cache_dir)
         report, read[name] = evaluate_sign_to_text(pipe.model, pipe.tokenizer, test, train if name == "cer" else None)
-        known_report, known_texts = evaluate_sign_to_text(pipe.model, pipe.tokenizer, known)
-        found |= {name: report["rows"]["system"]["cer"], f"known_words_{name}": known_report["rows"]["system"]["cer"]}
+        known_report, known_texts = evaluate_sign_to_text(pipe.model, pipe.tokenizer, known_clips)
+        error_rates |= {name: report["rows"]["system"]["cer"], f"known_words_{name}": known_report["rows"]["system"]["cer"]}
         if name == "cer":
             floors = {floor: scores["cer"] for floor, scores in report["rows"].items() if floor.startswith("floor")}
-            shown = [*zip(known.texts[:8], known_texts), *zip(test.texts[:8], read[name])]
+            shown = [*zip(known_clips.texts[:8], known_texts), *zip(test.texts[:8], read[name])]
             print("\n" + "\n".join(f"{truth} was read as {text}" for truth, text in shown))
             print("Character error rate in per cent; lower is better:")
-            print("\n".join(f"  {row}: {value:.1f}" for row, value in ({"system": found["cer"]} | floors).items()))
+            print("\n".join(f"  {row}: {value:.1f}" for row, value in ({"system": error_rates["cer"]} | floors).items()))
             print(*verdict_of_rows(report["rows"], metric="cer"))
     differences = compare_readers(read, test.texts)
-    counts = dict(num_words=len(test), num_known_words=len(known))
-    say(task="sign-to-text", **found, cer_floor=min(floors.values()), **differences, **counts, letter_clips="seen")
+    counts = dict(num_words=len(test), num_known_words=len(known_clips))
+    say(task="sign-to-text", **error_rates, cer_floor=min(floors.values()), **differences, **counts, letter_clips="seen")
 
 
 def compare_readers(read: dict[str, list[str]], texts: list[str]) -> dict[str, dict]:
@@ -179,7 +179,7 @@ def compare_readers(read: dict[str, list[str]], texts: list[str]) -> dict[str, d
 
 
 def show_text_to_sign(output_dir, options):
-    """Spells words that it never saw; the frame-level reader, which shares no SignMAE with it and did not choose it, reads them back."""
+    """Spells words that are not in training. The frame-level reader reads them back: it shares no SignMAE with the model that spells."""
     folder, sign_mae = output_dir / "text-to-sign", output_dir / "sign-mae-ase"
     argv = [TEXT_TO_SIGN, "--sign_mae", str(sign_mae), "--output_dir", str(folder), *ANEW, *options]
     data, *_ = train_text_to_sign.parse(argv)
@@ -193,16 +193,16 @@ def show_text_to_sign(output_dir, options):
     )
     (folder / "scores.json").write_text(json.dumps(without_nan(report), indent=2, allow_nan=False) + "\n")
     cer = {name: scores["cer"] for name, scores in report["rows"].items()}
-    known = Clips([KNOWN], "test", pipe.feature_extractor, data.cache_dir)
-    spelled = sign(pipe.model, pipe.tokenizer, known.texts, seam_frames=SEAM_FRAMES)
+    known_clips = Clips([KNOWN], "test", pipe.feature_extractor, data.cache_dir)
+    spelled = sign(pipe.model, pipe.tokenizer, known_clips.texts, seam_frames=SEAM_FRAMES)
     readings = translate_inputs(*judge, spelled)
-    of_real = translate_inputs(*judge, [known.keypoints(index)[0] for index in range(len(known))])
-    known_cer, known_ceiling = (text_scores(texts, known.texts, families=["error_rates"])["cer"] for texts in (readings, of_real))
-    told = cer | {f"{len(known)} words that people know": known_cer, "ceiling: real keypoints of these": known_ceiling}
+    of_real = translate_inputs(*judge, [known_clips.keypoints(index)[0] for index in range(len(known_clips))])
+    known_cer, known_ceiling = (text_scores(texts, known_clips.texts, families=["error_rates"])["cer"] for texts in (readings, of_real))
+    error_rates = cer | {f"{len(known_clips)} words that people know": known_cer, "ceiling: real keypoints of these": known_ceiling}
     print("\nCharacter error rate of what is read back, in per cent; lower is better:")
-    print("\n".join(f"  {name}: {value:.1f}" for name, value in told.items()))
+    print("\n".join(f"  {name}: {value:.1f}" for name, value in error_rates.items()))
     print(*verdict_of_rows(report["rows"], metric="cer"))
-    write_page(output_dir / "index.html", known, spelled, readings[:SHOWN], pipe.model, told, report)
+    write_page(output_dir / "index.html", known_clips, spelled, readings[:SHOWN], pipe.model, error_rates, report)
     say(
         task="text-to-sign",
         cer=cer["system, length=predicted"],
@@ -219,13 +219,13 @@ def show_text_to_sign(output_dir, options):
 
 
 def write_page(path, clips, generated, readings, model, cer, report):
-    """The page that shows it: players, what was read back, and the scores."""
+    """Writes the demo's page: players, what was read back, and the scores."""
     presence = model.sign_mae.keypoint_presence.bool().numpy()
     players = []
     for index, (keypoints, reading) in enumerate(zip(generated, readings)):
         pair = [clips.keypoints(index), (keypoints, np.tile(presence, (len(keypoints), 1)))]
-        told = ["the joined letter clips", f"made from the text alone; a reader reads it as: {reading}"]
-        players.append(f"<h2>{clips.texts[index]}</h2>" + player_html(pair, titles=["real keypoints", "generated"], text=told))
+        captions = ["the joined letter clips", f"made from the text alone; a reader reads it as: {reading}"]
+        players.append(f"<h2>{clips.texts[index]}</h2>" + player_html(pair, titles=["real keypoints", "generated"], text=captions))
     rows = "".join(f"<tr><td>{name}</td><td>{value:.1f} %</td></tr>" for name, value in cer.items())
     motion = "".join(f"<tr><td>{name}</td><td>{value:.2f}</td></tr>" for name, value in report["motion"]["predicted"].items())
     path.write_text(

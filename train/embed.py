@@ -117,20 +117,20 @@ def embed(checkpoint, dataset, splits, output_dir, stride=None, batch_size=16, d
     remove_unfinished(output_dir.parent)
     with whole_folder(output_dir) as unfinished:
         for split in splits:
-            found = facts["splits"][split] = {"clips": 0, "segments": 0, "unusable_clips": 0, "clips_of_unknown_rate": 0}
+            split_facts = facts["splits"][split] = {"clips": 0, "segments": 0, "unusable_clips": 0, "clips_of_unknown_rate": 0}
             sums = np.zeros((2, model.config.hidden_size))
             rows = embedded_rows(
-                model, processor, load_rows(dataset, split), stride, batch_size, found, sums, f"{describe(dataset)}, {split}"
+                model, processor, load_rows(dataset, split), stride, batch_size, split_facts, sums, f"{describe(dataset)}, {split}"
             )
-            rows = itertools.chain([next(rows)], rows)  # before a file is begun: whether any clip can be used
+            rows = itertools.chain([next(rows)], rows)  # raises before a file is begun if no clip can be used
             write_parquet(rows, features(model.config.hidden_size), unfinished / "data" / f"{split}-00000-of-00001.parquet")
-            mean = sums[0] / found["segments"]
-            std = np.sqrt(np.maximum(sums[1] / found["segments"] - mean**2, 0))
-            # 0 and 1 on what the SignMAE was trained on; far from them, this signing is unlike it
-            found |= {"mean_of_absolute_means": float(abs(mean).mean()), "mean_of_standard_deviations": float(std.mean())}
+            mean = sums[0] / split_facts["segments"]
+            std = np.sqrt(np.maximum(sums[1] / split_facts["segments"] - mean**2, 0))
+            # About 0 and 1 on the SignMAE's training data. Values far from these show that this signing is unlike it.
+            split_facts |= {"mean_of_absolute_means": float(abs(mean).mean()), "mean_of_standard_deviations": float(std.mean())}
         write_json(facts, unfinished / FACTS)
-    for split, found in facts["splits"].items():
-        print(f"{output_dir}, {split}: {found}")
+    for split, split_facts in facts["splits"].items():
+        print(f"{output_dir}, {split}: {split_facts}")
     return facts
 
 
@@ -151,15 +151,15 @@ def features(hidden_size):
 
 
 @torch.no_grad()
-def embedded_rows(model, processor, rows, stride, batch_size, found, sums, description):
-    """Yields a row for each segment; counts into `found`, and adds the latents and their squares to `sums` (2, D)."""
-    for batch in batches(usable_clips(processor, rows, found, description), batch_size):
+def embedded_rows(model, processor, rows, stride, batch_size, counts, sums, description):
+    """Yields a row for each segment; adds to `counts`, and the latents and their squares to `sums` (2, D)."""
+    for batch in batches(usable_clips(processor, rows, counts, description), batch_size):
         padded = processor.pad([clip for _, clip in batch], return_tensors="pt").to(model.device)
         latents, latent_mask = model.encode_sequence(padded["keypoints"], padded["attention_mask"], stride)
         for (row, clip), values, count in zip(batch, latents.float().cpu().numpy(), latent_mask.sum(1).tolist()):
             values = values[:count]
             sums += values.sum(0, dtype=float), np.square(values, dtype=float).sum(0)
-            found["segments"] += count
+            counts["segments"] += count
             first = np.arange(count) * stride
             seconds = span_seconds(clip.frame_times, np.stack([first, first + model.config.window_size], axis=1))
             carried = {name: _plain(row.get(name)) for name in CARRIED}
@@ -167,7 +167,7 @@ def embedded_rows(model, processor, rows, stride, batch_size, found, sums, descr
                 yield {"id": str(row["id"]), "segment": segment, "start": start, "end": end, "latent": latent, **carried}
 
 
-def usable_clips(processor, rows, found, description):
+def usable_clips(processor, rows, counts, description):
     """Yields (row, `ProcessedClip`); clips that cannot be used are left out, counted, and named in one warning."""
     unusable = []
     for row in tqdm(rows.with_format("numpy"), desc=f"Encoding {description}", unit=" clips"):
@@ -176,17 +176,17 @@ def usable_clips(processor, rows, found, description):
         except ValueError as error:
             unusable.append(str(error))
             continue
-        found["clips"] += 1
-        found["clips_of_unknown_rate"] += _plain(row.get("fps")) is None
+        counts["clips"] += 1
+        counts["clips_of_unknown_rate"] += _plain(row.get("fps")) is None
         yield row, clip
-    found["unusable_clips"] = len(unusable)
+    counts["unusable_clips"] = len(unusable)
     if unusable:
         logger.warning(f"{description}: {len(unusable)} clips cannot be used, the first: " + "; ".join(unusable[:3]))
-    if found["clips_of_unknown_rate"]:
+    if counts["clips_of_unknown_rate"]:
         logger.warning(
-            f"{description}: the frame rate of {found['clips_of_unknown_rate']} clips is not known; their start and end are frames."
+            f"{description}: the frame rate of {counts['clips_of_unknown_rate']} clips is not known; their start and end are frames."
         )
-    if not found["clips"]:
+    if not counts["clips"]:
         raise ValueError(f"{description}: none of {len(unusable)} clips can be used. " + "; ".join(unusable[:3]))
 
 
@@ -198,7 +198,7 @@ def batches(items, size):
 
 
 def _plain(value):
-    """What the numpy format made of a value, undone: a null is None again."""
+    """A value of a row in numpy format as plain Python; a null, which numpy holds as NaN, is None again."""
     value = value.item() if isinstance(value, np.generic) else value
     return None if isinstance(value, float) and math.isnan(value) else value
 
@@ -232,7 +232,7 @@ class EmbeddedSegments:
         return len(self.ids)
 
     def index(self, clip_id, segment):
-        """Where a clip's segment stands."""
+        """The place of a clip's segment in `latents` and in the lists."""
         count = self.ids.count(clip_id)
         if not count:
             near = difflib.get_close_matches(clip_id, set(self.ids), n=3)

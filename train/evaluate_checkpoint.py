@@ -115,21 +115,21 @@ def compare(arguments):
     """Prints two systems' scores on the same clips and the test of B - A; returns what the test found, and `names` of A and B."""
     plain = system_names(arguments.compare)
     names = [f"{letter}: {name}" for letter, name in zip("AB", plain)]
-    said = f"B - A ({plain[1]} minus {plain[0]})"
+    difference = f"B - A ({plain[1]} minus {plain[0]})"
     if arguments.task == "sign-recognition":
         pair = [[row["prediction"] == row["reference"] for row in rows.values()] for rows in read_pair(*arguments.compare)]
         test = paired_top1_test(*pair)
         print(format_table({name: {"top1": 100 * np.mean(right), "num_scored": len(right)} for name, right in zip(names, pair)}, ("top1",)))
-        told = f"{test['delta']:+.2f} ({test['only_b']} clips only B knows, {test['only_a']} only A)"
-        print(f"\ntop1, {said}: {told}, p = {test['p_value']:.4f} {test['signature']}")
+        result = f"{test['delta']:+.2f} ({test['only_b']} clips only B knows, {test['only_a']} only A)"
+        print(f"\ntop1, {difference}: {result}, p = {test['p_value']:.4f} {test['signature']}")
         return test | {"names": names}
-    found = compare_files(*arguments.compare, final_dot=arguments.final_dot)
-    print(format_table(dict(zip(names, (found["a"], found["b"])))))
-    test = found["paired"]
+    comparison = compare_files(*arguments.compare, final_dot=arguments.final_dot)
+    print(format_table(dict(zip(names, (comparison["a"], comparison["b"])))))
+    test = comparison["paired"]
     interval = f"[{test['low']:+.2f}, {test['high']:+.2f}]"
-    print(f"\n{test['metric']}, {said}: {test['delta']:+.2f} {interval}, p = {test['p_value']:.4f} {test['signature']}")
+    print(f"\n{test['metric']}, {difference}: {test['delta']:+.2f} {interval}, p = {test['p_value']:.4f} {test['signature']}")
     print(difference_in_words(test, *names))
-    return found | {"names": names}
+    return comparison | {"names": names}
 
 
 def system_names(paths):
@@ -201,10 +201,7 @@ def score_text_to_sign(arguments, pipe, clips, train, folder):
         print_table(report["reader"], ("lcs_f", "gloss_wer", "gloss_f1", "order"))
     numbers = report["latents"] | report["pose"]["predicted"] | report["motion"]["predicted"]
     width = max(map(len, numbers))
-    print(
-        "\
-".join(f"  {name:{width}} {value:.4g}" for name, value in numbers.items() if isinstance(value, (int, float)))
-    )
+    print("\n".join(f"  {name:{width}} {value:.4g}" for name, value in numbers.items() if isinstance(value, (int, float))))
     print(directions([name for name, value in numbers.items() if isinstance(value, (int, float))]))
     return report
 
@@ -254,7 +251,7 @@ def score_robustness(arguments, pipe, clips):
 
 
 def write_generated(path, generated, clips, presence, processor):
-    """What was signed, as canonical rows in shoulder lengths."""
+    """Writes the generated signing as canonical rows in shoulder lengths."""
     rows = [
         dict(
             id=name, keypoints=keypoints, confidence=np.tile(presence, (len(keypoints), 1)).astype(np.float32), layout=processor.layout,

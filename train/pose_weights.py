@@ -42,13 +42,13 @@ def main(argv=None):
     store = FrameStore.build(load_rows(dataset, arguments.split), processor, arguments.cache_dir, describe(dataset))
     chosen = {name: value for name in ("window_size", "weight_variance") if (value := getattr(arguments, name)) is not None}
     config = SignMAEConfig(layout=processor.layout, num_channels=processor.num_channels, **chosen)
-    found = mean_weights(*consecutive_segments(store, config.window_size)[:2], config)
-    print(f"# {found['num_segments']} segments of {config.window_size} frames: {describe(dataset)}, {arguments.split}")
+    statistics = mean_weights(*consecutive_segments(store, config.window_size)[:2], config)
+    print(f"# {statistics['num_segments']} segments of {config.window_size} frames: {describe(dataset)}, {arguments.split}")
     print("keypoint_weighting: fixed")
-    for part, share in found["variance_shares"].items():
-        seen = found["seen"][part]
-        print(f"fixed_{part}_weight: {found['weights'][part]:.3f}  # {share:.1%} of the variance, seen in {seen:.1%} of the segments")
-    return found
+    for part, share in statistics["variance_shares"].items():
+        seen = statistics["seen"][part]
+        print(f"fixed_{part}_weight: {statistics['weights'][part]:.3f}  # {share:.1%} of the variance, seen in {seen:.1%} of the segments")
+    return statistics
 
 
 def mean_weights(keypoints, keypoint_mask, config, batch_size=1024):
@@ -65,13 +65,13 @@ def mean_weights(keypoints, keypoint_mask, config, batch_size=1024):
     """
     spans = get_layout(config.layout).parts
     weights, counts, variances = (torch.zeros(len(PARTS), dtype=torch.double) for _ in range(3))
-    for some, mask in zip(keypoints.split(batch_size), keypoint_mask.split(batch_size)):
-        per_keypoint = keypoint_weights(some, mask, config)[:, 0]  # (N, K)
+    for batch, mask in zip(keypoints.split(batch_size), keypoint_mask.split(batch_size)):
+        per_keypoint = keypoint_weights(batch, mask, config)[:, 0]  # (N, K)
         seen = torch.stack([torch.stack([mask[:, :, spans[part]].bool().any((1, 2)) for part in parts]).any(0) for parts in PARTS.values()])
-        found = torch.stack([per_keypoint[:, spans[parts[0]].start] for parts in PARTS.values()])  # (3, N)
-        weights += (found.double() * seen).sum(1)
+        part_weights = torch.stack([per_keypoint[:, spans[parts[0]].start] for parts in PARTS.values()])  # (3, N)
+        weights += (part_weights.double() * seen).sum(1)
         counts += seen.sum(1)
-        variances += part_variances(some, mask, config.layout, config.weight_variance).double().sum(0)
+        variances += part_variances(batch, mask, config.layout, config.weight_variance).double().sum(0)
     means = torch.where(counts > 0, weights / counts.clamp_min(1), torch.ones_like(weights))
     shares = variances / variances.sum().clamp_min(1e-12)
     return {

@@ -147,12 +147,12 @@ def training_segments(data, processor, window_size, seed):
     """-> the training set, and its `FrameStore`s (none where it is streamed)."""
     rows = [load_rows(spec, "train") for spec in data.datasets]
     weights = [float(spec.get("weight", 1)) if isinstance(spec, dict) else 1.0 for spec in data.datasets]
-    if any(not hasattr(some, "__len__") for some in rows):
-        rows = [some if not hasattr(some, "__len__") else some.to_iterable_dataset() for some in rows]
+    if any(not hasattr(dataset, "__len__") for dataset in rows):
+        rows = [dataset if not hasattr(dataset, "__len__") else dataset.to_iterable_dataset() for dataset in rows]
         shares = [weight / sum(weights) for weight in weights]
         mixed = rows[0] if len(rows) == 1 else interleave_datasets(rows, shares, seed=seed, stopping_strategy="all_exhausted")
         return SegmentStream(mixed, processor, window_size, seed), []
-    stores = [FrameStore.build(some, processor, data.cache_dir, describe(spec)) for some, spec in zip(rows, data.datasets)]
+    stores = [FrameStore.build(dataset, processor, data.cache_dir, describe(spec)) for dataset, spec in zip(rows, data.datasets)]
     return SegmentDataset(stores, window_size, weights, data.segments_per_clip, seed), stores
 
 

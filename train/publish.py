@@ -60,23 +60,23 @@ def parse(argv=None):
     """-> arguments, and the `CardFields` of the card's file with the flags over them."""
     arguments = parse_options(argv)
     names = [field.name for field in fields_of(CardFields)]
-    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    return arguments, CardFields(**(read_card(arguments.card, names) if arguments.card else {}) | given)
+    flags = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    return arguments, CardFields(**(read_card(arguments.card, names) if arguments.card else {}) | flags)
 
 
 def read_card(path, names):
     """The fields of a card's YAML file; a field that no card has is refused."""
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        fields = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, yaml.YAMLError) as error:
         raise ValueError(f"{path} cannot be read: expected a YAML file of {', '.join(names)} ({first_line(error)}).") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} holds a {type(found).__name__}, expected fields: {', '.join(names)}.")
-    for name in found:
+    if not isinstance(fields, dict):
+        raise ValueError(f"{path} holds a {type(fields).__name__}, expected fields: {', '.join(names)}.")
+    for name in fields:
         if name not in names:
             near = difflib.get_close_matches(str(name), names, n=1)
             raise ValueError(f"{path} has the field {name!r}, expected {', '.join(near or names)}.")
-    return found
+    return fields
 
 
 def main(argv=None):

@@ -4,7 +4,7 @@
 
 Each is a SignToText with sign_encoder="frames" (Joint-SLT without glosses): it shares no SignMAE with the system that it judges.
 `judges.json` says what each scores on real validation clips, which bounds what generated ones can score, and on training clips,
-which shows what it knows by heart. The first seed is for selection (`train_text_to_sign.py --judge DIR/0`), the others report.
+which shows what it has memorised. The first seed is for selection (`train_text_to_sign.py --judge DIR/0`), the others report.
 Resumable: a judge that is done is not trained again.
 """
 
@@ -57,8 +57,8 @@ def main(argv=None):
     for seed in arguments.seeds:
         folder = arguments.output_dir / str(seed)
         if not (folder / "judge.json").exists():
-            given = ["--output_dir", str(folder), "--seed", str(seed), "--resume_from_checkpoint", "true"]
-            train_sign_to_text.main([arguments.config, *shared, *given])
+            options = ["--output_dir", str(folder), "--seed", str(seed), "--resume_from_checkpoint", "true"]
+            train_sign_to_text.main([arguments.config, *shared, *options])
             report = score(folder, arguments) | {"seed": seed, "role": "selection" if seed == arguments.seeds[0] else "report"}
             (folder / "judge.json").write_text(json.dumps(report, indent=2) + "\n")
         judges[seed] = json.loads((folder / "judge.json").read_text())
@@ -69,14 +69,14 @@ def main(argv=None):
 
 
 def closing(result: dict, arguments) -> str:
-    """The last words: what each judge reads, beside floors, whether it can read at all, and what comes next."""
-    rows, said = {}, []
+    """The text that the command ends with: the judges' scores and those of floors, whether each judge can read, and the next command."""
+    rows, verdicts = {}, []
     for judge in result["judges"]:
         name = f"seed {judge['seed']} ({judge['role']})"
         rows |= {f"{name}, real validation clips": judge["ground_truth"], f"{name}, training clips": judge["training_clips"]}
-        said.append(f"  seed {judge['seed']}: {' '.join(judge.get('verdict', ['not compared with floors, by an older version.']))}")
+        verdicts.append(f"  seed {judge['seed']}: {' '.join(judge.get('verdict', ['not compared with floors, by an older version.']))}")
     rows |= {f"floor: {name}": row for name, row in result["judges"][0].get("floors", {}).items()}
-    lines = [f"\nThe judges are in {arguments.output_dir}\n", format_table(rows, COLUMNS), "", directions(COLUMNS), *said]
+    lines = [f"\nThe judges are in {arguments.output_dir}\n", format_table(rows, COLUMNS), "", directions(COLUMNS), *verdicts]
     if arguments.sign_mae:
         config, folder = config_for("text_to_sign", [arguments.config]), arguments.output_dir.parent / "text-to-sign"
         options = {"sign_mae": arguments.sign_mae, "judge": arguments.output_dir / str(result["selection"])}
@@ -85,20 +85,20 @@ def closing(result: dict, arguments) -> str:
 
 
 def score(folder, arguments):
-    """What a judge reads of real clips, of validation and of at most `SCORED_TRAINING_CLIPS` of training, beside floors, and a verdict."""
+    """Scores a judge on real clips, of validation and at most `SCORED_TRAINING_CLIPS` of training; with floors and a verdict."""
     pipe = load_pipeline("sign-to-text", folder)
-    found, read = {}, {}
+    scores, read = {}, {}
     for name, split, most in (("ground_truth", "validation", None), ("training_clips", "train", SCORED_TRAINING_CLIPS)):
         clips = Clips(specs(arguments.datasets), split, pipe.feature_extractor)
         chosen = range(len(clips))[:most]
         texts = translate_inputs(pipe.model, pipe.tokenizer, [clips.keypoints(index)[0] for index in chosen])
-        found[name] = text_scores(texts, clips.texts[:most], arguments.final_dot, families=("slt", "rouge_l", "chrf", "error_rates"))
+        scores[name] = text_scores(texts, clips.texts[:most], arguments.final_dot, families=("slt", "rouge_l", "chrf", "error_rates"))
         read[name] = texts, clips.texts
     texts, references = read["ground_truth"]
     floors = text_floors(read["training_clips"][1], references, arguments.final_dot)
-    metric = headline({"judge": found["ground_truth"], **floors})
+    metric = headline({"judge": scores["ground_truth"], **floors})
     interval = bootstrap_interval(texts, references, metric, final_dot=arguments.final_dot) | {"metric": metric}
-    return found | {"floors": floors, "interval": interval, "verdict": verdict_of_judge(found["ground_truth"], floors, interval)}
+    return scores | {"floors": floors, "interval": interval, "verdict": verdict_of_judge(scores["ground_truth"], floors, interval)}
 
 
 if __name__ == "__main__":

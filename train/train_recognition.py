@@ -82,10 +82,10 @@ def main(argv=None, latent_store=LatentStore):
         clips = LabelledClips(data.datasets, "train", processor, data.cache_dir)
         validation = LabelledClips(data.validation, "validation", processor, data.cache_dir) if data.validation else None
         model = make_model(sign_mae, model_fields, processor, clips.label_names())
-        for some in (clips, validation):
-            if some is not None:
-                some.check_labels(model.config.id2label)
-        train_set, validation_set = (make_dataset(some, data, model, latent_store) for some in (clips, validation))
+        for split_clips in (clips, validation):
+            if split_clips is not None:
+                split_clips.check_labels(model.config.id2label)
+        train_set, validation_set = (make_dataset(split_clips, data, model, latent_store) for split_clips in (clips, validation))
         if train_set.latents is not None:
             set_training_distances(model, train_set.latents)
     check_amount(args, len(clips))

@@ -85,7 +85,7 @@ def main(argv=None, latent_store=LatentStore):
         model = make_model(data, model_fields, processor, tokenizer, clips)
         if data.whiten_latents and data.cache_latents and model.config.sign_encoder == "segments":
             whiten(model, latent_store.build(clips, model.sign_mae, model.config.stride, data.cache_dir))
-        train_set, validation_set = (make_dataset(some, data, model, tokenizer, latent_store) for some in (clips, validation))
+        train_set, validation_set = (make_dataset(split_clips, data, model, tokenizer, latent_store) for split_clips in (clips, validation))
         if train_set.latents is not None:
             set_training_distances(model, train_set.latents)
     if validation is not None:
@@ -137,7 +137,7 @@ def make_model(data, fields, processor, tokenizer, clips):
 
 
 def whiten(model, latents, most=30_000):
-    """By at most about so many latents of a `LatentStore`, from clips that are spread over it."""
+    """Sets the model's whitening from about `most` latents of a `LatentStore` at most, of clips that are spread over it."""
     step = max(1, int(latents.lengths.sum()) // most)
     model.set_latent_whitening(torch.from_numpy(np.concatenate([latents[index] for index in range(0, len(latents), step)])))
 

@@ -82,7 +82,7 @@ def main(argv=None):
         tokenizer = make_tokenizer(data, clips.texts)
         model = make_model(data, model_fields, tokenizer)
         sign_mae = load_model(data.sign_mae, SignMAEEncoderModel, "--sign_mae").to(args.device)
-        train_set, validation_set = (make_dataset(some, data, model, sign_mae, tokenizer) for some in (clips, validation))
+        train_set, validation_set = (make_dataset(split_clips, data, model, sign_mae, tokenizer) for split_clips in (clips, validation))
         del sign_mae  # the latents are kept; what encodes is not needed again
     if validation is not None:
         unknown = share_unknown(tokenizer, validation.texts)

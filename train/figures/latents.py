@@ -63,12 +63,12 @@ def main(argv=None):
     latents = np.concatenate([store[index] for index, _ in chosen])  # (N, D)
     clip, gloss = (np.repeat(values, [store.lengths[index] for index, _ in chosen]) for values in zip(*chosen))  # (N,), (N,)
     share, chance = neighbours_share(latents, gloss, clip)
-    said = (
+    caption = (
         f"{len(latents)} segments of {len(chosen)} clips. The nearest segment of another clip has the same gloss: "
         f"{100 * share:.0f} %, by chance {100 * chance:.0f} %"
     )
-    save_figure(draw(plane(latents, arguments.seed), gloss, glosses, said), arguments.output)
-    print(f"{said}.\nWrote {arguments.output}")
+    save_figure(draw(plane(latents, arguments.seed), gloss, glosses, caption), arguments.output)
+    print(f"{caption}.\nWrote {arguments.output}")
     return {"segments": len(latents), "clips": len(chosen), "glosses": glosses, "share": share, "chance": chance}
 
 
@@ -106,10 +106,10 @@ def neighbours_share(latents, gloss, clip, batch_size=512):
     """
     same, random, square = [], [], np.square(latents).sum(1)
     for start in range(0, len(latents), batch_size):
-        some = slice(start, start + batch_size)
-        distance = square - 2 * latents[some] @ latents.T  # squared, but for what is the same along a row
-        others = clip[some, None] != clip
-        equal = gloss[some, None] == gloss
+        batch = slice(start, start + batch_size)
+        distance = square - 2 * latents[batch] @ latents.T  # the square of it, without the term that is the same along a row
+        others = clip[batch, None] != clip
+        equal = gloss[batch, None] == gloss
         nearest = np.where(others, distance, np.inf).argmin(1)
         same.append(np.take_along_axis(equal, nearest[:, None], 1)[:, 0])
         random.append((equal & others).sum(1) / others.sum(1))
@@ -126,24 +126,24 @@ def plane(latents, seed=0):
     return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(latents.astype(np.float32))
 
 
-def draw(points, gloss, glosses, said):
+def draw(points, gloss, glosses, caption):
     """A figure of a plane.
 
     Args:
         points: (N, 2); gloss: (N,) ints, places in `glosses`.
-        said: the line above.
+        caption: the line above the plane.
     """
     figure = new_figure(8, 6)
     axes = figure.add_subplot()
     counts = np.bincount(gloss, minlength=len(glosses))
     for number, name in enumerate(glosses):
-        mine = points[gloss == number]
+        gloss_points = points[gloss == number]
         color, marker = COLORS[number % len(COLORS)], MARKERS[number // len(COLORS)]
-        axes.scatter(*mine.T, s=16, color=color, marker=marker, alpha=0.8, linewidths=0, label=plain(f"{name}, {counts[number]}"))
+        axes.scatter(*gloss_points.T, s=16, color=color, marker=marker, alpha=0.8, linewidths=0, label=plain(f"{name}, {counts[number]}"))
     axes.set_aspect("equal", adjustable="datalim")  # one scale for both axes
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.set_title(f"Segments of isolated signs, by t-SNE of their latents\n{said}", fontsize=9)
+    axes.set_title(f"Segments of isolated signs, by t-SNE of their latents\n{caption}", fontsize=9)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
     return figure
 

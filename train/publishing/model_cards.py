@@ -96,12 +96,12 @@ class CardFields:
             report: what a training script wrote; `datasets`, and `earlier_datasets` that its SignMAE has seen.
             place: of the report, for the message.
         """
-        told = [entry.name for entry in self.training_data]
+        named = [entry.name for entry in self.training_data]
         seen = dict.fromkeys([*(report.get("datasets") or ()), *(report.get("earlier_datasets") or ())])
-        missing = [name for name in seen if not any(_same_data(name, other) for other in [*told, *self.datasets])]
+        missing = [name for name in seen if not any(_same_data(name, other) for other in [*named, *self.datasets])]
         if missing:
             raise ValueError(
-                f"{place} says that the model was trained on {', '.join(missing)}, but training_data names {', '.join(told)}. Name every "
+                f"{place} says that the model was trained on {', '.join(missing)}, but training_data names {', '.join(named)}. Name every "
                 f"set; where a folder is called otherwise than the data in it, name both: 'NAME ({missing[0]}):LICENSE:ANSWER'."
             )
 
@@ -131,7 +131,7 @@ def _check_codes(name, codes, pattern, expected):
 class Kind(NamedTuple):
     """A type of model: its pipeline, and what a card says of it.
 
-    It has no `pipeline_tag`: each of the Hub's promises an input of texts, pictures or videos, and these models take keypoints.
+    It has no `pipeline_tag`: every tag of the Hub is for models of texts, pictures or videos, and these models take keypoints.
 
     Attributes:
         task: of its pipeline.
@@ -194,9 +194,9 @@ answer = sign("{example}")  # {{"keypoints": (frames, {points}, {channels}) in s
     ),
 }
 
-# Beside the name of a score, the Hub's word for it.
+# How names of scores begin, and the Hub's name for such a score.
 METRIC_TYPES = {"bleu": "bleu", "rouge": "rouge", "chrf": "chrf", "wer": "wer", "cer": "cer", "bleurt": "bleurt", "top": "accuracy"}
-HEADLINES = ("bleu4", "rouge_l", "cer", "top1", "top5")  # in the front matter, where a list of all is read by nobody
+HEADLINES = ("bleu4", "rouge_l", "cer", "top1", "top5")  # in the front matter, where a list of all would be too long to read
 SHOWN = ("bleu1", "bleu4", "rouge_l", "chrf", "wer", "cer", "top1", "top5", "top10")  # in the card; scores.json has all
 
 
@@ -350,7 +350,7 @@ points elsewhere, and scores fall where yours differs."""
 
 
 def _scores(scores):
-    """Of a data set that `train.evaluate_checkpoint` scored."""
+    """The card's section on a data set that `train.evaluate_checkpoint` scored."""
     system, floors = _system_and_floors(scores)
     row = scores["rows"][system]
     columns = [name for name in SHOWN if row.get(name) is not None] or list(row["signatures"])
@@ -364,21 +364,21 @@ def _scores(scores):
     if judges := scores.get("judges"):
         text += f"\nThe generated signing was read back by {judges} model{'s' if judges > 1 else ''} trained on real keypoints.\n"
     if interval := scores.get("interval"):
-        name = interval.get("metric", "top1" if "top1" in row else "bleu4")  # which older files do not say
+        name = interval.get("metric", "top1" if "top1" in row else "bleu4")  # older files do not name the metric
         text += f"\n95 % interval of {name}: {interval['low']:.2f} to {interval['high']:.2f} (`{interval['signature']}`).\n"
     signatures = "\n".join(f"- {name}: `{row['signatures'][name]}`" for name in columns if name in row["signatures"])
     return f"{text}\n{signatures}\n\n`scores.json` has all of them."
 
 
 def _validation(report):
-    """Of a checkpoint that no test set was scored with: what its training says."""
+    """The card's section on scores where no test set was scored: those of the validation set, from the training's report."""
     rows, columns, decimals = validation_rows(report)
     if not columns:
         return "None were given. Take it for untested."
     text = "On the validation set, at the end of training; no test set was scored. "
     text += "Errors (mpjpe) are in shoulder widths. " if "mpjpe" in columns else ""
-    said = f"\n\n**What they say:** {' '.join(report['verdict'])}" if report.get("verdict") else ""
-    return f"{text}{directions(columns)}\n\n{format_table(rows, columns, decimals)}{said}"
+    verdict = f"\n\n**What they say:** {' '.join(report['verdict'])}" if report.get("verdict") else ""
+    return f"{text}{directions(columns)}\n\n{format_table(rows, columns, decimals)}{verdict}"
 
 
 def _robustness(report):

@@ -28,7 +28,7 @@ from train.publishing.model_cards import KINDS, model_card
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 TRAINING_STATE = re.compile(r"optimizer.*|scheduler\.pt|scaler\.pt|rng_state.*\.pth|training_args\.bin|trainer_state\.json")
-# Files of an earlier upload that a new one replaces, or would stand beside it unseen.
+# Files of an earlier upload that are deleted: otherwise those without a successor would stay in the repository.
 STALE = ["*.safetensors", "*.safetensors.index.json", "*.py", *(f"*{suffix}" for suffix in PICKLES)]
 RECORDS = ("config.json", "generation_config.json", "preprocessor_config.json", "tokenizer_config.json")
 LOCAL_PATH = re.compile(  # absolute, of at least two names; its last one. The slashes of a URL are none.
@@ -57,7 +57,7 @@ def publish(checkpoint, repo_id, card, scores=None, private=False):
         assemble(checkpoint, folder, repo_id, card, scores)
         with plain_errors(repo_id):
             api = HfApi()
-            api.whoami()  # says plainer than an upload that there is no token, or one that nobody knows
+            api.whoami()  # its error for a missing or unknown token is plainer than an upload's
             api.create_repo(repo_id, private=private, exist_ok=True)
             if private and not api.model_info(repo_id).private:
                 raise ValueError(
@@ -155,14 +155,14 @@ def check_checkpoint(checkpoint):
 
 def find_pickles(checkpoint):
     """Paths in a checkpoint that are pickles by name or by content, but for the states of a training, which stay where they are."""
-    found = []
+    pickles = []
     for path in sorted(checkpoint.rglob("*")):
         name = path.relative_to(checkpoint)
         if not path.is_file() or any(re.fullmatch(r"checkpoint-\d+", part) for part in name.parts) or TRAINING_STATE.fullmatch(path.name):
             continue
         if path.suffix in PICKLES or is_pickle(path):
-            found.append(name)
-    return found
+            pickles.append(name)
+    return pickles
 
 
 def is_pickle(path):
