@@ -296,6 +296,17 @@ def test_a_text_that_cannot_be_signed_gets_a_message(server):
 BUTTON = "[...document.querySelectorAll('button')].find(b => b.offsetParent && b.textContent.trim() === '{}')"
 
 
+# Clicks as a user does, again after 3 seconds without a question: where the machine is busy, the page's answer to the upload, which takes
+# back the question about an earlier clip, can come after the click.
+QUESTION_THAT_STAYS = f"""(() => {{
+  const asked = document.querySelector('[role=alert]')?.textContent
+  window.since = asked ? window.since ?? Date.now() : undefined
+  if (asked && Date.now() - window.since > 1500) return asked
+  if (!asked && Date.now() - (window.clicked ?? 0) > 3000) {{ window.clicked = Date.now(); {BUTTON.format("Translate")}.click() }}
+  return ''
+}})()"""
+
+
 @pytest.mark.skipif(PROGRAM is None, reason="no chromium on the path: the page is not opened")
 def test_the_page_in_a_browser(server, tmp_path):
     """On a phone: an example in one click, then a clip whose size is asked for beside it, and which stays until it is answered."""
@@ -312,9 +323,7 @@ def test_the_page_in_a_browser(server, tmp_path):
         assert not {"</s>", "[EOS]"} & set(rows)
         browser.upload("input[type=file]", relative(tmp_path / "upload" / "clip.npy"))
         browser.wait("document.body.innerText.includes('clip.npy')")
-        browser.evaluate(f"{BUTTON.format('Translate')}.click()")
-        asked = browser.wait("document.querySelector('[role=alert]')?.textContent")
-        assert asked.startswith("How large was the picture?")
+        assert browser.wait(QUESTION_THAT_STAYS).startswith("How large was the picture?")
         assert browser.evaluate("document.body.innerText.includes('clip.npy')")
         for label, value in (("width", "640"), ("height", "480")):
             field = browser.wait(
