@@ -1,5 +1,6 @@
 """ModelChecks: what every model and every half of one must do to be a model of transformers."""
 
+import abc
 import copy
 import inspect
 import subprocess
@@ -23,7 +24,7 @@ for line in sys.stdin:
     assert type(model).__module__.startswith("transformers_modules"), type(model).__module__
     torch.manual_seed(0)
     with torch.no_grad():
-        output = model(**torch.load(folder + "/inputs.pt"))
+        output = model(**torch.load(folder + "/inputs.pt", weights_only=True))
     torch.save({name: value for name, value in output.items() if isinstance(value, torch.Tensor)}, folder + "/outputs.pt")
     print("done", flush=True)
 """
@@ -45,14 +46,14 @@ class Stranger:
         self.process.stdin.write(f"{folder}\n")
         answer = self.process.stdout.readline()
         assert answer == "done\n", self.errors.read_text()[-3000:]
-        return torch.load(folder / "outputs.pt")
+        return torch.load(folder / "outputs.pt", weights_only=True)
 
     def stop(self):
         self.process.kill()
         self.process.wait(timeout=60)
 
 
-class ModelChecks:
+class ModelChecks(abc.ABC):
     """A mixin of tests. A subclass says how its model is made and what it reads; B is 2 in all inputs.
 
     Attributes:
@@ -73,12 +74,13 @@ class ModelChecks:
         """A tiny random model in eval mode."""
         return self.make(request)
 
+    @abc.abstractmethod
     def make(self, request, **fields) -> PreTrainedModel:
-        raise NotImplementedError
+        """A tiny random model in eval mode, with these fields of its configuration."""
 
+    @abc.abstractmethod
     def inputs(self, model) -> dict[str, torch.Tensor]:
         """Of `forward`: the same numbers in every call."""
-        raise NotImplementedError
 
     def compiled(self, model):
         return "forward", self.inputs(model)

@@ -194,7 +194,7 @@ def two_processes(tmp_path_factory):
         [*command, "-m", "tests.test_losses", str(folder)], capture_output=True, text=True, env=environment, cwd=Path(__file__).parents[1]
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return torch.load(folder / "trained.pt"), json.loads((folder / "evaluated.json").read_text())
+    return torch.load(folder / "trained.pt", weights_only=True), json.loads((folder / "evaluated.json").read_text())
 
 
 @pytest.mark.parametrize("kind", ALL)
