@@ -222,6 +222,8 @@ class TransformerConfig(UniGloRConfig):
 
 # --- SignMAE ----------------------------------------------------------------------------------------------------------------------
 
+STREAMS = ("position", "offset", "velocity")  # what a SignMAE may read of every keypoint
+
 
 @checked
 class SignMAEConfig(TransformerConfig):
@@ -237,6 +239,13 @@ class SignMAEConfig(TransformerConfig):
     # Segments
     window_size: int = number(15, 1, MAX_WINDOW_SIZE)  # frames in a segment: about one sign (section 4.2)
     stride: int = number(7, 1, MAX_CLIP_FRAMES)  # frames between segment starts in sign-to-text (Fig 3)
+
+    # What the encoder reads of a frame
+    # Channels of the graph block: "position" is the paper's; ours: "offset" from the point that a point hangs on (a finger's from the
+    # wrist), "velocity" from frame to frame
+    input_streams: list[str] | tuple[str, ...] | None = None
+    # Ours: principal axes of the training frames that a frame's token holds too, each divided by its spread; 0 leaves them out
+    input_whitening: int = number(0, 0, MAX_HIDDEN_SIZE)
 
     # Features: CTR-GC block, then multi-scale temporal block
     graph_channels: int = number(64, 1, MAX_HIDDEN_SIZE)  # channels of the graph convolution, for each keypoint
@@ -269,6 +278,7 @@ class SignMAEConfig(TransformerConfig):
     fixed_hand_weight: float | int = number(1.18)  # of the hands' points, the same
 
     def __post_init__(self, **kwargs: Any) -> None:
+        self.input_streams = ["position"] if self.input_streams is None else list(self.input_streams)
         self.temporal_dilations = [1, 2, 3, 4] if self.temporal_dilations is None else list(self.temporal_dilations)
         if self.num_memory_tokens is None:
             self.num_memory_tokens = self.window_size
@@ -294,6 +304,8 @@ class SignMAEConfig(TransformerConfig):
         get_layout(self.layout)
         if not 0 <= self.mask_ratio < 1 or self.num_masked_frames >= self.window_size:
             raise ValueError(f"mask_ratio={self.mask_ratio} must leave at least one of window_size={self.window_size} frames visible.")
+        if not self.input_streams or set(self.input_streams) - set(STREAMS) or len(set(self.input_streams)) < len(self.input_streams):
+            raise ValueError(f"input_streams={self.input_streams!r} must be one or more of {', '.join(map(repr, STREAMS))}, each once.")
         if self.num_memory_tokens not in (1, self.window_size):
             raise ValueError(
                 f"num_memory_tokens={self.num_memory_tokens} must be 1 or window_size={self.window_size} (None chooses the latter)."

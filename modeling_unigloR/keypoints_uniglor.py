@@ -345,6 +345,13 @@ def paths_to_center(layout_name: str) -> np.ndarray:
     return paths
 
 
+def anchor_indices(layout_name: str) -> list[int]:
+    """(K,) the point that each point hangs on, see `Layout.anchors`: of a copy, that of its original; of the centre, itself."""
+    layout, index = get_layout(layout_name), point_index(layout_name)
+    originals = [layout.copies.get(name, name) for name in layout.names]
+    return [index[layout.anchors.get(name, layout.center)] for name in originals]
+
+
 def source_table(source_name: str, num_points: int, target_name: str) -> list[tuple[int, ...]]:
     """Where each point of a target layout is among a source's points.
 

@@ -22,15 +22,17 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .fast_layers_uniglor import accelerated, fast_graph_convolution, fast_temporal_convolution
-from .keypoints_uniglor import adjacency
+from .keypoints_uniglor import adjacency, anchor_indices
 
 AttentionMask: TypeAlias = torch.Tensor | BlockMask | None  # as `transformers.masking_utils` makes it
 Forward = TypeVar("Forward", bound=Callable[..., Any])
 
 STATISTICS = frozenset(
     ("latent_mean", "latent_std", "latent_whitening", "offset_mean", "offset_std", "paths", "keypoint_presence")
-    + ("distance_mean", "distance_axes", "distance_quantiles")
+    + ("distance_mean", "distance_axes", "distance_quantiles", "frame_mean", "frame_axes")
 )
+WHITENING_FLOOR = 1e-3  # of the largest variance; so that axes of mere noise are not blown up to the size of the others
+MOTIONLESS = 1e-6  # shoulder lengths
 VARIANCE_FLOOR = 1e-4  # a hundredth of a shoulder length, squared: a coordinate that stood still while calibrating may move later
 
 
@@ -121,6 +123,72 @@ class KeypointNorm(nn.Module):
 
     def forward(self, keypoints: torch.Tensor) -> torch.Tensor:
         return self.norm(keypoints.flatten(0, 1).flatten(1)).view(keypoints.shape)
+
+
+class KeypointStreams(nn.Module):
+    """What is read of every keypoint, as channels: (N, W, K, C) -> (N, W, K, C x streams). Ours; the paper reads positions.
+
+    All points of a hand move with the arm. Their places relative to the wrist are therefore a small part of their positions.
+
+    Args:
+        streams: of "position"; "offset", from the point that each point hangs on in its layout (a finger's from the wrist, a wrist's from
+            the elbow, the face's from the nose); "velocity", the step from the frame before, 0 in a window's first frame.
+    """
+
+    anchors: torch.Tensor
+
+    def __init__(self, streams: Sequence[str], layout: str) -> None:
+        super().__init__()
+        self.streams = tuple(streams)
+        self.layout = layout
+        self.register_buffer("anchors", torch.tensor(anchor_indices(layout)), persistent=False)
+
+    def forward(self, keypoints: torch.Tensor, hidden: torch.Tensor | None = None) -> torch.Tensor:
+        """(N, W, K, C), and (N, W) bool, frames of which no other may say anything -> (N, W, K, C x streams)."""
+        read = {"position": self.position, "offset": self.offset, "velocity": lambda points: self.velocity(points, hidden)}
+        return torch.cat([read[stream](keypoints) for stream in self.streams], dim=-1)
+
+    def position(self, keypoints: torch.Tensor) -> torch.Tensor:
+        return keypoints
+
+    def offset(self, keypoints: torch.Tensor) -> torch.Tensor:
+        return keypoints - keypoints[..., self.anchors, :]
+
+    def velocity(self, keypoints: torch.Tensor, hidden: torch.Tensor | None = None) -> torch.Tensor:
+        step = F.pad(keypoints.diff(dim=-3), (0, 0, 0, 0, 1, 0))
+        return step if hidden is None else step * ~F.pad(hidden[:, :-1], (1, 0))[..., None, None]
+
+
+class FrameWhitening(nn.Module):
+    """Frames along the principal axes of the training frames, each divided by its spread: (N, W, K, C) -> (N, W, A). Ours.
+
+    The axes are those of positions and offsets (see `KeypointStreams`) together. Until `fit` has set them, all results are 0.
+    """
+
+    frame_mean: torch.Tensor
+    frame_axes: torch.Tensor
+
+    def __init__(self, num_axes: int, num_keypoints: int, num_channels: int, layout: str) -> None:
+        super().__init__()
+        self.streams = KeypointStreams(("position", "offset"), layout)
+        self.register_buffer("frame_mean", torch.zeros(2 * num_keypoints * num_channels))
+        self.register_buffer("frame_axes", torch.zeros(2 * num_keypoints * num_channels, num_axes))
+
+    def forward(self, keypoints: torch.Tensor) -> torch.Tensor:
+        features = self.streams(keypoints).flatten(-2).to(self.frame_mean.dtype)
+        return ((features - self.frame_mean) @ self.frame_axes).to(keypoints.dtype)
+
+    @torch.no_grad()
+    def fit(self, keypoints: torch.Tensor) -> None:
+        """Sets the axes from training segments (N, W, K, C)."""
+        features = self.streams(keypoints).flatten(0, 1).flatten(1).double()
+        spread = features.std(0)
+        scale = torch.where(spread > MOTIONLESS, 1 / spread.clamp_min(MOTIONLESS), 0)  # a coordinate that never moves says nothing
+        variances, axes = torch.linalg.eigh(torch.cov((features * scale).T))
+        variances, axes = variances.flip(0)[: self.frame_axes.shape[1]], axes.flip(1)[:, : self.frame_axes.shape[1]]
+        self.frame_mean.copy_(features.mean(0))
+        floor = (WHITENING_FLOOR * variances[0]).clamp_min(MOTIONLESS)
+        self.frame_axes.copy_(scale[:, None] * axes * torch.rsqrt(variances.clamp_min(0) + floor))
 
 
 class ChannelTopologyGraphConv(nn.Module):
@@ -518,6 +586,11 @@ class UniGloRPreTrainedModel(PreTrainedModel):
         elif isinstance(module, nn.modules.batchnorm._BatchNorm):
             init.ones_(module.weight)
             init.zeros_(module.bias)
+        elif isinstance(module, KeypointStreams):
+            init.copy_(module.anchors, torch.tensor(anchor_indices(module.layout)))
+        elif isinstance(module, FrameWhitening):
+            init.zeros_(module.frame_mean)
+            init.zeros_(module.frame_axes)
         elif isinstance(module, ChannelTopologyGraphConv):
             init.copy_(module.adjacency, torch.from_numpy(adjacency(module.layout)))
             for weight in (module.refine, module.value):  # as the 1 x 1 convolutions that they are

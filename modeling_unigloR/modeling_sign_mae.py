@@ -22,7 +22,9 @@ from .modeling_layers_uniglor import (
     RECORDED_WITH_MEMORY,
     Attention,
     ChannelTopologyGraphConv,
+    FrameWhitening,
     KeypointNorm,
+    KeypointStreams,
     MultiScaleTemporalConv,
     SinusoidalPositions,
     TransformerLayer,
@@ -102,9 +104,11 @@ class SignMAEEncoder(nn.Module):
     def __init__(self, config: SignMAEConfig) -> None:
         super().__init__()
         self.config = config
-        self.input_norm = KeypointNorm(config.num_keypoints, config.num_channels, config.block_norm)
+        self.streams = KeypointStreams(config.input_streams, config.layout)
+        num_channels = config.num_channels * len(config.input_streams)
+        self.input_norm = KeypointNorm(config.num_keypoints, num_channels, config.block_norm)
         self.graph = ChannelTopologyGraphConv(
-            config.num_channels, config.graph_channels, config.relation_channels, config.layout, config.block_norm
+            num_channels, config.graph_channels, config.relation_channels, config.layout, config.block_norm
         )
         self.temporal = MultiScaleTemporalConv(
             config.graph_channels,
@@ -114,6 +118,9 @@ class SignMAEEncoder(nn.Module):
             config.block_norm,
         )
         self.frame_projection = nn.Linear(config.num_keypoints * self.temporal.out_channels, config.hidden_size)
+        if config.input_whitening:
+            self.whitening = FrameWhitening(config.input_whitening, config.num_keypoints, config.num_channels, config.layout)
+            self.whitened_projection = nn.Linear(config.input_whitening, config.hidden_size)
         self.positions = SinusoidalPositions(config.window_size, config.hidden_size)
         if config.mask_strategy == "replace":
             self.mask_token = nn.Parameter(torch.zeros(config.hidden_size))
@@ -129,14 +136,14 @@ class SignMAEEncoder(nn.Module):
 
     def embed(self, keypoints: torch.Tensor, masked: torch.Tensor | None = None) -> torch.Tensor:
         """One token for each frame: (N, W, K, C) -> (N, W, D)."""
-        features = self.input_norm(keypoints)
-        if masked is not None and self.config.mask_stage == "keypoints":
-            features = (
-                features * ~masked[:, :, None, None]
-            )  # the mean of the data, so that the convolutions give neighbours no information on the frame
+        hidden = masked if self.config.mask_stage == "keypoints" else None
+        features = self.input_norm(self.streams(keypoints, hidden))  # (N, W, K, C x streams)
+        if hidden is not None:  # the mean of the data, so that the convolutions give neighbours no information on the frame
+            features = features * ~hidden[:, :, None, None]
         features = features.permute(0, 3, 2, 1)  # (N, C, K, W)
         features = self.temporal(self.graph(features))  # (N, C', K, W)
-        return self.frame_projection(features.flatten(1, 2).transpose(1, 2))
+        tokens = self.frame_projection(features.flatten(1, 2).transpose(1, 2))
+        return tokens + self.whitened_projection(self.whitening(keypoints)) if self.config.input_whitening else tokens
 
     def pool(self, tokens: torch.Tensor, masked: torch.Tensor | None = None) -> torch.Tensor:
         """Tokens, those of masked frames replaced or dropped, to the latent at [GloR]: (N, W, D) -> (N, D)."""
@@ -535,8 +542,11 @@ class SignMAE(EncodesSegments, DecodesSegments):
         self.decoder.offset_std.copy_(offset_std.clamp_min(OFFSET_FLOOR))
 
     def calibrate(self, keypoints: torch.Tensor) -> None:
-        """Sets the norms' statistics from training segments (N, W, K, C), before training; with block_norm "calibrated" only."""
+        """Sets the statistics of norms (with block_norm "calibrated") and of `input_whitening` from training segments (N, W, K, C), before
+        training."""
         self._check_segments(keypoints)
+        if self.config.input_whitening:
+            self.encoder.whitening.fit(keypoints.to(self.device))
         calibrate(self.encoder, keypoints.to(self.device, self.dtype))
 
 

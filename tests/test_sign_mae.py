@@ -16,6 +16,8 @@ ABLATIONS = [
     {"mask_strategy": "drop"}, {"block_norm": "batch"}, {"block_norm": "layer"},
     {"window_size": 32}, {"num_channels": 3}, {"keypoint_weighting": "none"},
     {"decoding": "autoregressive", "query_type": "sinusoidal", "num_memory_tokens": 1},
+    {"input_streams": ["position", "offset", "velocity"]}, {"input_streams": ["offset"]}, {"input_whitening": 12},
+    {"input_streams": ["position", "offset"], "input_whitening": 12, "num_channels": 3},
 ]  # fmt: skip
 
 
@@ -43,6 +45,7 @@ def test_every_ablation_trains_every_parameter(tiny_sign_mae, fields):
 @pytest.mark.parametrize("fields", ABLATIONS)
 def test_saved_and_loaded_models_agree(tiny_sign_mae, fields, tmp_path):
     model = tiny_sign_mae(**fields)
+    model.calibrate(segments(model, num=8))
     model.set_latent_statistics(torch.randn(16), torch.rand(16) + 0.5)
     model.save_pretrained(tmp_path)
     loaded = AutoModel.from_pretrained(tmp_path)
@@ -244,6 +247,79 @@ def test_calibration_gives_every_coordinate_mean_0_and_deviation_1(tiny_sign_mae
     before = {name: value.clone() for name, value in model.named_buffers()}
     model.train()(keypoints)
     assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
+
+
+# --- What is read of a frame ------------------------------------------------------------------------------------------------------
+
+
+def test_an_offset_is_a_points_place_relative_to_the_one_that_it_hangs_on(tiny_sign_mae):
+    model = tiny_sign_mae(input_streams=["position", "offset"])
+    keypoints = segments(model)
+    index = point_index("uniglor73")
+    read = model.encoder.streams(keypoints)
+    torch.testing.assert_close(read[..., :2], keypoints)
+    hangs_on = {"left_hand_index_4": "left_wrist", "mouth_left": "nose", "right_wrist": "right_elbow", "left_hand_wrist": "left_elbow"}
+    for point, anchor in hangs_on.items():
+        torch.testing.assert_close(read[:, :, index[point], 2:], keypoints[:, :, index[point]] - keypoints[:, :, index[anchor]])
+
+
+def test_a_hand_that_is_carried_elsewhere_keeps_its_offsets(tiny_sign_mae):
+    model = tiny_sign_mae(input_streams=["offset"])
+    keypoints = segments(model)
+    carried = keypoints.clone()
+    hand = [index for name, index in point_index("uniglor73").items() if name.startswith("left_hand")] + [point_index("uniglor73")["left_wrist"]]
+    carried[:, :, hand] += 0.7
+    fingers = hand[:21]
+    torch.testing.assert_close(model.encoder.streams(carried)[:, :, fingers], model.encoder.streams(keypoints)[:, :, fingers])
+
+
+def test_velocity_is_the_step_from_the_frame_before_and_0_in_the_first(tiny_sign_mae):
+    model = tiny_sign_mae(input_streams=["velocity"])
+    keypoints = segments(model)
+    read = model.encoder.streams(keypoints)
+    assert not read[:, 0].any()
+    torch.testing.assert_close(read[:, 4], keypoints[:, 4] - keypoints[:, 3])
+
+
+def test_a_frame_that_is_hidden_before_the_convolutions_is_in_no_token(tiny_sign_mae):
+    """Also where a token holds the whitened frame, and where velocity compares a frame with the one before."""
+    fields = {"mask_stage": "keypoints", "input_streams": ["position", "offset", "velocity"], "input_whitening": 12}
+    model = tiny_sign_mae(**fields)
+    keypoints = segments(model)
+    model.calibrate(keypoints)
+    masked = torch.zeros(keypoints.shape[:2], dtype=torch.bool)
+    masked[:, 5] = True
+    other = keypoints.clone()
+    other[:, 5] += torch.randn_like(other[:, 5])
+    with torch.no_grad():
+        torch.testing.assert_close(model.encoder(other, masked), model.encoder(keypoints, masked))
+
+
+def test_whitened_frames_have_similar_variances_and_no_covariance(tiny_sign_mae):
+    model = tiny_sign_mae(input_whitening=12)
+    keypoints = segments(model, num=64) * torch.linspace(0.1, 5, 73)[:, None] + 3
+    model.calibrate(keypoints)
+    whitened = model.encoder.whitening(keypoints).flatten(0, 1)
+    torch.testing.assert_close(torch.cov(whitened.T), torch.eye(12), atol=0.02, rtol=0)
+    assert whitened.mean(0).abs().max() < 1e-3
+
+
+def test_a_coordinate_that_never_moved_says_nothing_in_the_whitened_frame(tiny_sign_mae):
+    model = tiny_sign_mae(input_whitening=12)
+    keypoints = segments(model, num=64)
+    keypoints[..., 10, :] = 0.3
+    model.calibrate(keypoints)
+    moved = keypoints.clone()
+    moved[..., 10, :] += 0.5
+    offsets_alone = model.encoder.whitening(moved) - model.encoder.whitening(keypoints)
+    model.calibrate(torch.full_like(keypoints, 0.3))
+    assert offsets_alone.isfinite().all() and not model.encoder.whitening(moved).any()
+
+
+def test_streams_that_are_unknown_or_stand_twice_are_refused():
+    for streams in (["place"], ["position", "position"], []):
+        with pytest.raises(ValueError, match="must be one or more of 'position', 'offset', 'velocity', each once"):
+            SignMAEConfig(input_streams=streams)
 
 
 def test_a_coordinate_that_stood_still_while_calibrating_may_move_later(tiny_sign_mae):
