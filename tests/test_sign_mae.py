@@ -267,7 +267,9 @@ def test_a_hand_that_is_carried_elsewhere_keeps_its_offsets(tiny_sign_mae):
     model = tiny_sign_mae(input_streams=["offset"])
     keypoints = segments(model)
     carried = keypoints.clone()
-    hand = [index for name, index in point_index("uniglor73").items() if name.startswith("left_hand")] + [point_index("uniglor73")["left_wrist"]]
+    hand = [index for name, index in point_index("uniglor73").items() if name.startswith("left_hand")] + [
+        point_index("uniglor73")["left_wrist"]
+    ]
     carried[:, :, hand] += 0.7
     fingers = hand[:21]
     torch.testing.assert_close(model.encoder.streams(carried)[:, :, fingers], model.encoder.streams(keypoints)[:, :, fingers])

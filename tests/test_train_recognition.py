@@ -237,3 +237,15 @@ def test_two_systems_are_tested_on_the_clips_that_they_differ_on(tmp_path, capsy
     assert found["p_value"] == 2 / 2**5 and "top1, B - A (b.jsonl minus a.jsonl): -50.00 (0 clips" in capsys.readouterr().out
     assert paired_top1_test([True] * 5 + [False], [False] * 5 + [True])["p_value"] == 14 / 64
     assert paired_top1_test([True], [True])["p_value"] == 1
+
+
+def test_latents_are_read_whitened_unless_it_is_said_otherwise(corpus, sign_mae, tmp_path):
+    for whitened in (True, False):
+        folder = tmp_path / str(whitened)
+        train_recognition.main(arguments(corpus, folder, "--sign_mae", sign_mae, "--whiten_latents", str(whitened).lower(), steps=1))
+        model = AutoModel.from_pretrained(folder)
+        latents = LatentStore.build(LabelledClips([corpus], "train", KeypointProcessor()), model.sign_mae, model.config.stride)
+        read = torch.cat([torch.from_numpy(latents[index]) for index in range(len(latents))]) @ model.latent_whitening
+        covariance = torch.cov(read.T)
+        off_diagonal = covariance - covariance.diag().diag()
+        assert bool(off_diagonal.abs().max() < 0.05 * covariance.diag().max()) == whitened

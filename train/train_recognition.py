@@ -19,7 +19,14 @@ from transformers.utils import logging
 
 from modeling_unigloR import KeypointProcessor, SignMAEConfig, SignMAEEncoderModel, SignRecognition, SignRecognitionConfig
 from modeling_unigloR.pipelines_uniglor import SignRecognitionPipeline
-from train.data.clips import LabelledClips, LatentStore, RecognitionCollator, RecognitionDataset, set_training_distances
+from train.data.clips import (
+    LabelledClips,
+    LatentStore,
+    RecognitionCollator,
+    RecognitionDataset,
+    set_latent_whitening,
+    set_training_distances,
+)
 from train.data.data_arguments import SigningArguments
 from train.engine.arguments import UniGloRTrainingArguments, parse_training, read_fields
 from train.engine.loading import load_model, make_processor
@@ -37,7 +44,10 @@ class RecognitionArguments(SigningArguments):
     Attributes:
         datasets: entries of `segments.load_rows`; their rows have a label, and its name as gloss or, without one, as text.
         validation: see `DataArguments`; for early stopping on top-1.
+        whiten_latents: cached latents are read along their principal axes, see `SignRecognition.set_latent_whitening`.
     """
+
+    whiten_latents: bool = True
 
 
 @dataclass
@@ -87,6 +97,8 @@ def main(argv=None, latent_store=LatentStore):
                 split_clips.check_labels(model.config.id2label)
         train_set, validation_set = (make_dataset(split_clips, data, model, latent_store) for split_clips in (clips, validation))
         if train_set.latents is not None:
+            if data.whiten_latents:
+                set_latent_whitening(model, train_set.latents)
             set_training_distances(model, train_set.latents)
     check_amount(args, len(clips))
     trainer = RecognitionTrainer(

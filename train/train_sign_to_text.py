@@ -16,13 +16,11 @@ if __name__ == "__main__":
 import sys
 from dataclasses import dataclass
 
-import numpy as np
-import torch
 from transformers.utils import logging
 
 from modeling_unigloR import KeypointProcessor, SignMAEConfig, SignMAEEncoderModel, SignToTextConfig
 from modeling_unigloR.pipelines_uniglor import SignToTextPipeline
-from train.data.clips import Clips, LatentStore, TranslationCollator, TranslationDataset, set_training_distances
+from train.data.clips import Clips, LatentStore, TranslationCollator, TranslationDataset, set_latent_whitening, set_training_distances
 from train.data.data_arguments import SigningArguments, TextArguments
 from train.data.text_tokenizers import KINDS, share_unknown, train_tokenizer
 from train.engine.arguments import TranslationTrainingArguments, parse_training, read_fields
@@ -84,7 +82,7 @@ def main(argv=None, latent_store=LatentStore):
         tokenizer = make_tokenizer(data, clips.texts)
         model = make_model(data, model_fields, processor, tokenizer, clips)
         if data.whiten_latents and data.cache_latents and model.config.sign_encoder == "segments":
-            whiten(model, latent_store.build(clips, model.sign_mae, model.config.stride, data.cache_dir))
+            set_latent_whitening(model, latent_store.build(clips, model.sign_mae, model.config.stride, data.cache_dir))
         train_set, validation_set = (make_dataset(split_clips, data, model, tokenizer, latent_store) for split_clips in (clips, validation))
         if train_set.latents is not None:
             set_training_distances(model, train_set.latents)
@@ -134,12 +132,6 @@ def make_model(data, fields, processor, tokenizer, clips):
     if data.target_language is not None:
         model.generation_config.forced_bos_token_id = tokenizer.convert_tokens_to_ids(data.target_language)
     return model
-
-
-def whiten(model, latents, most=30_000):
-    """Sets the model's whitening from about `most` latents of a `LatentStore` at most, of clips that are spread over it."""
-    step = max(1, int(latents.lengths.sum()) // most)
-    model.set_latent_whitening(torch.from_numpy(np.concatenate([latents[index] for index in range(0, len(latents), step)])))
 
 
 def make_dataset(clips, data, model, tokenizer, latent_store):

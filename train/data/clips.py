@@ -235,6 +235,12 @@ def set_training_distances(model, latents: LatentStore, most: int = 30_000) -> N
     model.set_training_distances([torch.from_numpy(latents[index]) for index in range(0, len(latents), step)])
 
 
+def set_latent_whitening(model, latents: LatentStore, most: int = 30_000) -> None:
+    """Sets a model's whitening from about `most` latents of its training clips, or all if they are fewer."""
+    step = max(1, int(latents.lengths.sum()) // most)
+    model.set_latent_whitening(torch.from_numpy(np.concatenate([latents[index] for index in range(0, len(latents), step)])))
+
+
 def pad(tensors, value=0.0):
     """List of (T, ...) tensors -> (B, longest, ...), padded with `value`, and mask (B, longest) int64."""
     padded = torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=value)
