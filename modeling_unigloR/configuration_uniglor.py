@@ -246,6 +246,8 @@ class SignMAEConfig(TransformerConfig):
     input_streams: list[str] | tuple[str, ...] | None = None
     # Ours: principal axes of the training frames that a frame's token holds too, each divided by its spread; 0 leaves them out
     input_whitening: int = number(0, 0, MAX_HIDDEN_SIZE)
+    # Ours: latent and reconstruction have a linear part beside what the networks compute, which starts as principal components of windows
+    linear_skip: bool = False
 
     # Features: CTR-GC block, then multi-scale temporal block
     graph_channels: int = number(64, 1, MAX_HIDDEN_SIZE)  # channels of the graph convolution, for each keypoint

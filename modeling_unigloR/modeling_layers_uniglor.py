@@ -184,11 +184,41 @@ class FrameWhitening(nn.Module):
         features = self.streams(keypoints).flatten(0, 1).flatten(1).double()
         spread = features.std(0)
         scale = torch.where(spread > MOTIONLESS, 1 / spread.clamp_min(MOTIONLESS), 0)  # a coordinate that never moves says nothing
-        variances, axes = torch.linalg.eigh(torch.cov((features * scale).T))
-        variances, axes = variances.flip(0)[: self.frame_axes.shape[1]], axes.flip(1)[:, : self.frame_axes.shape[1]]
+        mean, axes, variances = principal_axes(features * scale, self.frame_axes.shape[1])
+        floor = (WHITENING_FLOOR * variances[:1]).clamp_min(MOTIONLESS)
         self.frame_mean.copy_(features.mean(0))
-        floor = (WHITENING_FLOOR * variances[0]).clamp_min(MOTIONLESS)
-        self.frame_axes.copy_(scale[:, None] * axes * torch.rsqrt(variances.clamp_min(0) + floor))
+        self.frame_axes.zero_()
+        self.frame_axes[:, : len(variances)] = (scale[:, None] * axes * torch.rsqrt(variances + floor)).to(self.frame_axes)
+
+
+def principal_axes(values: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Mean (F,), principal axes (F, A) and variances (A,), the largest first, of values (N, F); A is at most `most`, F and N - 1."""
+    mean = values.mean(0)
+    centred = values - mean
+    if len(values) <= values.shape[1]:
+        variances, rows = torch.linalg.eigh(centred @ centred.T / max(1, len(values) - 1))
+        axes = centred.T @ rows * torch.rsqrt((variances * max(1, len(values) - 1)).clamp_min(MOTIONLESS**2))
+    else:
+        variances, axes = torch.linalg.eigh(centred.T @ centred / (len(values) - 1))
+    number = min(most, values.shape[1], len(values) - 1)
+    return mean, axes.flip(1)[:, :number], variances.flip(0)[:number].clamp_min(0)
+
+
+def interpolate_hidden(keypoints: torch.Tensor, hidden: torch.Tensor | None) -> torch.Tensor:
+    """Hidden frames on straight lines between the frames that are seen before and after, or as the nearest one at a window's ends.
+
+    (N, W, K, C), (N, W) bool with a frame that is seen in every window, or None -> (N, W, K, C)
+    """
+    if hidden is None:
+        return keypoints
+    window_size = keypoints.shape[1]
+    frame = torch.arange(window_size, device=keypoints.device).expand(hidden.shape)
+    before = torch.where(hidden, -1, frame).cummax(1).values  # -1 where there is none
+    after = torch.where(hidden, window_size, frame).flip(1).cummin(1).values.flip(1)  # window_size where there is none
+    first, last = torch.where(before < 0, after, before), torch.where(after == window_size, before, after)
+    share = ((frame - first) / (last - first).clamp_min(1)).clamp(0, 1).to(keypoints.dtype)[..., None, None]
+    segment = torch.arange(len(keypoints), device=keypoints.device)[:, None]
+    return torch.lerp(keypoints[segment, first], keypoints[segment, last], share)
 
 
 class ChannelTopologyGraphConv(nn.Module):

@@ -34,13 +34,17 @@ from .modeling_layers_uniglor import (
     check_numbers,
     check_padding,
     exact,
+    interpolate_hidden,
     mean_loss,
+    principal_axes,
     records_layers,
     sinusoids,
 )
 
 OFFSET_FLOOR = 0.01  # shoulder lengths; so that a point that did not move in the training data can still be moved
 MOST_WINDOWS = 2**31 - 1  # of a batch: all of them together
+CALIBRATING = 512  # segments that norms are calibrated on; more would be more exact than a norm needs, and take memory
+NEARLY_LINEAR = 0.1  # what the encoder's network adds at first to a latent with a linear part, whose standard deviation is 1
 STD_FLOOR = 1e-6  # a dead dimension of the latent is not divided by 0
 
 
@@ -128,11 +132,21 @@ class SignMAEEncoder(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.num_hidden_layers))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        if config.linear_skip:
+            self.window_projection = nn.Linear(config.window_size * config.num_keypoints * config.num_channels, config.hidden_size)
 
     def forward(self, keypoints: torch.Tensor, masked: torch.Tensor | None = None) -> torch.Tensor:
         """(N, W, K, C), (N, W) bool or None -> latent (N, D)."""
         tokens = self.embed(keypoints, masked)  # (N, W, D)
-        return self.pool(tokens, masked)
+        latent = self.pool(tokens, masked)
+        return latent + self.linear_part(keypoints, masked) if self.config.linear_skip else latent
+
+    def linear_part(self, keypoints: torch.Tensor, masked: torch.Tensor | None = None) -> torch.Tensor:
+        """What of the latent is linear in the keypoints: (N, W, K, C) -> (N, D). Masked frames count as interpolated ones, because as gaps
+        they would change the whole latent."""
+        with torch.autocast(keypoints.device.type, enabled=False):  # small variances count as much as large ones
+            window = interpolate_hidden(keypoints, masked).flatten(1)
+            return self.window_projection(window.to(self.window_projection.weight.dtype))
 
     def embed(self, keypoints: torch.Tensor, masked: torch.Tensor | None = None) -> torch.Tensor:
         """One token for each frame: (N, W, K, C) -> (N, W, D)."""
@@ -195,6 +209,8 @@ class SignMAEDecoder(nn.Module):
         # The last projection predicts the offset of each point from its parent, in units of its standard deviation. It can express the
         # same functions as a projection to positions, but the small motion of a finger is not lost beside that of the whole arm.
         self.keypoint_projection = nn.Linear(config.hidden_size, config.num_keypoints * config.num_channels)
+        if config.linear_skip:
+            self.window_projection = nn.Linear(config.hidden_size, config.window_size * config.num_keypoints * config.num_channels)
         self.register_buffer("offset_mean", torch.zeros(config.num_keypoints, config.num_channels))
         self.register_buffer("offset_std", torch.ones(config.num_keypoints, config.num_channels))
         self.register_buffer("paths", torch.from_numpy(paths_to_center(config.layout)), persistent=False)
@@ -208,15 +224,22 @@ class SignMAEDecoder(nn.Module):
                 without them feeds itself its own frames.
         """
         memory = self.memory_projection(latent).unflatten(-1, (self.num_memory_tokens, -1))  # (N, W or 1, D)
+        linear = self.linear_part(latent) if self.config.linear_skip else None  # (N, W, K, C)
         if not self.autoregressive:
-            return self._decode(self.queries.expand(len(latent), -1, -1), memory)
+            return self._decode(self.queries.expand(len(latent), -1, -1), memory, linear)
         if previous_keypoints is not None:
-            return self._decode(self._shifted(previous_keypoints[:, :-1]), memory)
+            return self._decode(self._shifted(previous_keypoints[:, :-1]), memory, linear)
         reconstruction = self.offset_mean.new_zeros(len(latent), 0, *self.offset_mean.shape)
         for _ in range(self.config.window_size):
-            newest = self._decode(self._shifted(reconstruction), memory)[:, -1:]
+            newest = self._decode(self._shifted(reconstruction), memory, linear)[:, -1:]
             reconstruction = torch.cat([reconstruction, newest], dim=1)
         return reconstruction
+
+    def linear_part(self, latent: torch.Tensor) -> torch.Tensor:
+        """What of the reconstruction is linear in the latent: (N, D) -> (N, W, K, C)."""
+        with torch.autocast(latent.device.type, enabled=False):
+            window = self.window_projection(latent.to(self.window_projection.weight.dtype))
+            return window.view(-1, self.config.window_size, *self.offset_mean.shape).to(self.offset_mean.dtype)
 
     def _shifted(self, keypoints: torch.Tensor) -> torch.Tensor:
         """Start token and the frames so far, at their positions: (N, W', K, C) -> (N, W' + 1, D)."""
@@ -224,7 +247,7 @@ class SignMAEDecoder(nn.Module):
         frames = torch.cat([self.start_token.expand(len(frames), 1, -1), frames], dim=1)
         return frames + self.queries[: frames.shape[1]]
 
-    def _decode(self, queries: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
+    def _decode(self, queries: torch.Tensor, memory: torch.Tensor, linear: torch.Tensor | None) -> torch.Tensor:
         hidden = self.dropout(queries + memory[:, : queries.shape[1]])  # (N, W, D)
         mask = create_causal_mask(self.config, hidden, attention_mask=None, past_key_values=None) if self.autoregressive else None
         for layer in self.layers:
@@ -232,7 +255,8 @@ class SignMAEDecoder(nn.Module):
         offsets = self.keypoint_projection(self.norm(hidden)).unflatten(-1, self.offset_mean.shape)  # (N, W, K, C)
         with torch.autocast(offsets.device.type, enabled=False):  # positions are sums of offsets, which half precision would make inexact
             paths = self.paths.to(self.offset_mean.dtype)
-            return paths @ (offsets.to(self.offset_mean.dtype) * self.offset_std + self.offset_mean)
+            positions = paths @ (offsets.to(self.offset_mean.dtype) * self.offset_std + self.offset_mean)
+            return positions if linear is None else positions + linear[:, : queries.shape[1]]
 
 
 class SignMAEPreTrainedModel(UniGloRPreTrainedModel):
@@ -256,6 +280,8 @@ class SignMAEPreTrainedModel(UniGloRPreTrainedModel):
             init.normal_(module.class_token, std=self.config.initializer_range)
             if self.config.mask_strategy == "replace":
                 init.normal_(module.mask_token, std=self.config.initializer_range)
+            if self.config.linear_skip:
+                init.constant_(module.norm.weight, NEARLY_LINEAR)
         elif isinstance(module, SignMAEDecoder):
             init.copy_(module.queries, sinusoids(*module.queries.shape))  # amplitude 1, like the encoder's positions
             init.normal_(module.keypoint_projection.weight, std=self.config.initializer_range)  # start near the mean pose
@@ -542,12 +568,26 @@ class SignMAE(EncodesSegments, DecodesSegments):
         self.decoder.offset_std.copy_(offset_std.clamp_min(OFFSET_FLOOR))
 
     def calibrate(self, keypoints: torch.Tensor) -> None:
-        """Sets the statistics of norms (with block_norm "calibrated") and of `input_whitening` from training segments (N, W, K, C), before
-        training."""
+        """Sets what is taken from training segments (N, W, K, C) before training: the statistics of norms (with block_norm "calibrated"),
+        the axes of `input_whitening`, and the linear parts of `linear_skip`, which start as principal components of the segments."""
         self._check_segments(keypoints)
+        keypoints = keypoints.to(self.device)
         if self.config.input_whitening:
-            self.encoder.whitening.fit(keypoints.to(self.device))
-        calibrate(self.encoder, keypoints.to(self.device, self.dtype))
+            self.encoder.whitening.fit(keypoints)
+        if self.config.linear_skip:
+            self._start_linear(keypoints)
+        calibrate(self.encoder, keypoints[:CALIBRATING].to(self.dtype))
+
+    @torch.no_grad()
+    def _start_linear(self, keypoints: torch.Tensor) -> None:
+        encoder, decoder = self.encoder.window_projection, self.decoder.window_projection
+        mean, axes, variances = principal_axes(keypoints.flatten(1).double(), self.config.hidden_size)  # (W K C,), (W K C, A), (A,)
+        spread = variances.sqrt().clamp_min(STD_FLOOR)
+        for weight in (encoder.weight, encoder.bias, decoder.weight, decoder.bias):
+            weight.zero_()  # dimensions beyond the axes that so few segments have
+        encoder.weight[: len(spread)] = (axes / spread).T.to(encoder.weight)
+        encoder.bias[: len(spread)] = -(mean @ (axes / spread)).to(encoder.bias)
+        decoder.weight[:, : len(spread)] = (axes * spread).to(decoder.weight)
 
 
 SignMAE.register_for_auto_class("AutoModel")

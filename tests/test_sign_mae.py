@@ -2,14 +2,17 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
 from transformers import AutoConfig, AutoModel
 
 from modeling_unigloR import SignMAE, SignMAEConfig
 from modeling_unigloR.keypoints_uniglor import paths_to_center, point_index
+from modeling_unigloR.modeling_layers_uniglor import interpolate_hidden
 
-from .conftest import assert_same_weights
+from .conftest import assert_same_weights, random_signing
 
 ABLATIONS = [
     {}, {"decoding": "autoregressive"}, {"query_type": "sinusoidal"}, {"num_memory_tokens": 1}, {"mask_stage": "keypoints"},
@@ -18,6 +21,7 @@ ABLATIONS = [
     {"decoding": "autoregressive", "query_type": "sinusoidal", "num_memory_tokens": 1},
     {"input_streams": ["position", "offset", "velocity"]}, {"input_streams": ["offset"]}, {"input_whitening": 12},
     {"input_streams": ["position", "offset"], "input_whitening": 12, "num_channels": 3},
+    {"linear_skip": True}, {"linear_skip": True, "decoding": "autoregressive", "mask_strategy": "drop", "input_whitening": 12},
 ]  # fmt: skip
 
 
@@ -316,6 +320,56 @@ def test_a_coordinate_that_never_moved_says_nothing_in_the_whitened_frame(tiny_s
     offsets_alone = model.encoder.whitening(moved) - model.encoder.whitening(keypoints)
     model.calibrate(torch.full_like(keypoints, 0.3))
     assert offsets_alone.isfinite().all() and not model.encoder.whitening(moved).any()
+
+
+def test_a_model_with_linear_parts_starts_as_the_principal_components_of_its_segments(tiny_sign_mae):
+    """As scikit-learn's: what 16 of them give back, it gives back before its first step, but for what its networks add at first."""
+    model = tiny_sign_mae(linear_skip=True)
+    keypoints = torch.from_numpy(random_signing(900)).view(60, 15, 73, 2)
+    model.calibrate(keypoints)
+    components = PCA(16, svd_solver="full").fit(keypoints.flatten(1))
+    expected = torch.from_numpy(components.inverse_transform(components.transform(keypoints.flatten(1)))).view_as(keypoints)
+    codes = model.encoder.linear_part(keypoints)
+    given_back = model.decoder.linear_part(codes) + keypoints.mean(0)
+    torch.testing.assert_close(codes.std(0), torch.ones(16), atol=1e-3, rtol=0)
+    torch.testing.assert_close(given_back, expected.float(), atol=1e-3, rtol=0)
+
+
+def test_fewer_segments_than_dimensions_leave_the_others_without_a_linear_part(tiny_sign_mae):
+    model = tiny_sign_mae(linear_skip=True)
+    keypoints = segments(model, num=5)
+    model.calibrate(keypoints)
+    codes = model.encoder.linear_part(keypoints)
+    assert codes.isfinite().all() and codes[:, :4].any(0).all() and not codes[:, 4:].any()
+    torch.testing.assert_close(model.decoder.linear_part(codes) + keypoints.mean(0), keypoints, atol=1e-4, rtol=0)
+
+
+def test_hidden_frames_lie_on_lines_between_those_that_are_seen():
+    """Against a loop with numpy's interpolation, which holds the nearest value at the ends."""
+    generator = torch.Generator().manual_seed(0)
+    keypoints = torch.randn(20, 15, 3, 2, generator=generator)
+    hidden = torch.rand(20, 15, generator=generator) < 0.5
+    hidden[:, 7] = False
+    hidden[0], hidden[0, 4] = True, False
+    found = interpolate_hidden(keypoints, hidden)
+    for segment in range(20):
+        seen = np.flatnonzero(~hidden[segment])
+        for point in range(3):
+            for channel in range(2):
+                line = np.interp(np.arange(15), seen, keypoints[segment, seen, point, channel])
+                np.testing.assert_allclose(found[segment, :, point, channel], line, atol=1e-6)
+
+
+def test_a_masked_frame_is_not_in_the_linear_part(tiny_sign_mae):
+    model = tiny_sign_mae(linear_skip=True)
+    keypoints = segments(model)
+    model.calibrate(keypoints)
+    masked = torch.zeros(keypoints.shape[:2], dtype=torch.bool)
+    masked[:, 5] = True
+    other = keypoints.clone()
+    other[:, 5] += 1
+    torch.testing.assert_close(model.encoder.linear_part(other, masked), model.encoder.linear_part(keypoints, masked))
+    assert (model.encoder.linear_part(other) - model.encoder.linear_part(keypoints)).abs().max() > 0.1
 
 
 def test_streams_that_are_unknown_or_stand_twice_are_refused():
