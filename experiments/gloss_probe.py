@@ -64,42 +64,69 @@ def of_corpus(place, sizes, variation):
     never_trained = untrained(place, [files["train"]], sizes["sign_mae"])
     encoders_of_rows, processor = representations([trained], [never_trained], [files["train"]], sizes["sign_mae"]["hidden_size"])
     encoders_of_rows["frames"] = [("all of the window", encoders.raw_windows(WINDOW_SIZE, STRIDE))]
-    states = states_of(place.data("phoenix14t_annotations", "train.parquet"))
-    clips = {name: Clips([str(files[name])], "train", processor) for name in ("probe", "validation")}
-    glosses = {name: window_glosses(split_clips, states, WINDOW_SIZE, STRIDE) for name, split_clips in clips.items()}
-    learnt_from = np.arange(len(clips["probe"])) % 5 > 0  # the others' windows choose the shrinkage
-    test = np.concatenate(glosses["validation"])
-    sentence = np.repeat(np.arange(len(clips["validation"])), [len(clip_glosses) for clip_glosses in glosses["validation"]])[test >= 0]
-    counts = np.bincount(sentence, minlength=len(clips["validation"]))
+    windows = GlossWindows(place, files, processor)
     features_of = {row: entries[0] for row, entries in encoders_of_rows.items() if variation or row in PLAIN_ROWS}
     hits = {}
     for row, (made_of, encode) in features_of.items():
         facts = [code_version(), row, made_of, names(files.values()), sizes, SHRINKAGES]
-
-        def make(row=row, encode=encode):
-            vectors = {name: encode(split_clips) for name, split_clips in clips.items()}
-            whitening = encoders.Whitening.fit(vectors["probe"])
-            windows = {name: whitening(split_vectors).arrays for name, split_vectors in vectors.items()}
-            split = {
-                "train": _labelled(windows["probe"], glosses["probe"], learnt_from),
-                "tune": _labelled(windows["probe"], glosses["probe"], ~learnt_from),
-                "test": _labelled(windows["validation"], glosses["validation"]),
-            }
-            labelled = sizes["labelled"] + ([len(split["train"][0])] if row == "frames" else [])
-            right_of_sizes = {}
-            for size in labelled:
-                right = [probe(split, min(size, len(split["train"][0])), seed) for seed in range(sizes["seeds"])]
-                right_of_sizes[size] = [np.bincount(sentence, named, minlength=len(counts)).tolist() for named in right]
-            return right_of_sizes
-
-        right_of_sizes = place.once(place.path("probe", facts), make)
+        labelled = sizes["labelled"] + ([windows.num_labelled] if row == "frames" else [])
+        right_of_sizes = place.once(
+            place.path("probe", facts), lambda encode=encode, labelled=labelled: windows.named(encode, labelled, sizes["seeds"])
+        )
         hits[row] = {size: right for size, right in right_of_sizes.items() if int(size) in sizes["labelled"]}
         if row == "frames":
             hits["ceiling_all_labels"] = {str(_headline(sizes)): right_of_sizes[max(right_of_sizes, key=int)][:1]}
-    guess = np.bincount(np.concatenate(glosses["probe"])[np.concatenate(glosses["probe"]) >= 0]).argmax()
-    hits["floor_most_frequent"] = {str(_headline(sizes)): [np.bincount(sentence, test[test >= 0] == guess, minlength=len(counts)).tolist()]}
+    hits["floor_most_frequent"] = {str(_headline(sizes)): [windows.most_frequent()]}
     hits = {row: {int(size): right for size, right in right_of_sizes.items()} for row, right_of_sizes in hits.items()}
-    return hits, counts.tolist(), {"windows": int(counts.sum()), "glosses": len(np.unique(test[test >= 0]))}
+    return hits, windows.counts.tolist(), {"windows": int(windows.counts.sum()), "glosses": len(np.unique(windows.truth))}
+
+
+class GlossWindows:
+    """Windows of rendered sentences that show a gloss: some to learn from, some to choose a shrinkage on, and others that are scored.
+
+    Attributes:
+        counts: (sentences,) windows that are scored.
+        truth: (windows,) their glosses.
+    """
+
+    def __init__(self, place, files, processor):
+        states = states_of(place.data("phoenix14t_annotations", "train.parquet"))
+        self.clips = {name: Clips([str(files[name])], "train", processor) for name in ("probe", "validation")}
+        self.glosses = {name: window_glosses(split_clips, states, WINDOW_SIZE, STRIDE) for name, split_clips in self.clips.items()}
+        self.learnt_from = np.arange(len(self.clips["probe"])) % 5 > 0  # the others' windows choose the shrinkage
+        glosses = np.concatenate(self.glosses["validation"])
+        sentence = np.repeat(np.arange(len(self.clips["validation"])), [len(clip_glosses) for clip_glosses in self.glosses["validation"]])
+        self.truth, self.sentence = glosses[glosses >= 0], sentence[glosses >= 0]
+        self.counts = self._by_sentence(np.ones(len(self.truth)))
+
+    @property
+    def num_labelled(self):
+        """How many windows there are to learn from."""
+        return sum(int((self.glosses["probe"][index] >= 0).sum()) for index in np.flatnonzero(self.learnt_from))
+
+    def named(self, encode, labelled, seeds):
+        """{labelled windows: (seeds, sentences) windows that are named} of the vectors that `encode` makes of clips."""
+        vectors = {name: encode(split_clips) for name, split_clips in self.clips.items()}
+        whitening = encoders.Whitening.fit(vectors["probe"])
+        windows = {name: whitening(split_vectors).arrays for name, split_vectors in vectors.items()}
+        split = {
+            "train": _labelled(windows["probe"], self.glosses["probe"], self.learnt_from),
+            "tune": _labelled(windows["probe"], self.glosses["probe"], ~self.learnt_from),
+            "test": _labelled(windows["validation"], self.glosses["validation"]),
+        }
+        right_of_sizes = {}
+        for size in labelled:
+            right = [probe(split, min(size, len(split["train"][0])), seed) for seed in range(seeds)]
+            right_of_sizes[size] = [self._by_sentence(named).tolist() for named in right]
+        return right_of_sizes
+
+    def most_frequent(self):
+        """(sentences,) windows that are named by the gloss that most windows show."""
+        seen = np.concatenate(self.glosses["probe"])
+        return self._by_sentence(self.truth == np.bincount(seen[seen >= 0]).argmax()).tolist()
+
+    def _by_sentence(self, right):
+        return np.bincount(self.sentence, right, minlength=len(self.clips["validation"]))
 
 
 def _headline(sizes):

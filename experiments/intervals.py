@@ -38,10 +38,15 @@ def over_units(rows: dict[str, dict[str, np.ndarray]]) -> tuple[dict, dict]:
     return result_rows, contrasts
 
 
-def over_draws(rows: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]) -> tuple[dict, dict]:
+def over_draws(
+    rows: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]], compared: list[tuple[str, str]] | None = None
+) -> tuple[dict, dict]:
     """Scores (S,), and scores (S, R) on resampled units, of every row and metric -> the rows and contrasts of a result.
 
     All rows are scored on the same draws, so that they can be subtracted.
+
+    Args:
+        compared: pairs of rows; by default `pairs`.
     """
     result_rows = {
         name: {
@@ -51,7 +56,7 @@ def over_draws(rows: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]) -> tup
         for name, metrics in rows.items()
     }
     contrasts = {}
-    for one, other in pairs(rows):
+    for one, other in pairs(rows) if compared is None else compared:
         contrasts[f"{one} - {other}"] = {}
         for metric, (scores, drawn) in rows[one].items():
             if metric in rows[other]:

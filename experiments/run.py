@@ -15,7 +15,7 @@ from experiments.workplace import Workplace
 from train.engine.commands import CommandParser
 
 NAMES = (
-    "include", "real_mix", "dgs", "bsl", "gloss_probe", "phoenix_rendered", "phoenix_rendered_varied", "spliced_signs",
+    "include", "real_mix", "dgs", "bsl", "gloss_probe", "inputs", "phoenix_rendered", "phoenix_rendered_varied", "spliced_signs",
     "signing", "signing_varied",
 )  # fmt: skip
 ENTRIES = {  # where an experiment is not `run` of the module of its name

@@ -19,6 +19,7 @@ from experiments import (
     encoders,
     gloss_probe,
     include,
+    inputs,
     intervals,
     isolated,
     real_mix,
@@ -189,6 +190,18 @@ def test_glosses_are_probed_on_sentences_that_nothing_learnt_from(place, tmp_pat
     files = corpora.rendered(place, 1.2, sizes["limit"])
     ids = {part: set(pq.read_table(path)["id"].to_pylist()) for part, path in files.items()}
     assert ids["probe"] <= ids["train"] and not ids["train"] & ids["validation"] and all(name.startswith("dev") for name in ids["test"])
+
+
+@pytest.mark.slow
+def test_inputs_are_compared_on_development_data_with_their_untrained_twins(place, tmp_path, monkeypatch):
+    chosen = ("paper", "linear_skip_whitening")
+    monkeypatch.setattr(inputs, "VARIANTS", {name: inputs.VARIANTS[name] for name in chosen})
+    sizes = {"sign_mae": TOY, "pretrain_steps": 2, "seeds": 1, "folds": 4, "limit": None, "labelled": [20]}
+    written = check_form("inputs", inputs.run(place, sizes | {"sentences": {"train": 30, "validation": 4, "test": 2}}), tmp_path / "results")
+    assert set(written["rows"]) == {*chosen, *(f"untrained_{name}" for name in chosen), "pca"}
+    for row in written["rows"].values():
+        assert set(row) == {"top1_20", "mpjpe", "mpjpe_hands", "hand_shape", "include", "bsl"}
+    assert "linear_skip_whitening - paper" in written["contrasts"]
 
 
 @pytest.mark.slow

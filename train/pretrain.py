@@ -43,6 +43,8 @@ from train.metrics import reconstruction
 
 logger = logging.get_logger(__name__)
 
+CALIBRATING_SEGMENTS = 4096  # that statistics and principal axes of the encoder's input are taken from
+
 
 @dataclass
 class PretrainArguments(DataArguments):
@@ -103,7 +105,7 @@ def main(argv=None):
     if not data.init_from:
         if train_stores:
             set_keypoint_statistics(model, train_stores)
-        model.calibrate(first_segments(train_set))
+        model.calibrate(first_segments(train_set, CALIBRATING_SEGMENTS))
     if args.world_size > 1 and args.device.type == "cuda" and model.config.block_norm == "batch":
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     trainer = SegmentTrainer(model=model, args=args, train_dataset=train_set, eval_dataset=validation, processing_class=processor)
