@@ -16,7 +16,7 @@ import torch
 from modeling_unigloR import SignMAEEncoderModel
 from train.data.clips import Clips, LatentStore
 
-FLOOR = 0.01  # of variances whose mean is 1, as `ClipReadingModel.set_latent_whitening`
+FLOOR = 1e-4  # of the mean variance, as `ClipReadingModel.set_latent_whitening`
 MOST_WINDOWS = 20_000  # that principal components are fitted on
 MOST_VECTORS = 30_000  # that a whitening is fitted on
 
@@ -83,7 +83,7 @@ class PrincipalComponents:
     Attributes:
         window_size, stride: of the windows.
         mean: (W K C,) of the windows that it was fitted on.
-        axes: (W K C, D), their principal axes, each divided by its standard deviation.
+        axes: (W K C, D), their principal axes, of length 1: what reads them scales them, as it does all vectors.
     """
 
     window_size: int
@@ -102,15 +102,13 @@ class PrincipalComponents:
         )
         size = min(size, windows.shape[1], len(windows) - 1)
         mean = windows.mean(0, dtype=np.float64)
-        variances, axes = principal_axes(windows - mean)
-        scale = np.sqrt(np.maximum(variances[:size], 1e-12 * variances[0]))
-        return cls(window_size, stride, mean.astype(np.float32), (axes[:, :size] / scale).astype(np.float32))
+        _, axes = principal_axes(windows - mean)
+        return cls(window_size, stride, mean.astype(np.float32), axes[:, :size].astype(np.float32))
 
     def given_back(self, segments: torch.Tensor) -> torch.Tensor:
         """What is left of segments (N, W, K, C), a tensor, after they went through the code."""
-        spread = np.linalg.norm(self.axes, axis=0)
-        code = (segments.flatten(1).numpy() - self.mean) @ (self.axes / spread)
-        return torch.from_numpy(code @ (self.axes / spread).T + self.mean).view_as(segments)
+        code = (segments.flatten(1).numpy() - self.mean) @ self.axes
+        return torch.from_numpy(code @ self.axes.T + self.mean).view_as(segments)
 
     def __call__(self, clips: Clips) -> Vectors:
         return Vectors(
@@ -141,7 +139,7 @@ def windows_of(clips: Clips, window_size: int, stride: int) -> Iterator[np.ndarr
 
 @dataclass
 class Whitening:
-    """Every dimension standardised, then rotated to the principal axes and scaled to similar variances, as `SignToText` reads latents.
+    """Vectors along their principal axes, each divided by the square root of its deviation, as `SignToText` reads latents.
 
     Attributes:
         mean: (D,).
@@ -156,12 +154,10 @@ class Whitening:
         """On at most about so many vectors, of clips that are spread over them."""
         step = max(1, int(vectors.lengths.sum()) // MOST_VECTORS)
         values = np.concatenate([vectors[index] for index in range(0, len(vectors), step)]).astype(np.float64)
-        mean, spread = values.mean(0), values.std(0)
-        spread = np.where(spread > 1e-6 * max(spread.max(), 1e-30), spread, np.inf)  # a dimension that never moves says nothing
-        standardised = (values - mean) / spread
-        variances, axes = principal_axes(standardised)
-        matrix = axes / np.sqrt(variances + FLOOR)
-        matrix = matrix / max((standardised @ matrix).std(), 1e-6) / spread[:, None]  # where nothing moves at all, all vectors are 0
+        mean = values.mean(0)
+        variances, axes = principal_axes(values - mean)
+        matrix = axes * np.maximum(variances, max(FLOOR * variances.mean(), 1e-30)) ** -0.25
+        matrix = matrix / max(((values - mean) @ matrix).std(), 1e-6)  # where nothing moves at all, all vectors are 0
         return cls(mean.astype(np.float32), matrix.astype(np.float32))
 
     def __call__(self, vectors: Vectors | LatentStore) -> Vectors:

@@ -250,7 +250,8 @@ class SignMAEConfig(TransformerConfig):
     linear_skip: bool = False
 
     # Features: CTR-GC block, then multi-scale temporal block
-    graph_channels: int = number(64, 1, MAX_HIDDEN_SIZE)  # channels of the graph convolution, for each keypoint
+    # Channels of the graph convolution, for each keypoint. Ours: 0 leaves out both blocks, and a token is its whitened frame alone
+    graph_channels: int = number(64, 0, MAX_HIDDEN_SIZE)
     relation_channels: int = number(8, 1, MAX_HIDDEN_SIZE)  # ours, as CTR-GCN for a first layer
     temporal_branch_channels: int = number(16, 1, MAX_HIDDEN_SIZE)  # ours: six branches, 96 channels
     temporal_kernel_size: int = number(3, 1, MAX_WINDOW_SIZE)  # frames that a temporal convolution spans
@@ -308,6 +309,8 @@ class SignMAEConfig(TransformerConfig):
             raise ValueError(f"mask_ratio={self.mask_ratio} must leave at least one of window_size={self.window_size} frames visible.")
         if not self.input_streams or set(self.input_streams) - set(STREAMS) or len(set(self.input_streams)) < len(self.input_streams):
             raise ValueError(f"input_streams={self.input_streams!r} must be one or more of {', '.join(map(repr, STREAMS))}, each once.")
+        if not self.graph_channels and not self.input_whitening:
+            raise ValueError("graph_channels=0 leaves out the convolutions, and input_whitening=0 the whitened frame: one must be above 0.")
         if self.num_memory_tokens not in (1, self.window_size):
             raise ValueError(
                 f"num_memory_tokens={self.num_memory_tokens} must be 1 or window_size={self.window_size} (None chooses the latter)."

@@ -108,20 +108,21 @@ class SignMAEEncoder(nn.Module):
     def __init__(self, config: SignMAEConfig) -> None:
         super().__init__()
         self.config = config
-        self.streams = KeypointStreams(config.input_streams, config.layout)
-        num_channels = config.num_channels * len(config.input_streams)
-        self.input_norm = KeypointNorm(config.num_keypoints, num_channels, config.block_norm)
-        self.graph = ChannelTopologyGraphConv(
-            num_channels, config.graph_channels, config.relation_channels, config.layout, config.block_norm
-        )
-        self.temporal = MultiScaleTemporalConv(
-            config.graph_channels,
-            config.temporal_branch_channels,
-            config.temporal_kernel_size,
-            config.temporal_dilations or (),
-            config.block_norm,
-        )
-        self.frame_projection = nn.Linear(config.num_keypoints * self.temporal.out_channels, config.hidden_size)
+        if config.graph_channels:
+            self.streams = KeypointStreams(config.input_streams, config.layout)
+            num_channels = config.num_channels * len(config.input_streams)
+            self.input_norm = KeypointNorm(config.num_keypoints, num_channels, config.block_norm)
+            self.graph = ChannelTopologyGraphConv(
+                num_channels, config.graph_channels, config.relation_channels, config.layout, config.block_norm
+            )
+            self.temporal = MultiScaleTemporalConv(
+                config.graph_channels,
+                config.temporal_branch_channels,
+                config.temporal_kernel_size,
+                config.temporal_dilations or (),
+                config.block_norm,
+            )
+            self.frame_projection = nn.Linear(config.num_keypoints * self.temporal.out_channels, config.hidden_size)
         if config.input_whitening:
             self.whitening = FrameWhitening(config.input_whitening, config.num_keypoints, config.num_channels, config.layout)
             self.whitened_projection = nn.Linear(config.input_whitening, config.hidden_size)
@@ -149,15 +150,21 @@ class SignMAEEncoder(nn.Module):
             return self.window_projection(window.to(self.window_projection.weight.dtype))
 
     def embed(self, keypoints: torch.Tensor, masked: torch.Tensor | None = None) -> torch.Tensor:
-        """One token for each frame: (N, W, K, C) -> (N, W, D)."""
+        """One token for each frame, of the convolutions, of the whitened frame, or of both: (N, W, K, C) -> (N, W, D)."""
+        tokens = [self.convolve(keypoints, masked)] if self.config.graph_channels else []
+        if self.config.input_whitening:
+            tokens.append(self.whitened_projection(self.whitening(keypoints)))
+        return sum(tokens[1:], tokens[0])
+
+    def convolve(self, keypoints: torch.Tensor, masked: torch.Tensor | None = None) -> torch.Tensor:
+        """Graph block, temporal block, and a linear layer over all points: (N, W, K, C) -> (N, W, D)."""
         hidden = masked if self.config.mask_stage == "keypoints" else None
         features = self.input_norm(self.streams(keypoints, hidden))  # (N, W, K, C x streams)
         if hidden is not None:  # the mean of the data, so that the convolutions give neighbours no information on the frame
             features = features * ~hidden[:, :, None, None]
         features = features.permute(0, 3, 2, 1)  # (N, C, K, W)
         features = self.temporal(self.graph(features))  # (N, C', K, W)
-        tokens = self.frame_projection(features.flatten(1, 2).transpose(1, 2))
-        return tokens + self.whitened_projection(self.whitening(keypoints)) if self.config.input_whitening else tokens
+        return self.frame_projection(features.flatten(1, 2).transpose(1, 2))
 
     def pool(self, tokens: torch.Tensor, masked: torch.Tensor | None = None) -> torch.Tensor:
         """Tokens, those of masked frames replaced or dropped, to the latent at [GloR]: (N, W, D) -> (N, D)."""
@@ -343,7 +350,7 @@ class EncodesSegments(SignMAEPreTrainedModel):
 
         A clip that is shorter than a window is held at its last frame.
         """
-        check_numbers("keypoints", keypoints, ("clips", "frames", *self.segment_shape[1:]), self.encoder.frame_projection.weight)
+        check_numbers("keypoints", keypoints, ("clips", "frames", *self.segment_shape[1:]), self.encoder.class_token)
         num_clips, num_frames = keypoints.shape[:2]
         stride = self.config.stride if stride is None else stride
         if not isinstance(stride, int) or stride < 1:
@@ -385,7 +392,7 @@ class EncodesSegments(SignMAEPreTrainedModel):
             "segments",
             keypoints,
             ("segments", *self.segment_shape),
-            self.encoder.frame_projection.weight,
+            self.encoder.class_token,
             f"These are window_size frames of layout {self.config.layout!r}, as KeypointProcessor(layout={self.config.layout!r}) gives "
             "them. Whole clips go through encode_sequence.",
         )

@@ -65,8 +65,9 @@ def tiny_sign_mae():
     def make(seed=0, **fields):
         torch.manual_seed(seed)
         model = SignMAE(SignMAEConfig(**TINY | fields)).eval()
-        model.encoder.graph.alpha.data.fill_(0.5)
-        model.encoder.graph.norm.weight.data.fill_(1.0)
+        if model.config.graph_channels:
+            model.encoder.graph.alpha.data.fill_(0.5)
+            model.encoder.graph.norm.weight.data.fill_(1.0)
         return model
 
     return make

@@ -197,7 +197,9 @@ def test_inputs_are_compared_on_development_data_with_their_untrained_twins(plac
     chosen = ("paper", "linear_skip_whitening")
     monkeypatch.setattr(inputs, "VARIANTS", {name: inputs.VARIANTS[name] for name in chosen})
     sizes = {"sign_mae": TOY, "pretrain_steps": 2, "seeds": 1, "folds": 4, "limit": None, "labelled": [20]}
-    written = check_form("inputs", inputs.run(place, sizes | {"sentences": {"train": 30, "validation": 4, "test": 2}}), tmp_path / "results")
+    written = check_form(
+        "inputs", inputs.run(place, sizes | {"sentences": {"train": 30, "validation": 4, "test": 2}}), tmp_path / "results"
+    )
     assert set(written["rows"]) == {*chosen, *(f"untrained_{name}" for name in chosen), "pca"}
     for row in written["rows"].values():
         assert set(row) == {"top1_20", "mpjpe", "mpjpe_hands", "hand_shape", "include", "bsl"}
@@ -360,21 +362,24 @@ def test_every_row_of_a_clip_has_as_many_vectors_as_it_has_windows(clips):
 def test_principal_components_are_those_of_a_singular_value_decomposition(clips):
     windows = np.concatenate([some.reshape(len(some), -1) for some in encoders.windows_of(clips, 15, 1)]).astype(np.float64)
     components = encoders.PrincipalComponents.fit(clips, 6, 15, 1)
-    _, values, axes = np.linalg.svd(windows - windows.mean(0), full_matrices=False)
-    expected = (windows - windows.mean(0)) @ axes[:6].T / (values[:6] / np.sqrt(len(windows) - 1))
+    axes = np.linalg.svd(windows - windows.mean(0), full_matrices=False)[2]
+    expected = (windows - windows.mean(0)) @ axes[:6].T
     made = np.concatenate(components(clips).arrays)
     np.testing.assert_allclose(np.abs(made), np.abs(expected), atol=2e-3)  # a component's sign is free; float32 against float64
     back = components.given_back(torch.from_numpy(windows[:7].astype(np.float32)))
     np.testing.assert_allclose(back, (windows[:7] - windows.mean(0)) @ axes[:6].T @ axes[:6] + windows.mean(0), atol=1e-3)
 
 
-def test_whitened_vectors_are_uncorrelated_and_of_one_size(rng):
+def test_whitened_vectors_are_uncorrelated_and_their_deviations_are_square_roots(rng):
     mixed = rng.normal(size=(3000, 4)) @ rng.normal(size=(4, 6)) * [1, 10, 100, 1, 1, 0] + 5  # two of six dimensions are dead or dependent
     vectors = encoders.Vectors(np.split(mixed, 30))
     made = np.concatenate(encoders.Whitening.fit(vectors)(vectors).arrays)
     covariance = np.cov(made.T)
     assert made.std() == pytest.approx(1, abs=0.01) and np.abs(made.mean(0)).max() < 1e-3
     assert np.abs(covariance - np.diag(np.diag(covariance))).max() < 1e-3
+    deviations = np.sqrt(np.linalg.eigvalsh(np.cov(mixed.T))[::-1][:2])
+    halved = np.sqrt(np.sort(np.diag(covariance))[::-1][:2]) / np.sqrt(deviations)
+    assert halved[0] == pytest.approx(halved[1], rel=0.01)
     still = encoders.Vectors([np.ones((3, 6))] * 4)
     assert not np.concatenate(encoders.Whitening.fit(still)(still).arrays).any()
 

@@ -21,6 +21,7 @@ ABLATIONS = [
     {"decoding": "autoregressive", "query_type": "sinusoidal", "num_memory_tokens": 1},
     {"input_streams": ["position", "offset", "velocity"]}, {"input_streams": ["offset"]}, {"input_whitening": 12},
     {"input_streams": ["position", "offset"], "input_whitening": 12, "num_channels": 3},
+    {"graph_channels": 0, "input_whitening": 12}, {"graph_channels": 0, "input_whitening": 12, "linear_skip": True},
     {"linear_skip": True}, {"linear_skip": True, "decoding": "autoregressive", "mask_strategy": "drop", "input_whitening": 12},
 ]  # fmt: skip
 
@@ -370,6 +371,11 @@ def test_a_masked_frame_is_not_in_the_linear_part(tiny_sign_mae):
     other[:, 5] += 1
     torch.testing.assert_close(model.encoder.linear_part(other, masked), model.encoder.linear_part(keypoints, masked))
     assert (model.encoder.linear_part(other) - model.encoder.linear_part(keypoints)).abs().max() > 0.1
+
+
+def test_a_model_that_reads_nothing_of_a_frame_is_refused():
+    with pytest.raises(ValueError, match="graph_channels=0 leaves out the convolutions.*one must be above 0"):
+        SignMAEConfig(graph_channels=0, input_whitening=0)
 
 
 def test_streams_that_are_unknown_or_stand_twice_are_refused():
