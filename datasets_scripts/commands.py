@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 FILE = Path("data") / "train-00000-of-00001.parquet"  # below the output_dir of commands that write one split
+WAITING = ".unfinished"  # below the output_dir of commands that go on where they stopped
 ENGINES = ("processes", "ray")  # of `shards.make_shards`
 LOCAL_FOLDERS = ("outputs", "data")  # where the configs of train/ write to and read from
 ARCHIVES = (".zip", ".gz", ".tar", ".tgz", ".xz", ".rar", ".7z")

@@ -27,7 +27,7 @@ from typing import Any, Protocol
 from filelock import FileLock
 from tqdm import tqdm
 
-from .commands import ENGINES
+from .commands import ENGINES, WAITING
 from .whole import SEAL, damage, discard, remove_unfinished, seal, sync_entry, whole_folder, write_json
 
 Report = dict[str, Any]  # what a shard's report.json holds: plain JSON
@@ -259,7 +259,7 @@ def unfinished_folder(output_dir: Path, results: Sequence[str]) -> Iterator[Path
         results: names of the files and folders in OUTPUT_DIR, in the order in which they are moved.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
-    lock, waiting = output_dir / ".lock", output_dir / ".unfinished"
+    lock, waiting = output_dir / ".lock", output_dir / WAITING
     with FileLock(lock):  # a second command for the same folder waits
         waiting.mkdir(exist_ok=True)
         remove_unfinished(waiting)
