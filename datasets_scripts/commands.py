@@ -114,9 +114,10 @@ def add_engine_options(parser: CommandParser) -> None:
 def check_num_proc(num_proc: int | None, option: str = "--num_proc") -> None:
     """Raises `ValueError` for more processes than this machine has processors."""
     if num_proc is not None and not 1 <= num_proc <= num_processors():
+        more = " To use several machines, pass --engine ray." if option == "--num_proc" else ""
         raise ValueError(
             f"{option} {num_proc}: found {num_processors()} processors, expected at most one process for each. Pass {option} "
-            f"{num_processors()}, or use the processors of several machines with Ray (--engine ray)."
+            f"{num_processors()}, or fewer.{more}"
         )
 
 

@@ -28,7 +28,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from .commands import ENGINES, WAITING
-from .whole import SEAL, damage, discard, remove_unfinished, seal, sync_entry, whole_folder, write_json
+from .whole import SEAL, damage, discard, remove_unfinished, seal, sync_entry, whole_folder
 
 Report = dict[str, Any]  # what a shard's report.json holds: plain JSON
 Advance = Callable[[int, int], None]  # called with the numbers of clips and frames that are done since the last call
@@ -100,9 +100,10 @@ def make_shard(write: Write, shard: Shard, advance: Advance) -> Report:
     """Writes one shard, whole or not at all; returns its report."""
     if shard.path is None:
         return write(shard, None, advance)
-    with contextlib.suppress(FileExistsError), whole_folder(shard.path) as folder:  # another process may have been faster
+    # Another process may have been faster. Waiting for the disk would take as long as the work: the seal tells a torn shard.
+    with contextlib.suppress(FileExistsError), whole_folder(shard.path, forced=False) as folder:
         report = write(shard, folder, advance)
-        write_json(report, folder / REPORT)
+        (folder / REPORT).write_text(json.dumps(report, ensure_ascii=False) + "\n", encoding="utf-8")
         seal(folder)
     return report
 
