@@ -38,6 +38,11 @@ class DataArguments:
     preprocessing_num_workers: int | None = None
     validation_source: dict = field(default_factory=dict, init=False)
 
+    @property
+    def frames(self):
+        """How `FrameStore.build` and `Clips` are to process and keep frames."""
+        return {"cache_dir": getattr(self, "cache_dir", None), "num_proc": self.preprocessing_num_workers}
+
     def check_entries(self):
         """Makes lists of both, and checks the number of processes; nothing is opened."""
         check_num_proc(self.preprocessing_num_workers, "--preprocessing_num_workers")
