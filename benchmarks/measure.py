@@ -35,8 +35,8 @@ def cpu_name():
         return platform.processor() or platform.machine()
 
 
-def by_turns(sides, rounds=5, device="cpu"):
-    """Seconds of each call, by turns A / B / A / B, after one round that is not counted.
+def by_turns(sides, rounds=5, device="cpu", uncounted=1):
+    """Seconds of each call, by turns A / B / A / B, after rounds that are not counted.
 
     Args:
         sides: {name: callable}.
@@ -45,10 +45,10 @@ def by_turns(sides, rounds=5, device="cpu"):
         {name: median seconds}, and the median over rounds of first side's time over each other's, {name: ratio}.
     """
     times = {name: [] for name in sides}
-    for number in range(rounds + 1):
+    for number in range(-uncounted, rounds):
         for name, call in sides.items():
             seconds = timed(call, device)
-            if number:
+            if number >= 0:
                 times[name].append(seconds)
     first = next(iter(sides))
     ratios = {
@@ -57,9 +57,9 @@ def by_turns(sides, rounds=5, device="cpu"):
     return {name: statistics.median(values) for name, values in times.items()}, ratios
 
 
-def compare(ours, reference, rounds=5, device="cpu"):
+def compare(ours, reference, rounds=5, device="cpu", uncounted=1):
     """{"ours", "reference": median seconds, "ratio": reference / ours}."""
-    seconds, ratios = by_turns({"ours": ours, "reference": reference}, rounds, device)
+    seconds, ratios = by_turns({"ours": ours, "reference": reference}, rounds, device, uncounted)
     return {"ours": round(seconds["ours"], 5), "reference": round(seconds["reference"], 5), "ratio": round(ratios["reference"], 2)}
 
 

@@ -10,7 +10,8 @@ from train.engine.commands import CommandParser
 
 NAMES = (
     "graph_convolution", "pretrain_step", "encode_sequence", "segments", "growth", "keypoint_processor", "fingerspelling",
-    "rendering", "openpose_json", "pose_file", "build_memory", "built_segments", "segment_index", "nearest_segments",
+    "rendering", "openpose_json", "pose_file", "build_memory", "built_segments", "segment_index", "frame_store", "extraction",
+    "nearest_segments",
 )  # fmt: skip
 
 
@@ -44,7 +45,7 @@ from benchmarks.measure import compare, growth_exponent, machine, peak_memory, t
 from benchmarks.readers import openpose_json, pose_file
 from benchmarks.reference import ReferenceGraphConv, ReferenceTemporalConv, reference_sign_mae
 from benchmarks.rendering import rendering
-from benchmarks.scale import nearest_segments, segment_index
+from benchmarks.scale import extraction, frame_store, nearest_segments, segment_index
 from modeling_unigloR import KeypointClip, KeypointProcessor, SignMAE, SignMAEConfig
 from modeling_unigloR.modeling_layers_uniglor import ChannelTopologyGraphConv, MultiScaleTemporalConv
 from train.engine.loading import check_device
@@ -304,7 +305,7 @@ BENCHMARKS = {
     for function in (
         graph_convolution, pretrain_step, encode_sequence, segments, growth, keypoint_processor, fingerspelling,
         rendering, openpose_json, pose_file, build_memory, built_segments,
-        segment_index, nearest_segments,
+        segment_index, frame_store, extraction, nearest_segments,
     )
 }  # fmt: skip
 

@@ -21,6 +21,8 @@ from typing import Any
 from .commands import (
     MISTAKES,
     CommandParser,
+    add_engine_options,
+    check_num_proc,
     did_you_mean,
     existing_folder,
     in_words,
@@ -60,7 +62,7 @@ def _corpus_parser(name: str) -> CommandParser:
     parser.add_argument(
         "--layout", metavar="LAYOUT", help="map the points to this layout of the model, such as uniglor73; by default they stay as they are"
     )
-    parser.add_argument("--num_proc", type=positive, metavar="N", help="processes (default 1); the files are the same for any number")
+    add_engine_options(parser)
     parser.add_argument("--clips_per_shard", type=positive, metavar="N", help=f"rows of a file (default {CLIPS_PER_SHARD})")
     parser.add_argument("--dry_run", action="store_true", help="read everything, write nothing, print the audit")
     parser.add_argument("--strict", action="store_true", help="stop at the first clip that would be left out")
@@ -82,6 +84,7 @@ def checked(argv: list[str] | None = None) -> argparse.Namespace:
     arguments = parse(argv)
     arguments.data_dir = existing_folder(arguments.data_dir, "--data_dir")
     arguments.output_dir = output_folder(arguments.output_dir)
+    check_num_proc(getattr(arguments, "num_proc", None))
     return arguments
 
 
@@ -89,34 +92,27 @@ if __name__ == "__main__":
     parse_early(checked)
 
 import collections
-import concurrent.futures
-import contextlib
 import hashlib
 import importlib
 import json
-import multiprocessing
 import os
-import shutil
-import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from filelock import FileLock
 from huggingface_hub.errors import HTTPError
-from tqdm import tqdm
 
 from modeling_unigloR.configuration_uniglor import VERSION
 
 from .corpus import KNOWN_BETTER, ClipSource, Corpus, Entry, Listing, Shape, kind_of_reason, list_corpus, read_rows, row_shape, sources_hash
 from .schema import Row, features
-from .whole import SEAL, damage, discard, remove_unfinished, seal, sync_entry, whole_folder, write_json
+from .shards import READY, Advance, finished, make_shards, publish, unfinished_folder
+from .whole import discard, seal, whole_folder, write_json
 
 Audit = dict[str, Any]  # what audit.json holds
 
 CLIPS_PER_ROW_GROUP = 32  # what is held in memory while writing: about 10 MB of whole OpenPose clips
-READY, RESULTS = "ready", ("data", "audit.json", "dataset_card.md")  # moved in this order: `datasets` would read a lone audit as rows
-ROWS, REPORT = "rows.parquet", "report.json"  # in the folder of a finished shard
+RESULTS = ("data", "audit.json", "dataset_card.md")  # moved in this order: `datasets` would read a lone audit as rows
+ROWS = "rows.parquet"  # in the folder of a finished shard
 
 
 class Shard(NamedTuple):
@@ -129,6 +125,10 @@ class Shard(NamedTuple):
     strict: bool
     path: Path | None
 
+    @property
+    def size(self) -> int:
+        return len(self.sources)
+
 
 def get_corpus(name: str) -> Corpus:
     if name not in CORPORA:
@@ -139,20 +139,15 @@ def get_corpus(name: str) -> Corpus:
 # --- Shards ---------------------------------------------------------------------------------------------------------------------------
 
 
-def build_shard(shard: Shard, advance: Callable[[int], None] | None = None) -> Audit:
-    """Reads a shard's clips and writes them, whole or not at all; returns its part of the audit.
-
-    Args:
-        advance: called with the number of frames after each clip.
-    """
-    advance = advance or _advance
+def build_shard(shard: Shard, folder: Path | None, advance: Advance) -> Audit:
+    """Reads a shard's clips and writes them into its folder, if it has one; returns its part of the audit."""
     report: Audit = {"clips": 0, "frames": 0, "seconds": 0.0, "without_fps": 0, "without_text": 0, "without_label": 0, "left_out": []}
     kinds: collections.Counter[str] = collections.Counter()
 
     def rows() -> Iterator[Row]:
         for source, row, reason in read_rows(shard.corpus, shard.sources, shard.shape, shard.layout):
             num_frames = 0 if row is None else len(row["keypoints"])
-            advance(num_frames)
+            advance(1, num_frames)
             if row is None:
                 if shard.strict:
                     raise ValueError(f"{source.id}: {reason}")
@@ -167,99 +162,18 @@ def build_shard(shard: Shard, advance: Callable[[int], None] | None = None) -> A
             kinds["folder of JSON" if os.path.isdir(source.path) else Path(source.path).suffix] += 1
             yield row
 
-    if shard.path is None:
+    if folder is None:
         for _ in rows():
             pass
     else:
         from datasets.arrow_writer import ParquetWriter  # takes a second, which a dry run does not need
 
-        with (
-            contextlib.suppress(FileExistsError),
-            whole_folder(shard.path) as folder,
-        ):  # a worker that survived its killed build may have finished first
-            path, columns = str(folder / ROWS), features(*shard.shape[1:])
-            with ParquetWriter(path=path, features=columns, writer_batch_size=CLIPS_PER_ROW_GROUP) as writer:
-                for row in rows():
-                    writer.write(row)
-                writer.finalize()
-            write_json(report | {"kinds": dict(sorted(kinds.items()))}, folder / REPORT)
-            seal(folder)
+        columns = features(*shard.shape[1:])
+        with ParquetWriter(path=str(folder / ROWS), features=columns, writer_batch_size=CLIPS_PER_ROW_GROUP) as writer:
+            for row in rows():
+                writer.write(row)
+            writer.finalize()
     return report | {"kinds": dict(sorted(kinds.items()))}
-
-
-_counter: Any = None  # of this worker: clips and frames so far, shared by all
-
-
-def _start_worker(counter: Any) -> None:
-    global _counter
-    _counter = counter
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # the main process reports Ctrl-C
-
-
-def _advance(num_frames: int) -> None:
-    with _counter.get_lock():
-        _counter[0] += 1
-        _counter[1] += num_frames
-
-
-def build_shards(shards: list[Shard], num_proc: int = 1) -> list[Audit]:
-    """Builds the shards that are not finished yet; returns the reports of all, in order."""
-    reports = [_finished(shard) or {} for shard in shards]
-    open_places = [place for place, report in enumerate(reports) if not report]
-    num_clips = sum(len(shards[place].sources) for place in open_places)
-    with tqdm(total=num_clips, unit=" clips", desc="Reading clips", disable=not open_places) as bar:
-        if num_proc <= 1:
-            started, frames = time.monotonic(), 0
-
-            def advance(num_frames: int) -> None:
-                nonlocal frames
-                frames += num_frames
-                _show(bar, bar.n + 1, frames, started)
-
-            for place in open_places:
-                reports[place] = build_shard(shards[place], advance)
-        elif open_places:
-            for place, report in _in_processes([shards[place] for place in open_places], num_proc, bar):
-                reports[open_places[place]] = report
-    return reports
-
-
-def _in_processes(shards: list[Shard], num_proc: int, bar: tqdm) -> Iterator[tuple[int, Audit]]:
-    context = multiprocessing.get_context()
-    counter, started = context.Array("q", 2), time.monotonic()
-    with concurrent.futures.ProcessPoolExecutor(min(num_proc, len(shards)), context, _start_worker, (counter,)) as pool:
-        places = {pool.submit(build_shard, shard): place for place, shard in enumerate(shards)}
-        try:
-            waiting = set(places)
-            while waiting:
-                done, waiting = concurrent.futures.wait(waiting, 0.5, concurrent.futures.FIRST_COMPLETED)
-                _show(bar, counter[0], counter[1], started)
-                for future in done:
-                    yield places[future], future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _show(bar: tqdm, clips: int, frames: int, started: float) -> None:
-    bar.set_postfix_str(f"{frames / max(time.monotonic() - started, 1e-3):,.0f} frames/s", refresh=False)
-    bar.update(clips - bar.n)
-
-
-def _finished(shard: Shard) -> Audit | None:
-    """The report of a shard that was built before, or None."""
-    if shard.path is None:
-        return None
-    if not (shard.path / ROWS).exists():  # an earlier build was killed after it had moved them
-        discard(shard.path)
-        return None
-    wrong = damage(shard.path)
-    if wrong:
-        print(f"A finished shard was damaged while it waited ({wrong}): it is built again.", file=sys.stderr)
-        discard(shard.path)
-        return None
-    return json.loads((shard.path / REPORT).read_text(encoding="utf-8"))
 
 
 # --- Data sets ------------------------------------------------------------------------------------------------------------------------
@@ -270,10 +184,11 @@ def build(
     data_dir: str | Path,
     output_dir: str | Path,
     layout: str | None = None,
-    num_proc: int = 1,
+    num_proc: int | None = None,
     dry_run: bool = False,
     strict: bool = False,
     clips_per_shard: int = CLIPS_PER_SHARD,
+    engine: str = "processes",
     **options: Any,
 ) -> Audit:
     """Builds a corpus; returns its audit, which is also OUTPUT_DIR/audit.json.
@@ -283,7 +198,7 @@ def build(
         data_dir: the folder that its module describes.
         output_dir: where `data/`, `audit.json` and `dataset_card.md` go.
         layout: the model's layout to map rows to, such as "uniglor73"; None keeps the source's.
-        num_proc: processes; the files are the same for any number.
+        num_proc, engine: see `shards.make_shards`; the files are the same for all.
         dry_run: reads everything and writes nothing.
         strict: raises `ValueError` at the first clip that would be left out.
         clips_per_shard: rows of a file.
@@ -313,28 +228,22 @@ def build(
     facts["languages"] = sorted({source.language or corpus.language for source in listing.sources})
     chunks = list(_chunks(listing.sources, clips_per_shard))
 
-    staging = output_dir / ".unfinished"
     if dry_run:
         shards = [Shard(corpus, sources, shape, layout, strict, None) for sources in chunks]
-        return _audit(corpus, facts, listing, shards, build_shards(shards, num_proc), data_dir)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    lock = output_dir / ".lock"
-    with FileLock(lock):  # a second build into the same folder waits, and then has nothing to do
-        staging.mkdir(exist_ok=True)
-        remove_unfinished(staging)
-        _drop_damaged(staging)
-        _publish(staging, output_dir)  # what was interrupted between the last shard and here
+        return _audit(corpus, facts, listing, shards, make_shards(build_shard, shards, num_proc, engine), data_dir)
+    with unfinished_folder(output_dir, RESULTS) as waiting:
         audit = _finished_audit(output_dir, facts["key"])
         if audit is None:
             shards = [
-                Shard(corpus, sources, shape, layout, strict, staging / sources_hash(corpus, sources, layout, shape)) for sources in chunks
+                Shard(corpus, sources, shape, layout, strict, waiting / sources_hash(corpus, sources, layout, shape)) for sources in chunks
             ]
-            audit = _audit(corpus, facts, listing, shards, build_shards(shards, num_proc), data_dir)
+            for shard in shards:
+                if shard.path is not None and not (shard.path / ROWS).exists():  # an earlier build was killed after it had moved them
+                    discard(shard.path)
+            audit = _audit(corpus, facts, listing, shards, make_shards(build_shard, shards, num_proc, engine), data_dir)
             _check_strict(strict, audit["left_out"])
-            _make_ready(corpus, shards, audit, staging)
-            _publish(staging, output_dir)
-        shutil.rmtree(staging, ignore_errors=True)
-    lock.unlink(missing_ok=True)
+            _make_ready(corpus, shards, audit, waiting)
+            publish(waiting, output_dir, RESULTS)
     _check_strict(strict, audit["left_out"])
     return audit
 
@@ -369,16 +278,16 @@ def _finished_audit(output_dir: Path, key: str) -> Audit | None:
     return audit
 
 
-def _make_ready(corpus: Corpus, shards: list[Shard], audit: Audit, staging: Path) -> None:
+def _make_ready(corpus: Corpus, shards: list[Shard], audit: Audit, waiting: Path) -> None:
     """Names the shards, and collects all results in a folder from which they need only be moved."""
     by_split: dict[str, list[Path]] = {}
     for shard in shards:
-        report = _finished(shard)
+        report = finished(shard.path)
         if report is None or shard.path is None:
             raise ValueError(f"{shard.path} was altered while the others were built. The same command builds it again, and goes on.")
         if report["clips"]:  # a split without rows could not be read back
             by_split.setdefault(shard.sources[0].split, []).append(shard.path)
-    with whole_folder(staging / READY) as ready:
+    with whole_folder(waiting / READY) as ready:
         write_json(audit, ready / "audit.json")
         (ready / "dataset_card.md").write_text(card(corpus, audit), encoding="utf-8")
         (ready / "data").mkdir()
@@ -386,24 +295,6 @@ def _make_ready(corpus: Corpus, shards: list[Shard], audit: Audit, staging: Path
             for number, path in enumerate(paths):
                 os.replace(path / ROWS, ready / "data" / f"{split}-{number:05d}-of-{len(paths):05d}.parquet")
         seal(ready)
-
-
-def _drop_damaged(staging: Path) -> None:
-    """Deletes all results that wait to be moved, if one of them was altered."""
-    ready = staging / READY
-    if (ready / "data").exists() and (ready / SEAL).exists():  # earlier versions wrote no seal
-        wrong = damage(ready)
-        if wrong:
-            print(f"Finished results were damaged while they waited ({wrong}): all is built again.", file=sys.stderr)
-            discard(staging)
-            staging.mkdir()
-
-
-def _publish(staging: Path, output_dir: Path) -> None:
-    for name in RESULTS:
-        if (staging / READY / name).exists():
-            os.replace(staging / READY / name, output_dir / name)
-    sync_entry(output_dir)
 
 
 def _audit(

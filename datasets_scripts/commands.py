@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 FILE = Path("data") / "train-00000-of-00001.parquet"  # below the output_dir of commands that write one split
+WAITING = ".unfinished"  # below the output_dir of commands that go on where they stopped
+ENGINES = ("processes", "ray")  # of `shards.make_shards`
 LOCAL_FOLDERS = ("outputs", "data")  # where the configs of train/ write to and read from
 ARCHIVES = (".zip", ".gz", ".tar", ".tgz", ".xz", ".rar", ".7z")
 MISTAKES = (
@@ -97,6 +99,31 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0.")
     return int(text)
+
+
+def add_engine_options(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--num_proc", type=positive, metavar="N",
+        help="processes (default 1), or with --engine ray processors of this machine (default all); the files are the same for any number",
+    )  # fmt: skip
+    parser.add_argument(
+        "--engine", choices=ENGINES, help="of this machine (default), or Ray's cluster, which the variable RAY_ADDRESS names"
+    )
+
+
+def check_num_proc(num_proc: int | None, option: str = "--num_proc") -> None:
+    """Raises `ValueError` for more processes than this machine has processors."""
+    if num_proc is not None and not 1 <= num_proc <= num_processors():
+        more = " To use several machines, pass --engine ray." if option == "--num_proc" else ""
+        raise ValueError(
+            f"{option} {num_proc}: found {num_processors()} processors, expected at most one process for each. Pass {option} "
+            f"{num_processors()}, or fewer.{more}"
+        )
+
+
+def num_processors() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def language_code(text: str) -> str:

@@ -36,8 +36,11 @@ _MAX_AGE = 7 * 24 * 3600.0  # seconds; by then another process may have the same
 
 
 @contextlib.contextmanager
-def whole_folder(path: str | Path) -> Iterator[Path]:
+def whole_folder(path: str | Path, forced: bool = True) -> Iterator[Path]:
     """Yields an empty folder that is renamed to `path` when the block ends; after an error nothing is left.
+
+    Args:
+        forced: whether all of it is forced to the disk first. Otherwise a lost power supply may leave a torn folder, which its seal tells.
 
     Raises:
         FileExistsError: `path` exists already, or exists by the time the block ends.
@@ -47,14 +50,16 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         yield unfinished
         unfinished.chmod(0o777 & ~_UMASK)  # mkdtemp makes private folders
         open_files(unfinished)
-        sync(unfinished)
+        if forced:
+            sync(unfinished)
         try:
             os.rename(unfinished, path)
         except OSError as error:
             if path.exists():
                 raise FileExistsError(f"{path} is there already.") from error
             raise
-        sync_entry(path.parent)
+        if forced:
+            sync_entry(path.parent)
 
 
 @contextlib.contextmanager
@@ -103,7 +108,11 @@ def open_files(folder: str | Path) -> None:
 
 def write_json(content: Any, path: str | Path) -> None:
     """Writes JSON to a file that is replaced at once."""
-    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_whole(path, _json(content))
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
 def sync(folder: str | Path) -> None:
@@ -133,11 +142,11 @@ def sync_entry(path: str | Path) -> None:
 
 
 def seal(folder: str | Path, **facts: Any) -> None:
-    """Writes the size and SHA-256 of every file below `folder`, and facts about it, into its `seal.json`."""
+    """Writes the size and SHA-256 of every file below an unfinished `folder`, and facts about it, into its `seal.json`."""
     folder = Path(folder)
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     noted = {name: {"size": path.stat().st_size, "sha256": _sha256(path)} for name, path in files.items()}
-    write_json({"files": noted, **facts}, folder / SEAL)
+    (folder / SEAL).write_text(_json({"files": noted, **facts}), encoding="utf-8")
 
 
 def read_seal(folder: str | Path) -> dict[str, Any]:

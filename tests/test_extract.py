@@ -1,9 +1,11 @@
 """Videos to clips and rows: decoding, following, refusing; MediaPipe itself where it is installed."""
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
+import time
 import types
 import warnings
 
@@ -11,7 +13,8 @@ import datasets
 import numpy as np
 import pytest
 
-from datasets_scripts import extract
+from datasets_scripts import commands, extract
+from datasets_scripts.commands import num_processors
 from datasets_scripts.schema import check_row
 from datasets_scripts.whole import scratch_folder
 from modeling_unigloR import KeypointProcessor, read_keypoints
@@ -325,17 +328,143 @@ def test_bad_videos_are_left_out_and_counted(tmp_path, with_squares):
     assert all(f"{name}.mp4" in reason for name, reason in facts["skipped"].items())
 
 
+def opened_of(monkeypatch, log):
+    """Lets `extract` note the name of each video that it opens in a file, from any process."""
+    read = extract.extract_video
+
+    def note(path, *rest):
+        with open(log, "a", encoding="utf-8") as file:
+            file.write(f"{path.stem}\n")
+        return read(path, *rest)
+
+    monkeypatch.setattr(extract, "extract_video", note)
+    return lambda: log.read_text(encoding="utf-8").split() if log.exists() else []
+
+
+@pytest.fixture
+def ten_videos(tmp_path):
+    (tmp_path / "clips").mkdir()
+    for number in range(10):
+        write_video(tmp_path / "clips" / f"clip_{number}.mp4", squares([[(100, 40)]] * (3 + number % 3)))
+    (tmp_path / "clips" / "clip_3.mp4").write_text("no video")
+    return tmp_path / "clips"
+
+
+def files_of(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_any_number_of_processes_extracts_the_same_files(tmp_path, ten_videos, with_squares):
+    for num_proc in (1, 2):
+        name = str(tmp_path / str(num_proc))
+        extract.main([str(ten_videos), "--output_dir", name, "--num_proc", str(min(num_proc, num_processors())), "--clips_per_shard", "4"])
+    assert files_of(tmp_path / "1") == files_of(tmp_path / "2")
+    assert sorted(path.name for path in (tmp_path / "2" / "data").iterdir()) == [f"train-0000{n}-of-00003.parquet" for n in range(3)]
+    rows = datasets.load_dataset(str(tmp_path / "2"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert rows["id"] == [f"clip_{number}" for number in range(10) if number != 3]
+    assert list(json.loads((tmp_path / "2" / "extraction.json").read_text())["skipped"]) == ["clip_3"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no POSIX here")
+def test_a_killed_extraction_opens_no_finished_video_again(tmp_path, ten_videos, with_squares, monkeypatch):
+    """All was lost: one Parquet file was written at the end. Its workers end with it, so that none reads a video beside its successor."""
+    opened, arguments = opened_of(monkeypatch, tmp_path / "log"), [str(ten_videos), "--output_dir"]
+    find = SquareExtractor.__call__
+
+    def slow(self, image):
+        time.sleep(0.05)
+        return find(self, image)
+
+    alive, held = os.pipe()  # the kernel closes `held` when the last process that has it ends
+    with monkeypatch.context() as patch:
+        patch.setattr(SquareExtractor, "__call__", slow)
+        patch.setattr(commands, "num_processors", lambda: 2)
+        process = multiprocessing.get_context("fork").Process(
+            target=extract.main, args=([*arguments, str(tmp_path / "out"), "--num_proc", "2"],)
+        )
+        process.start()
+    os.close(held)
+    waiting, deadline = tmp_path / "out" / ".unfinished", time.monotonic() + 60
+    while len(list(waiting.glob("[!.]*"))) < 5 and process.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    os.read(alive, 1)
+    os.close(alive)
+    finished = [json.loads(path.read_text())["id"] for path in waiting.glob("[!.]*/report.json")]
+    assert 5 <= len(finished) < 10 and set(finished) <= set(opened())
+    (tmp_path / "log").unlink()
+    extract.main([*arguments, str(tmp_path / "out")])
+    assert sorted([*finished, *opened()]) == [f"clip_{number}" for number in range(10)]
+    extract.main([*arguments, str(tmp_path / "whole")])
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
+
+
+def killed_before_its_end(arguments, monkeypatch, name):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(extract, name, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        extract.main(arguments)
+
+
+def test_a_row_that_was_torn_while_it_waited_is_named_and_made_again(tmp_path, ten_videos, with_squares, monkeypatch, capsys):
+    """A disk that is full or loses its power can leave a Parquet file without its end."""
+    arguments = [str(ten_videos), "--output_dir", str(tmp_path / "out")]
+    killed_before_its_end(arguments, monkeypatch, "_make_ready")
+    torn = next((tmp_path / "out" / ".unfinished").glob("*/row.parquet"))
+    name = json.loads((torn.parent / "report.json").read_text())["id"]
+    os.truncate(torn, torn.stat().st_size - 9)
+    opened = opened_of(monkeypatch, tmp_path / "log")
+    extract.main(arguments)
+    assert opened() == [name] and f"{torn} has " in capsys.readouterr().err
+    extract.main([str(ten_videos), "--output_dir", str(tmp_path / "whole")])
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("moved", [(), ("data",), ("data", "extraction.json")])
+def test_an_extraction_that_was_killed_while_its_results_moved_is_completed(tmp_path, ten_videos, with_squares, monkeypatch, moved):
+    arguments = [str(ten_videos), "--output_dir", str(tmp_path / "out")]
+    killed_before_its_end(arguments, monkeypatch, "publish")
+    for name in moved:
+        (tmp_path / "out" / ".unfinished" / "ready" / name).rename(tmp_path / "out" / name)
+    opened = opened_of(monkeypatch, tmp_path / "log")
+    assert extract.main(arguments)["clips"] == 9 and opened() == []
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["data", "extraction.json"]
+
+
+def test_other_options_and_a_video_that_was_replaced_are_read_anew(tmp_path, ten_videos, with_squares, monkeypatch):
+    arguments = [str(ten_videos), "--output_dir", str(tmp_path / "out")]
+    killed_before_its_end(arguments, monkeypatch, "_make_ready")
+    opened = opened_of(monkeypatch, tmp_path / "log")
+    write_video(ten_videos / "clip_5.mp4", squares([[(100, 40)]] * 8))
+    killed_before_its_end(arguments, monkeypatch, "_make_ready")
+    assert opened() == ["clip_5"]
+    extract.main([*arguments, "--language", "ase"])
+    assert len(opened()) == 11
+
+
 def test_what_a_killed_run_left_behind_goes_with_the_next(tmp_path, with_squares):
     """A process that was killed deletes nothing; its folder has its number, which no process has any more."""
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    data = tmp_path / "out" / "data"
-    with scratch_folder(data / extract.FILE.name) as mine:
-        left = data / mine.name.replace(f"-{os.getpid()}-", f"-{ended.pid}-")
-        left.mkdir()
-        extract.main([str(write_video(tmp_path / "a.mp4", squares([[(100, 40)]]))), "--output_dir", str(tmp_path / "out")])
-        assert mine.exists() and not left.exists()
+    waiting = tmp_path / "out" / ".unfinished"
+    with scratch_folder(waiting / "0123") as mine:
+        waiting.joinpath(mine.name.replace(f"-{os.getpid()}-", f"-{ended.pid}-")).mkdir()
+    extract.main([str(write_video(tmp_path / "a.mp4", squares([[(100, 40)]]))), "--output_dir", str(tmp_path / "out")])
     assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == ["data", "extraction.json", extract.FILE.name]
+
+
+def test_more_processes_than_processors_are_refused(tmp_path, ten_videos, capsys):
+    message = f"--num_proc 4096: found {num_processors()} processors, expected at most one process for each. Pass --num_proc "
+    with pytest.raises(ValueError, match=message):
+        extract.main([str(ten_videos), "--output_dir", str(tmp_path / "out"), "--num_proc", "4096"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_worker_that_the_system_ends_is_one_line(tmp_path, ten_videos, with_squares, monkeypatch):
+    monkeypatch.setattr(SquareExtractor, "__call__", lambda *_: os._exit(9))
+    monkeypatch.setattr(commands, "num_processors", lambda: 2)
+    with pytest.raises(OSError, match="One of 2 processes was ended from outside, .* Pass a smaller --num_proc"):
+        extract.main([str(ten_videos), "--output_dir", str(tmp_path / "out"), "--num_proc", "2"])
 
 
 def test_old_rows_are_not_replaced_and_a_run_that_fails_leaves_none(tmp_path, with_squares, monkeypatch):
@@ -357,7 +486,7 @@ def test_old_rows_are_not_replaced_and_a_run_that_fails_leaves_none(tmp_path, wi
         extract.main([video, other, "--output_dir", str(output)])
     with pytest.raises(RuntimeError, match="out of luck"):
         extract.main([video, other, "--output_dir", str(fresh)])
-    assert (output / extract.FILE).read_bytes() == old and not list((fresh / "data").iterdir())
+    assert (output / extract.FILE).read_bytes() == old and not (fresh / "data").exists()
 
 
 def test_the_script_says_what_it_cannot_use(tmp_path, with_squares, capsys):

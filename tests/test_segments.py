@@ -1,13 +1,16 @@
 """Random segments: the frames that are on disk, a function of seed, epoch and clip, whole or not at all."""
 
+import contextlib
+import os
+
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, List
 
 from datasets_scripts import schema
 from modeling_unigloR import KeypointProcessor
-from train.data import segments
+from train.data import caches, segments
 from train.data.segments import FrameStore, SegmentDataset, SegmentSampler, SegmentStream, consecutive_segments
 
 from .conftest import random_signing
@@ -66,6 +69,86 @@ def test_a_build_that_dies_leaves_nothing_that_looks_finished(tmp_path, monkeypa
     with pytest.raises(KeyboardInterrupt):
         FrameStore.build(dataset_of([40]), KeypointProcessor(), tmp_path)
     assert list((tmp_path / "uniglor_frames").iterdir()) == []
+
+
+def stored(store):
+    arrays = store.keypoints, store.keypoint_mask, store.offsets
+    return store.ids.tolist(), *(np.array(values).tobytes() for values in arrays)
+
+
+def half_seen(row, number):
+    """Every third clip shows nothing, and of the others the hands are missing now and then."""
+    confidence = row["confidence"].copy()
+    confidence[number % 5 :: 5, 27:] = 0
+    return confidence * (number % 3 > 0)
+
+
+@pytest.fixture
+def ten_rows(tmp_path, monkeypatch):
+    """Rows of ten clips in four shards, memory-mapped as those of a real data set are."""
+    monkeypatch.setattr(segments, "CLIPS_PER_SHARD", 3)
+    path = str(tmp_path / "rows.parquet")
+    changes = dict(confidence=half_seen, fps=lambda row, number: None if number == 4 else 50.0)
+    dataset_of([40, 15, 9, 100, 30, 31, 32, 33, 34, 35], **changes).to_parquet(path)
+    return Dataset.from_parquet(path, cache_dir=str(tmp_path / "arrow"))
+
+
+def test_frames_are_those_of_the_rows_one_by_one_for_any_number_of_processes(tmp_path, ten_rows):
+    """The code before took each row through `datasets`' numpy format, and wrote it at once."""
+    clips = []
+    for row in ten_rows.with_format("numpy"):
+        with contextlib.suppress(ValueError):
+            clips.append((str(row["id"]), KeypointProcessor().process_row(row)))
+    expected = [name for name, _ in clips], b"".join(clip.keypoints.tobytes() for _, clip in clips)
+    stores = [FrameStore.build(ten_rows, KeypointProcessor(), tmp_path / str(count), num_proc=count) for count in (1, 2)]
+    assert stored(stores[0])[:2] == expected and stored(stores[0]) == stored(stores[1]) and len(clips) == 6
+    files = [{path.name: path.read_bytes() for path in (tmp_path / name / "uniglor_frames").rglob("*.*")} for name in "12"]
+    assert files[0] == files[1]
+
+
+def test_chosen_and_shuffled_rows_come_in_their_order(tmp_path, ten_rows):
+    rows = ten_rows.select([8, 1, 5, 4])
+    assert FrameStore.build(rows, KeypointProcessor(), tmp_path).ids.tolist() == ["clip-8", "clip-1", "clip-5", "clip-4"]
+
+
+def test_rows_of_other_features_are_read_too(tmp_path):
+    """From a table that somebody else wrote: nested lists of float64, which `datasets` turns into numpy arrays."""
+    rows = dataset_of([40, 30])
+    plain = Dataset.from_list([row | {"keypoints": np.array(row["keypoints"]).tolist()} for row in rows])
+    assert isinstance(plain.features["keypoints"], List)
+    stores = [FrameStore.build(kind, KeypointProcessor(), tmp_path) for kind in (rows, plain)]
+    assert stored(stores[0]) == stored(stores[1]) and stores[0].key != stores[1].key
+
+
+def test_a_killed_build_processes_no_finished_shard_again(tmp_path, ten_rows, monkeypatch, capsys):
+    processed, process = [], KeypointProcessor.process_row
+
+    def stop_at_the_eighth(self, row):
+        if len(processed) == 7:
+            raise KeyboardInterrupt
+        processed.append(row["id"])
+        return process(self, row)
+
+    monkeypatch.setattr(KeypointProcessor, "process_row", stop_at_the_eighth)
+    with pytest.raises(KeyboardInterrupt):
+        FrameStore.build(ten_rows, KeypointProcessor(), tmp_path)
+    (entry,) = caches.entries(tmp_path)
+    assert entry.note == "finished part of one that was stopped: the same command goes on"
+    torn, *_ = sorted(entry.path.glob("*/keypoints.f4"))
+    os.truncate(torn, 1000)
+    del processed[:]
+    monkeypatch.setattr(KeypointProcessor, "process_row", lambda self, row: processed.append(row["id"]) or process(self, row))
+    store = FrameStore.build(ten_rows, KeypointProcessor(), tmp_path)
+    assert processed == [f"clip-{number}" for number in (0, 1, 2, 6, 7, 8, 9)] and f"{torn} has 1,000 bytes" in capsys.readouterr().err
+    assert stored(store) == stored(FrameStore.build(ten_rows, KeypointProcessor(), tmp_path / "whole"))
+    assert [path.name for path in (tmp_path / "uniglor_frames").iterdir()] == [store.key]
+
+
+def test_shards_of_a_build_that_nobody_finishes_can_be_removed(tmp_path, ten_rows, monkeypatch):
+    monkeypatch.setattr(segments.np, "savez", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space left on device; .* Finished shards are kept in .*shards: the same command goes on"):
+        FrameStore.build(ten_rows, KeypointProcessor(), tmp_path)
+    assert len(caches.clean(tmp_path, older_than=0, remove=True)) == 1 and list((tmp_path / "uniglor_frames").iterdir()) == []
 
 
 def test_clips_that_cannot_be_used_are_left_out_and_named(tmp_path, monkeypatch):

@@ -251,6 +251,11 @@ def vector_lengths(vectors):
     return np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
 
 
+def _products(vectors, query):
+    """(N,) products of (N, D) vectors with one (D,): at the memory's own speed, which takes BLAS half the time of `vectors @ query`."""
+    return np.vecdot(vectors, query) if hasattr(np, "vecdot") else np.einsum("nd,d->n", vectors, query)  # numpy 1.26 has no vecdot
+
+
 def nearest_segments(latents, query, top=10, exclude=None, lengths=None):
     """The latents that are most similar to one of them, or to another one: cosine of standardised latents.
 
@@ -276,7 +281,7 @@ def nearest_segments(latents, query, top=10, exclude=None, lengths=None):
     if not length > 0:
         raise ValueError("The query is 0 in every dimension: it has no direction.")
     lengths = vector_lengths(latents) if lengths is None else lengths
-    similarity = latents @ query / (np.maximum(lengths, 1e-12) * length)
+    similarity = _products(latents, query) / (np.maximum(lengths, 1e-12) * length)
     candidates = np.arange(len(latents)) if exclude is None else np.flatnonzero(~np.asarray(exclude, bool))
     if not len(candidates):
         raise ValueError("No other segment is left to compare with.")

@@ -154,7 +154,7 @@ def training_segments(data, processor, window_size, seed):
         shares = [weight / sum(weights) for weight in weights]
         mixed = rows[0] if len(rows) == 1 else interleave_datasets(rows, shares, seed=seed, stopping_strategy="all_exhausted")
         return SegmentStream(mixed, processor, window_size, seed), []
-    stores = [FrameStore.build(dataset, processor, data.cache_dir, describe(spec)) for dataset, spec in zip(rows, data.datasets)]
+    stores = [FrameStore.build(dataset, processor, description=describe(spec), **data.frames) for dataset, spec in zip(rows, data.datasets)]
     return SegmentDataset(stores, window_size, weights, data.segments_per_clip, seed), stores
 
 
@@ -162,7 +162,7 @@ def validation_segments(data, processor, window_size):
     """(keypoints, keypoint_mask, follows) of all validation sets together, or None."""
     parts = []
     for spec in data.validation:
-        store = FrameStore.build(load_rows(spec, "validation"), processor, data.cache_dir, describe(spec))
+        store = FrameStore.build(load_rows(spec, "validation"), processor, description=describe(spec), **data.frames)
         parts.append(consecutive_segments(store, window_size, data.max_eval_segments))
     return tuple(torch.cat(tensors) for tensors in zip(*parts)) if parts else None
 

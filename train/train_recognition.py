@@ -89,8 +89,8 @@ def main(argv=None, latent_store=LatentStore):
     sign_mae = load_model(data.sign_mae, SignMAEEncoderModel, "--sign_mae") if data.sign_mae is not None else None
     processor = make_processor(data.sign_mae, processor_fields)
     with args.main_process_first(desc="processing clips"):
-        clips = LabelledClips(data.datasets, "train", processor, data.cache_dir)
-        validation = LabelledClips(data.validation, "validation", processor, data.cache_dir) if data.validation else None
+        clips = LabelledClips(data.datasets, "train", processor, **data.frames)
+        validation = LabelledClips(data.validation, "validation", processor, **data.frames) if data.validation else None
         model = make_model(sign_mae, model_fields, processor, clips.label_names())
         for split_clips in (clips, validation):
             if split_clips is not None:

@@ -77,8 +77,8 @@ def main(argv=None, latent_store=LatentStore):
     prepare(args, data)
     processor = make_processor(data.sign_mae, processor_fields)
     with args.main_process_first(desc="processing clips"):
-        clips = Clips(data.datasets, "train", processor, data.cache_dir)
-        validation = Clips(data.validation, "validation", processor, data.cache_dir) if data.validation else None
+        clips = Clips(data.datasets, "train", processor, **data.frames)
+        validation = Clips(data.validation, "validation", processor, **data.frames) if data.validation else None
         tokenizer = make_tokenizer(data, clips.texts)
         model = make_model(data, model_fields, processor, tokenizer, clips)
         if data.whiten_latents and data.cache_latents and model.config.sign_encoder == "segments":

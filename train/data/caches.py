@@ -30,6 +30,7 @@ logger = logging.get_logger(__name__)
 
 KINDS = ("frames", "latents")
 INDEX = "index.npz"
+SHARDS = ".shards"  # ends the name of a folder where they wait
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -79,12 +80,38 @@ def open_or_build(store, folder, write, description, **facts):
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
+            kept = _waiting(folder)
+            left = f"Finished shards are kept in {kept}: the same command goes on" if kept.exists() else "Nothing was left behind"
             raise OSError(
                 error.errno,
                 f"{description}: no room for {folder.parent}: {error.strerror}; {size_of(shutil.disk_usage(folder.parent).free)} are free. "
-                "Make room (python -m train.cache clean), or give another place (--cache_dir). Nothing was left behind",
+                f"Make room (python -m train.cache clean), or give another place (--cache_dir). {left}",
             ) from error
         return store(folder)
+
+
+@contextlib.contextmanager
+def waiting_folder(folder):
+    """Yields the place beside a folder that is being built where its finished shards wait; it stays until `forget_waiting`, since the
+    process may be killed. With nothing in it, it goes when the block ends."""
+    waiting = _waiting(folder)
+    waiting.mkdir(parents=True, exist_ok=True)
+    with locked(waiting, shared=True):
+        remove_unfinished(waiting)
+        try:
+            yield waiting
+        finally:
+            with contextlib.suppress(OSError):
+                waiting.rmdir()
+
+
+def forget_waiting(folder):
+    """Removes the shards of a folder that is built."""
+    discard(_waiting(folder))
+
+
+def _waiting(folder):
+    return folder.with_name(f".{folder.name}{SHARDS}")
 
 
 def keep(store, folder):
@@ -164,6 +191,9 @@ def _entry(path, kind):
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     if "-unfinished-" in path.name:
         note = "being built" if is_locked(path) else "left by a process that was stopped"
+        return Entry(path, kind, size, path.stat().st_mtime, note=note)
+    if path.name.endswith(SHARDS):
+        note = "being built" if is_locked(path) else "finished part of one that was stopped: the same command goes on"
         return Entry(path, kind, size, path.stat().st_mtime, note=note)
     try:
         facts = read_seal(path)

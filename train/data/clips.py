@@ -34,6 +34,7 @@ class Clips:
         processor: a `KeypointProcessor`.
         cache_dir: where processed frames are kept; by default in the cache of `datasets`.
         needs: the column that every clip must have, "text" or "label", or None.
+        num_proc: processes that process the frames, see `shards.make_shards`.
 
     Attributes:
         stores: `FrameStore`s.
@@ -43,7 +44,7 @@ class Clips:
         ValueError: a streamed data set, an id that stands twice, or a row without what is needed.
     """
 
-    def __init__(self, specs, split, processor, cache_dir=None, needs="text"):
+    def __init__(self, specs, split, processor, cache_dir=None, needs="text", num_proc=None):
         self.specs, self.stores, self.ids = specs, [], []
         self.texts, self.glosses, self.labels, self.languages = [], [], [], []
         for spec in specs:
@@ -56,7 +57,7 @@ class Clips:
             facts = {str(row["id"]): row for row in columns}
             if len(facts) < len(rows):
                 raise ValueError(f"Data set {describe(spec)!r}, split {split!r}: {len(rows) - len(facts)} ids stand there twice.")
-            store = FrameStore.build(rows, processor, cache_dir, describe(spec))
+            store = FrameStore.build(rows, processor, cache_dir, describe(spec), num_proc)
             self.stores.append(store)
             for name in map(str, store.ids):
                 row = facts[name]
@@ -93,8 +94,8 @@ class LabelledClips(Clips):
         names: of each clip's label, its gloss or else its text; None where it has neither.
     """
 
-    def __init__(self, specs, split, processor, cache_dir=None):
-        super().__init__(specs, split, processor, cache_dir, needs="label")
+    def __init__(self, specs, split, processor, cache_dir=None, num_proc=None):
+        super().__init__(specs, split, processor, cache_dir, "label", num_proc)
         self.labels = np.array(self.labels, np.int64)
         self.names = [gloss or text or None for gloss, text in zip(self.glosses, self.texts)]
 

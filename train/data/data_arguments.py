@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 import datasets
 from transformers.utils import logging
 
+from datasets_scripts.commands import check_num_proc
 from train.data.augmentation import KeypointAugmentation
 from train.data.segments import describe, names
 from train.engine.loading import DATASETS_BY, check_path
@@ -28,15 +29,23 @@ class DataArguments:
     Attributes:
         datasets: entries of `segments.load_rows`.
         validation: the same, for evaluation; [] for none. By default the split `validation` of each data set that has one.
+        preprocessing_num_workers: processes that process keypoints into frames; the frames are the same for any number.
         validation_source: what `find_validation` says of it.
     """
 
     datasets: list | str | dict = field(default_factory=list)
     validation: list | str | dict | None = None
+    preprocessing_num_workers: int | None = None
     validation_source: dict = field(default_factory=dict, init=False)
 
+    @property
+    def frames(self):
+        """How `FrameStore.build` and `Clips` are to process and keep frames."""
+        return {"cache_dir": getattr(self, "cache_dir", None), "num_proc": self.preprocessing_num_workers}
+
     def check_entries(self):
-        """Makes lists of both; nothing is opened."""
+        """Makes lists of both, and checks the number of processes; nothing is opened."""
+        check_num_proc(self.preprocessing_num_workers, "--preprocessing_num_workers")
         self.datasets = data_entries(self.datasets, "--datasets")
         if not self.datasets:
             raise ValueError("No data set to train on. Give `datasets:` in the config or --datasets PATH ...")

@@ -5,20 +5,27 @@ Shapes: M frames of all clips, N segments of a batch, W frames in a window, K ke
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 import datasets
 import numpy as np
 import torch
 from torch.utils.data import Dataset, IterableDataset, Sampler
-from tqdm import tqdm
 from transformers.utils import logging
 
+from datasets_scripts.shards import make_shards
+from datasets_scripts.whole import scratch_folder
 from modeling_unigloR.fingerprint_uniglor import processing_hash
-from train.data.caches import INDEX, cache_folder, keep, open_or_build
+from train.data.caches import INDEX, cache_folder, forget_waiting, keep, open_or_build, waiting_folder
+from train.data.rows import iterate_rows
 from train.engine.loading import DATASETS_BY, check_path
 
 logger = logging.get_logger(__name__)
+
+KEYPOINTS, MASKS = "keypoints.f4", "keypoint_mask.u1"  # frames end to end, in a store and in its shards
+CLIPS_PER_SHARD = 500  # a second or two of one processor
 
 
 class FrameStore:
@@ -41,46 +48,82 @@ class FrameStore:
         self.offsets, self.ids = index["offsets"], index["ids"]
         self.lengths = np.diff(self.offsets)  # kept: every batch asks for it, and there may be millions
         shape = (int(self.offsets[-1]), *index["point_shape"])
-        self.keypoints = np.memmap(Path(folder) / "keypoints.f4", np.float32, "r", shape=shape)
-        self.keypoint_mask = np.memmap(Path(folder) / "keypoint_mask.u1", np.bool_, "r", shape=shape[:2])
+        self.keypoints = np.memmap(Path(folder) / KEYPOINTS, np.float32, "r", shape=shape)
+        self.keypoint_mask = np.memmap(Path(folder) / MASKS, np.bool_, "r", shape=shape[:2])
 
     @classmethod
-    def build(cls, rows, processor, cache_dir=None, description="frames"):
+    def build(cls, rows, processor, cache_dir=None, description="frames", num_proc=None, engine="processes"):
         """Processes canonical rows into a folder named by their fingerprint, or opens the one that is there.
 
-        Rows that cannot be used (no shoulders, nothing seen) are left out, with a warning that counts and names them.
+        Rows that cannot be used (no shoulders, nothing seen) are left out, with a warning that counts and names them. Where it is
+        interrupted, the shards that are finished wait in a folder beside it (`caches.waiting_folder`), and the next call goes on.
 
         Args:
             rows: a `datasets.Dataset` of canonical rows.
             processor: a `KeypointProcessor`.
             cache_dir: where the folder goes; by default beside the data sets' own cache.
+            num_proc, engine: see `shards.make_shards`; the frames are the same for all.
         """
         facts = [rows._fingerprint, processor.to_json_string(), processing_hash(processor)]
         key = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
         rate = "own rate" if processor.fps is None else f"{processor.fps:g} frames/s"
+        place = cache_folder("frames", key, cache_dir)
 
         def write(folder):
-            _write_frames(rows, processor, folder, description)
+            kept = len(rows) > CLIPS_PER_SHARD  # else there is nothing to go on from
+            with waiting_folder(place) if kept else scratch_folder(folder / "shard") as waiting:
+                _write_frames(rows, processor, folder, waiting, description, num_proc, engine)
 
         entry_facts = dict(data=description, processor=f"{processor.layout} at {rate}")
-        return open_or_build(cls, cache_folder("frames", key, cache_dir), write, description, **entry_facts)
+        store = open_or_build(cls, place, write, description, **entry_facts)
+        forget_waiting(place)
+        return store
 
 
-def _write_frames(rows, processor, folder, description):
-    lengths, ids, unusable, point_shape, swapped = [], [], [], None, 0
-    with open(folder / "keypoints.f4", "wb") as keypoints, open(folder / "keypoint_mask.u1", "wb") as masks:
-        for row in tqdm(rows.with_format("numpy"), desc=f"Processing {description}", unit=" clips"):
-            try:
-                clip = processor.process_row(row)
-            except ValueError as error:
-                unusable.append(str(error))
-                continue
-            keypoints.write(np.ascontiguousarray(clip.keypoints).data)  # `tofile` would not say why it could not write
-            masks.write(np.ascontiguousarray(clip.keypoint_mask).data)
-            lengths.append(len(clip.keypoints))
-            ids.append(str(row["id"]))
-            point_shape = clip.keypoints.shape[1:]
-            swapped += clip.hands_swapped
+class FrameShard(NamedTuple):
+    """Rows `start` to `stop` of a data set, and the folder where their frames wait for the others."""
+
+    start: int
+    stop: int
+    path: Path
+
+    @property
+    def size(self):
+        return self.stop - self.start
+
+
+class FrameWriter:
+    """Writes the frames of a `FrameShard`'s rows end to end, and reports what a `FrameStore` says of them."""
+
+    def __init__(self, rows, processor):
+        self.rows, self.processor = rows, processor
+
+    def __call__(self, shard, folder, advance):
+        report = {"lengths": [], "ids": [], "unusable": [], "point_shape": None, "swapped": 0}
+        with open(folder / KEYPOINTS, "wb") as keypoints, open(folder / MASKS, "wb") as masks:
+            for row in iterate_rows(self.rows.select(range(shard.start, shard.stop))):
+                try:
+                    clip = self.processor.process_row(row)
+                except ValueError as error:
+                    report["unusable"].append(str(error))
+                    advance(1, 0)
+                    continue
+                keypoints.write(np.ascontiguousarray(clip.keypoints).data)  # `tofile` would not say why it could not write
+                masks.write(np.ascontiguousarray(clip.keypoint_mask).data)
+                report["lengths"].append(len(clip.keypoints))
+                report["ids"].append(str(row["id"]))
+                report["point_shape"] = list(clip.keypoints.shape[1:])
+                report["swapped"] += bool(clip.hands_swapped)
+                advance(1, len(clip.keypoints))
+        return report
+
+
+def _write_frames(rows, processor, folder, waiting, description, num_proc, engine):
+    spans = [(start, min(start + CLIPS_PER_SHARD, len(rows))) for start in range(0, len(rows), CLIPS_PER_SHARD)]
+    shards = [FrameShard(start, stop, waiting / f"{start:012d}-{stop:012d}") for start, stop in spans]
+    reports = make_shards(FrameWriter(rows, processor), shards, num_proc, engine, f"Processing {description}")
+    lengths, ids, unusable = ([item for report in reports for item in report[name]] for name in ("lengths", "ids", "unusable"))
+    swapped = sum(report["swapped"] for report in reports)
     if swapped:
         logger.warning(
             f"{description}: in {swapped} of {len(lengths)} clips the hands hang on the other side's wrists: they changed slots."
@@ -89,6 +132,12 @@ def _write_frames(rows, processor, folder, description):
         logger.warning(f"{description}: {len(unusable)} of {len(rows)} clips cannot be used, the first: " + "; ".join(unusable[:3]))
     if not lengths:
         raise ValueError(f"{description}: none of {len(rows)} clips can be used. " + "; ".join(unusable[:3]))
+    point_shape = next(report["point_shape"] for report in reports if report["lengths"])
+    for name in (KEYPOINTS, MASKS):
+        with open(folder / name, "wb") as joined:
+            for shard in shards:
+                with open(shard.path / name, "rb") as part:
+                    shutil.copyfileobj(part, joined, 1 << 24)
     np.savez(folder / INDEX, offsets=np.cumsum([0] + lengths), ids=np.array(ids), point_shape=np.array(point_shape))
 
 
