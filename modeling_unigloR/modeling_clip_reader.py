@@ -4,6 +4,7 @@ Shapes: B clips, T frames, S segments (or frames that are read), K keypoints, C 
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import nn
@@ -11,7 +12,7 @@ from transformers import initialization as init
 from transformers.utils import logging
 
 from .configuration_uniglor import SignRecognitionConfig, SignToTextConfig
-from .modeling_layers_uniglor import KeypointNorm, UniGloRPreTrainedModel, check_numbers, check_padding
+from .modeling_layers_uniglor import KeypointNorm, UniGloRPreTrainedModel, check_numbers, check_padding, exact
 from .modeling_sign_mae import SignMAEEncoderModel, SignMAEPreTrainedModel
 
 logger = logging.get_logger(__name__)
@@ -20,6 +21,26 @@ WHITENING_FLOOR = 1e-4  # of the mean variance: smaller ones count as so large, 
 DISTANCE_FLOOR = 0.01  # added to variances whose mean is 1, so that directions of very small variance do not decide a distance
 DISTANCE_BUFFERS = ["distance_mean", "distance_axes", "distance_quantiles"]
 DISTANCE_QUANTILES = 101  # of training clips' distances, one for each per cent
+
+
+def norm_of_real(norm: nn.BatchNorm1d, frames: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """A BatchNorm whose statistics are those of the real frames alone: (B, T, F), (B, T, 1) -> (B, T, F).
+
+    Selecting the real frames first gives the same, but waits for a GPU to count them, and ends a compiled graph.
+    """
+    running_mean, running_var, counter, momentum = norm.running_mean, norm.running_var, norm.num_batches_tracked, norm.momentum
+    assert running_mean is not None and running_var is not None and counter is not None and momentum is not None  # as in `KeypointNorm`
+    mean, variance = running_mean, running_var
+    if norm.training:
+        exactly = exact(frames)
+        count = real.sum()
+        mean = (exactly * real).sum((0, 1)) / count
+        variance = ((exactly - mean).square() * real).sum((0, 1)) / count
+        with torch.no_grad():
+            counter.add_(1)
+            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+            running_var.lerp_((variance * count / (count - 1).clamp_min(1)).to(running_var.dtype), momentum)
+    return (frames - mean) * (torch.rsqrt(variance + norm.eps) * norm.weight) + norm.bias
 
 
 class ClipReadingModel(UniGloRPreTrainedModel):
@@ -182,10 +203,10 @@ class ClipReadingModel(UniGloRPreTrainedModel):
             attention_mask = torch.ones(keypoints.shape[:2], dtype=torch.long, device=keypoints.device)
         check_padding("attention_mask", attention_mask, keypoints.shape[:2])
         keypoints, attention_mask = keypoints[:, :: self.config.frame_stride], attention_mask[:, :: self.config.frame_stride]
-        real = attention_mask.bool()
-        frames = self.frame_norm(keypoints[real][:, None])  # padding must not enter the statistics of the norm
-        tokens = self.projection(frames.flatten(1))
-        return tokens.new_zeros(*real.shape, tokens.shape[-1]).index_put((real,), tokens), attention_mask
+        real = attention_mask.bool()[..., None]  # (B, T, 1)
+        frames = torch.where(real, keypoints.flatten(2), 0)  # (B, T, K C)
+        tokens = self.projection(norm_of_real(cast(nn.BatchNorm1d, self.frame_norm.norm), frames, real).to(keypoints.dtype))
+        return torch.where(real, tokens, 0), attention_mask
 
     def _frozen_parts(self) -> list[nn.Module]:
         return [self.sign_mae] if self.config.sign_encoder == "segments" and self.config.freeze_sign_mae else []

@@ -276,12 +276,13 @@ class TextToSign(UniGloRPreTrainedModel):
 
     def _keypoint_losses(self, predicted: torch.Tensor, latents: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
         """Squared error of decoded latents against decoded targets, over the points that SignMAE learned: (B, S, D) twice -> (B,)."""
+        latents = torch.where(real[..., None], latents, 0)  # padding is decoded too: its number of segments is not waited for
         with torch.no_grad():
-            target = self.sign_mae(latents[real]).keypoints  # (N, W, K, C) of all real segments
-        error = (exact(self.sign_mae(predicted[real]).keypoints) - exact(target)).square().mean((1, 3))  # (N, K)
+            target = self.sign_mae(latents.flatten(0, 1)).keypoints  # (B S, W, K, C)
+        error = (exact(self.sign_mae(predicted.flatten(0, 1)).keypoints) - exact(target)).square().mean((1, 3))  # (B S, K)
         presence = self.sign_mae.keypoint_presence
         by_segment = (error * presence).sum(1) / presence.sum().clamp_min(1)
-        return by_segment.new_zeros(real.shape).masked_scatter(real, by_segment).sum(1)
+        return torch.where(real, by_segment.view(real.shape), 0).sum(1)
 
     def _check_targets(self, latents: torch.Tensor, num_texts: int) -> None:
         check_numbers("latents", latents, ("texts", "segments", self.config.sign_mae_config.hidden_size))

@@ -26,7 +26,7 @@ from train.data.text_tokenizers import KINDS, share_unknown, train_tokenizer
 from train.engine.arguments import TranslationTrainingArguments, parse_training, read_fields
 from train.engine.baselines import BaselineArguments
 from train.engine.loading import check_path, load_model, load_tokenizer, make_processor, with_ids_of
-from train.engine.runs import prepare, run, run_script
+from train.engine.runs import encoding_on, one_builds, padding_of, prepare, run, run_script
 from train.engine.trainers import TranslationTrainer, check_amount
 from train.evaluation.closing import assess_texts, evaluation_command
 
@@ -76,26 +76,30 @@ def main(argv=None, latent_store=LatentStore):
     data, model_fields, processor_fields, args = parse(argv)
     prepare(args, data)
     processor = make_processor(data.sign_mae, processor_fields)
-    with args.main_process_first(desc="processing clips"):
+    with one_builds(args):
         clips = Clips(data.datasets, "train", processor, **data.frames)
         validation = Clips(data.validation, "validation", processor, **data.frames) if data.validation else None
         tokenizer = make_tokenizer(data, clips.texts)
         model = make_model(data, model_fields, processor, tokenizer, clips)
-        if data.whiten_latents and data.cache_latents and model.config.sign_encoder == "segments":
-            set_latent_whitening(model, latent_store.build(clips, model.sign_mae, model.config.stride, data.cache_dir))
-        train_set, validation_set = (make_dataset(split_clips, data, model, tokenizer, latent_store) for split_clips in (clips, validation))
-        if train_set.latents is not None:
-            set_training_distances(model, train_set.latents)
+        with encoding_on(args.device, model):
+            if data.whiten_latents and data.cache_latents and model.config.sign_encoder == "segments":
+                set_latent_whitening(model, latent_store.build(clips, model.sign_mae, model.config.stride, data.cache_dir))
+            train_set, validation_set = (
+                make_dataset(split_clips, data, model, tokenizer, latent_store) for split_clips in (clips, validation)
+            )
+            if train_set.latents is not None:
+                set_training_distances(model, train_set.latents)
     if validation is not None:
         unknown = share_unknown(tokenizer, validation.texts)
         logger.warning(f"{len(clips)} training clips, {len(validation)} for validation; {unknown:.1%} of its tokens are unknown.")
     check_amount(args, len(clips))
+    positions = getattr(model.config.text_config, "max_position_embeddings", None)
     trainer = TranslationTrainer(
         model=model,
         args=args,
         train_dataset=train_set,
         eval_dataset=validation_set,
-        data_collator=TranslationCollator(data.make_augmentation()),
+        data_collator=TranslationCollator(data.make_augmentation(), padding_of(args.device, positions)),
         processing_class=tokenizer,
         references=validation.texts if validation is not None else (),
         final_dot=data.final_dot,

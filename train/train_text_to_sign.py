@@ -29,7 +29,7 @@ from train.data.data_arguments import TextArguments
 from train.data.text_tokenizers import KINDS, share_unknown, train_tokenizer
 from train.engine.arguments import TextToSignTrainingArguments, parse_training, read_fields
 from train.engine.loading import check_path, load_model, load_processor, load_tokenizer, read_model_type, with_ids_of
-from train.engine.runs import prepare, run, run_script
+from train.engine.runs import one_builds, padding_of, prepare, run, run_script
 from train.engine.trainers import TextToSignTrainer, check_amount
 from train.evaluation.closing import assess_signing, config_for, evaluation_command, judges_command
 
@@ -76,7 +76,7 @@ def main(argv=None):
     read_model_type(data.sign_mae, "--sign_mae", ["sign_mae"])  # before anything takes time
     processor = load_processor(data.sign_mae, "--sign_mae")  # the SignMAE's own, so that latents mean what they meant there
     judge, judge_tokenizer = load_judge(data.judge, processor) if data.judge is not None else (None, None)
-    with args.main_process_first(desc="processing clips"):
+    with one_builds(args):
         clips = Clips(data.datasets, "train", processor, **data.frames)
         validation = Clips(data.validation, "validation", processor, **data.frames) if data.validation else None
         tokenizer = make_tokenizer(data, clips.texts)
@@ -88,12 +88,13 @@ def main(argv=None):
         unknown = share_unknown(tokenizer, validation.texts)
         logger.warning(f"{len(clips)} training clips, {len(validation)} for validation; {unknown:.1%} of its tokens are unknown.")
     check_amount(args, len(clips))
+    multiple = padding_of(args.device, model.max_tokens, model.config.max_segments)
     trainer = TextToSignTrainer(
         model=model,
         args=args,
         train_dataset=train_set,
         eval_dataset=validation_set,
-        data_collator=TextToSignCollator(tokenizer.pad_token_id),
+        data_collator=TextToSignCollator(tokenizer.pad_token_id, multiple),
         processing_class=tokenizer,
         judge=judge,
         judge_tokenizer=judge_tokenizer,

@@ -242,9 +242,11 @@ def set_latent_whitening(model, latents: LatentStore, most: int = 30_000) -> Non
     model.set_latent_whitening(torch.from_numpy(np.concatenate([latents[index] for index in range(0, len(latents), step)])))
 
 
-def pad(tensors, value=0.0):
-    """List of (T, ...) tensors -> (B, longest, ...), padded with `value`, and mask (B, longest) int64."""
+def pad(tensors, value=0.0, multiple=1):
+    """List of (T, ...) tensors -> (B, L, ...), padded with `value`, and mask (B, L) int64. L is the longest T, rounded up to `multiple`."""
     padded = torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=value)
+    if more := -padded.shape[1] % multiple:
+        padded = torch.cat([padded, padded.new_full((len(padded), more, *padded.shape[2:]), value)], dim=1)
     lengths = torch.tensor([len(tensor) for tensor in tensors])
     return padded, (torch.arange(padded.shape[1]) < lengths[:, None]).long()
 
@@ -308,10 +310,14 @@ class TranslationDataset(EncodedClips):
 
 
 class TranslationCollator:
-    """Pads items of `TranslationDataset` into a batch of `SignToText.forward`; with an augmentation, keypoints are varied first."""
+    """Pads items of `TranslationDataset` into a batch of `SignToText.forward`; with an augmentation, keypoints are varied first.
 
-    def __init__(self, augmentation=None):
-        self.augmentation = augmentation
+    Args:
+        pad_to_multiple_of: what each length of a batch is rounded up to, see `runs.padding_of`.
+    """
+
+    def __init__(self, augmentation=None, pad_to_multiple_of=1):
+        self.augmentation, self.multiple = augmentation, pad_to_multiple_of
 
     def __call__(self, items):
         batch = {}
@@ -319,12 +325,12 @@ class TranslationCollator:
             keypoints = [item["keypoints"] for item in items]
             if self.augmentation is not None:
                 keypoints = [self.augmentation(clip) for clip in keypoints]
-            batch["keypoints"], batch["attention_mask"] = pad(keypoints)
+            batch["keypoints"], batch["attention_mask"] = pad(keypoints, multiple=self.multiple)
         else:
-            batch["latents"], batch["latent_mask"] = pad([item["latents"] for item in items])
+            batch["latents"], batch["latent_mask"] = pad([item["latents"] for item in items], multiple=self.multiple)
         for name in ("labels", "gloss_labels"):
             if name in items[0]:
-                batch[name], _ = pad([item[name] for item in items], value=-100)
+                batch[name], _ = pad([item[name] for item in items], -100, self.multiple)
         return batch
 
 
@@ -380,14 +386,14 @@ class TextToSignDataset(Dataset):
 
 
 class TextToSignCollator:
-    """Pads items of `TextToSignDataset` into a batch of `TextToSign.forward`."""
+    """Pads items of `TextToSignDataset` into a batch of `TextToSign.forward`, each length to a multiple (see `runs.padding_of`)."""
 
-    def __init__(self, pad_token_id):
-        self.pad_token_id = pad_token_id
+    def __init__(self, pad_token_id, pad_to_multiple_of=1):
+        self.pad_token_id, self.multiple = pad_token_id, pad_to_multiple_of
 
     def __call__(self, items):
-        input_ids, attention_mask = pad([item["input_ids"] for item in items], value=self.pad_token_id)
-        latents, latent_mask = pad([item["latents"] for item in items])
+        input_ids, attention_mask = pad([item["input_ids"] for item in items], self.pad_token_id, self.multiple)
+        latents, latent_mask = pad([item["latents"] for item in items], multiple=self.multiple)
         return {"input_ids": input_ids, "attention_mask": attention_mask, "latents": latents, "latent_mask": latent_mask}
 
 

@@ -83,6 +83,7 @@ class UniGloRTrainingArguments(TrainingArguments):
     eval_strategy: str | bool = "epoch"  # false: "no", as YAML reads the word
     save_strategy: str | bool = "epoch"
     logging_strategy: str | bool = "steps"
+    logging_nan_inf_filter: bool = False  # it waits for the GPU in every step; `trainers.FiniteLoss` stops at such a loss instead
     save_total_limit: int | None = 2
     ddp_find_unused_parameters: bool | None = False  # there are none
     remove_unused_columns: bool = False  # our data sets hold exactly what the models take

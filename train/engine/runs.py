@@ -1,5 +1,6 @@
 """A training from its first step, or where it was stopped, to the folder that a pipeline loads. docs/training.md tells how to use it."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -7,15 +8,17 @@ import shutil
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from dataclasses import asdict
 from logging import basicConfig
 from pathlib import Path
 
 import torch
-from transformers import TrainerCallback, set_seed
+from transformers import PreTrainedModel, TrainerCallback, set_seed
 from transformers.utils import logging
 
 from datasets_scripts.whole import remove_unfinished, write_whole
+from train.data import caches
 from train.data.segments import names
 from train.engine.checkpoints import (
     SavingError,
@@ -202,6 +205,39 @@ def prepare(args, data):
     check_folder(args)
     set_seed(args.seed)
     data.find_validation(args)
+
+
+def one_builds(args) -> contextlib.AbstractContextManager:
+    """Around the building of frames and latents: one process does it, the others wait for it at the lock of the folder (`caches`).
+
+    `main_process_first` would let them wait at a barrier, which ends the run after `ddp_timeout`, half an hour: fewer than 500,000 clips.
+    It is the way only where files have no locks, on Windows.
+
+    Args:
+        args: training arguments.
+    """
+    return args.main_process_first(desc="processing clips") if caches.fcntl is None else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def encoding_on(device: torch.device, model: PreTrainedModel) -> Iterator[None]:
+    """Has a model on the accelerator while its SignMAE encodes the clips. A Trainer moves it only later, and FSDP wants it where it was."""
+    before = model.device
+    model.to(device)
+    try:
+        yield
+    finally:
+        model.to(before)
+
+
+def padding_of(device: torch.device, *limits: int | None) -> int:
+    """The multiple to which the lengths of a batch are padded: 8 on an accelerator, so that few shapes come, which are compiled once
+    each and suit its matrix units; 1, no more than needed, on a CPU.
+
+    Args:
+        limits: lengths that the model takes at most, None for no limit. A limit that is no multiple would be passed: then 1, too.
+    """
+    return 8 if device.type != "cpu" and not any(limit % 8 for limit in limits if limit is not None) else 1
 
 
 def check_folder(args):

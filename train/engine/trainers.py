@@ -147,6 +147,50 @@ def is_out_of_memory(error):
     return isinstance(error, MemoryError) or should_reduce_batch_size(error) or "not enough memory" in str(error)
 
 
+class FiniteLoss:
+    """For a Trainer: a loss that is not a number stops the training, before a checkpoint is saved.
+
+    The losses of several steps are looked at together, so that a GPU never waits. Therefore `logging_nan_inf_filter`, which looks at
+    every one and hides what it finds, is off by default.
+    """
+
+    _clips = None  # of the step that is computed now
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._unchecked = []  # (loss, clips, step) since the last look
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self._unchecked.append((loss.detach(), self._clips, self.state.global_step))
+        if loss.device.type == "cpu" or len(self._unchecked) >= self.args.logging_steps:  # a GPU would have to be waited for
+            self.check_loss()
+        return loss
+
+    def check_loss(self):
+        """Raises `NonFiniteLossError` with the clips of the batch if a loss since the last look was not finite."""
+        unchecked, self._unchecked = self._unchecked, []
+        if not unchecked or torch.stack([loss for loss, _, _ in unchecked]).isfinite().all():
+            return
+        loss, clips, step = next(entry for entry in unchecked if not entry[0].isfinite().all())
+        raise NonFiniteLossError(
+            f"The loss of step {step + 1} is {loss.item()}: training stopped, and no checkpoint was saved since. Lower learning_rate, "
+            f"or look at the clips of its batch: {self.clips_of_step(clips)}."
+        )
+
+    def clips_of_step(self, clips):
+        """Names of the clips of a batch, for a message."""
+        return "unknown"
+
+    def log(self, logs, *args, **kwargs):
+        self.check_loss()  # a mean that is not a number is explained, not logged
+        super().log(logs, *args, **kwargs)
+
+    def _save_checkpoint(self, model, trial):
+        self.check_loss()  # what is saved is never newer than the last good step
+        super()._save_checkpoint(model, trial)
+
+
 class LossOfTheWhole:
     """For a Trainer: a loss is a mean over all items of a step or an evaluation, however they are divided into batches and processes.
 
@@ -204,7 +248,7 @@ class WithoutPickles:
         (folder / "training_args.json").write_text(json.dumps(kept, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8")
 
 
-class SegmentTrainer(SelectsTheBest, BatchesThatFit, LossOfTheWhole, WholeCheckpoints, WithoutPickles, Trainer):
+class SegmentTrainer(SelectsTheBest, FiniteLoss, BatchesThatFit, LossOfTheWhole, WholeCheckpoints, WithoutPickles, Trainer):
     """Pretrains a `SignMAE` on a `SegmentDataset` or `SegmentStream`.
 
     `eval_dataset` is (keypoints, keypoint_mask, follows) as `segments.consecutive_segments` gives it; evaluation reconstructs
@@ -213,7 +257,6 @@ class SegmentTrainer(SelectsTheBest, BatchesThatFit, LossOfTheWhole, WholeCheckp
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self._unchecked = []  # (loss, clips, step) since the last look
         self.add_callback(_EpochOfSampler(self))
 
     def _get_train_sampler(self, train_dataset=None):
@@ -242,29 +285,12 @@ class SegmentTrainer(SelectsTheBest, BatchesThatFit, LossOfTheWhole, WholeCheckp
         return self.accelerator.autocast() if self.is_fsdp_enabled else super().autocast_smart_context_manager(*args, **kwargs)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
-        clip_index = inputs.get("clip_index")
+        self._clips = inputs.get("clip_index")
         inputs = {key: value for key, value in inputs.items() if key != "clip_index"}
-        loss = super().training_step(model, inputs, num_items_in_batch)
-        self._unchecked.append((loss.detach(), clip_index, self.state.global_step))
-        if loss.device.type == "cpu" or len(self._unchecked) >= self.args.logging_steps:  # a GPU would have to be waited for
-            self.check_loss()
-        return loss
+        return super().training_step(model, inputs, num_items_in_batch)
 
-    def check_loss(self):
-        """Raises `NonFiniteLossError` with the clips of the batch if a loss since the last look was not finite."""
-        unchecked, self._unchecked = self._unchecked, []
-        if not unchecked or torch.stack([loss for loss, _, _ in unchecked]).isfinite().all():
-            return
-        loss, clip_index, step = next(entry for entry in unchecked if not entry[0].isfinite().all())
-        clips = "unknown (streaming)" if clip_index is None else ", ".join(self.train_dataset.clip_ids(clip_index.tolist()))
-        raise NonFiniteLossError(
-            f"The loss of step {step + 1} is {loss.item()}: training stopped, and no checkpoint was saved since. Lower learning_rate, "
-            f"or look at the clips of its batch: {clips}."
-        )
-
-    def _save_checkpoint(self, model, trial):
-        self.check_loss()  # what is saved is never newer than the last good step
-        super()._save_checkpoint(model, trial)
+    def clips_of_step(self, clip_index):
+        return super().clips_of_step(None) if clip_index is None else ", ".join(self.train_dataset.clip_ids(clip_index.tolist()))
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
         start = time.time()
@@ -289,7 +315,7 @@ class _EpochOfSampler(TrainerCallback):
             self.trainer.epoch_sampler.set_epoch(int(state.epoch or 0))
 
 
-class TranslationTrainer(SelectsTheBest, BatchesThatFit, LossOfTheWhole, WholeCheckpoints, WithoutPickles, Seq2SeqTrainer):
+class TranslationTrainer(SelectsTheBest, FiniteLoss, BatchesThatFit, LossOfTheWhole, WholeCheckpoints, WithoutPickles, Seq2SeqTrainer):
     """Trains a `SignToText`; evaluation translates and scores every clip once, whatever the number of processes.
 
     Args:
@@ -397,7 +423,7 @@ class TextToSignTrainer(TranslationTrainer):
         return scores
 
 
-class RecognitionTrainer(SelectsTheBest, BatchesThatFit, LossOfTheWhole, WholeCheckpoints, WithoutPickles, Trainer):
+class RecognitionTrainer(SelectsTheBest, FiniteLoss, BatchesThatFit, LossOfTheWhole, WholeCheckpoints, WithoutPickles, Trainer):
     """Trains a `SignRecognition`; evaluation counts how often the true label is among the first k.
 
     Attributes:
