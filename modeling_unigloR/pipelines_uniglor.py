@@ -48,6 +48,15 @@ OWN_ARGUMENTS = (  # of `generate`, which the pipeline sets itself
     "labels", "return_dict_in_generate",
 )  # fmt: skip
 
+# Fields of a generation configuration, and values of some, with which decoding adds up the model's own log-probabilities of the tokens.
+PLAIN_FIELDS = frozenset((
+    "num_beams", "max_new_tokens", "max_length", "early_stopping", "use_cache", "pad_token_id", "bos_token_id", "eos_token_id",
+    "decoder_start_token_id", "_from_model_config", "transformers_version",
+))  # fmt: skip
+PLAIN_VALUES: dict[str, Any] = {"length_penalty": 1, "do_sample": False, "num_return_sequences": 1}
+PLAIN_VALUES |= {"output_attentions": False, "output_hidden_states": False}
+MOST_STEP_SCORES = 64_000_000  # numbers that decoding may keep for the score, one for each step, beam and token of the vocabulary: 256 MB
+
 Parameters = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]  # of preprocess, _forward and postprocess
 Array = TypeVar("Array", np.ndarray, torch.Tensor)
 
@@ -205,14 +214,16 @@ class SignToTextPipeline(ClipPipeline):
         else:  # encoded once, for decoding, score and attentions
             latents, latent_mask = self.model.encode_sequence(keypoints, attention_mask)
             read = {"latents": latents, "latent_mask": latent_mask}
-        ids = self.model.generate(**read, **self._prepare_generate_kwargs(generate_kwargs))  # (B, 1 + L)
+        arguments = self._prepare_generate_kwargs(generate_kwargs)
+        kept = _decoding_scores(self.model, arguments, self.tokenizer.eos_token_id, len(keypoints))
+        generated = self.model.generate(**read, **arguments | {"return_dict_in_generate": True, "output_scores": kept})
+        ids = generated.sequences  # (B, 1 + L)
         labels = ids[:, 1:]
         ended = (labels == self.tokenizer.eos_token_id).cumsum(1) - (labels == self.tokenizer.eos_token_id).long()
         labels = labels.masked_fill(ended > 0, -100)
-        log_prob, num_tokens = self.model.score(labels, decoder_input_ids=ids[:, :-1], **read)
         outputs = {
             "ids": labels,
-            "score": log_prob / num_tokens.clamp_min(1),
+            "score": _decoded_score(generated, labels) if kept else self._second_pass(labels, ids, read),
             "frame_times": model_inputs["frame_times"],
             "num_frames": attention_mask.sum(1),
         }
@@ -224,6 +235,11 @@ class SignToTextPipeline(ClipPipeline):
             outputs["encoder"] = torch.stack(attentions.encoder_attentions, 1)
             outputs["input_mask"] = attentions.input_mask
         return outputs
+
+    def _second_pass(self, labels: torch.Tensor, ids: torch.Tensor, read: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The mean log-probability of the tokens, all of them read at once: (B, L), (B, 1 + L) -> (B,)."""
+        log_prob, num_tokens = self.model.score(labels, decoder_input_ids=ids[:, :-1], **read)
+        return log_prob / num_tokens.clamp_min(1)
 
     def postprocess(self, outputs: dict[str, torch.Tensor], abstain_above: float | None = None) -> dict[str, Any]:
         ids = outputs["ids"][0]
@@ -487,6 +503,34 @@ def _text_positions(model: PreTrainedModel) -> int:
     """How many tokens a translation may have."""
     text_config = getattr(model.config, "text_config", None)  # a model of another type is refused later
     return getattr(text_config, "max_position_embeddings", None) or MAX_NEW_TOKENS
+
+
+def _decoding_scores(model: Any, arguments: Mapping[str, Any], eos_token_id: int, num_clips: int) -> bool:
+    """Whether decoding itself can say the mean log-probability of its tokens: nothing changes these, and there is memory for them."""
+    configs = [getattr(model.text_model, "generation_config", None), model.generation_config, arguments.get("generation_config")]
+    fields: dict[str, Any] = {"num_beams": 1}
+    for own in [config.to_diff_dict() for config in configs if config is not None] + [dict(arguments)]:
+        own.pop("generation_config", None)
+        for name, value in own.items():
+            if value is None or name in PLAIN_FIELDS or (name in PLAIN_VALUES and value == PLAIN_VALUES[name]):
+                continue
+            return False
+        fields |= {name: value for name, value in own.items() if value is not None}
+    if fields.get("eos_token_id") not in (eos_token_id, [eos_token_id]):  # it may end at a token that the tokenizer does not end at
+        return False
+    longest = fields.get("max_new_tokens") or fields.get("max_length") or MAX_NEW_TOKENS
+    return num_clips * fields["num_beams"] * longest * model.config.text_config.vocab_size <= MOST_STEP_SCORES
+
+
+def _decoded_score(generated: Any, labels: torch.Tensor) -> torch.Tensor:
+    """The mean log-probability of the tokens (B, L) that decoding added up, (B,); greedy decoding keeps the terms instead."""
+    sums = getattr(generated, "sequences_scores", None)
+    if sums is not None:
+        return sums  # divided by the number of tokens already
+    log_probs = torch.stack([scores.log_softmax(-1) for scores in generated.scores], dim=1)  # (B, L, V)
+    real = labels >= 0
+    chosen = log_probs.gather(-1, labels.clamp_min(0)[..., None])[..., 0]
+    return (chosen * real).sum(1) / real.sum(1).clamp_min(1)
 
 
 def _checked_call(inputs: Any, kwargs: Mapping[str, Any]) -> int | None:
