@@ -235,6 +235,44 @@ def test_the_score_is_the_mean_log_probability_of_the_tokens(tiny_sign_to_text):
     assert answer["score"] == pytest.approx(np.mean(values), abs=1e-4)
 
 
+def batches_read(pipe, monkeypatch):
+    """(clips, frames) of each batch that the model will read."""
+    sizes, forward = [], pipe._forward
+    monkeypatch.setattr(pipe, "_forward", lambda batch, **rest: sizes.append(tuple(batch["keypoints"].shape[:2])) or forward(batch, **rest))
+    return sizes
+
+
+def test_a_list_is_read_in_batches_of_like_length_and_answered_in_its_order(tiny_sign_to_text, monkeypatch):
+    pipe = tiny_sign_to_text()
+    lengths = [20, 80, 22, 82, 24, 84, 26, 86, 28]
+    clips = [clip(length, index) for index, length in enumerate(lengths)]
+    single = [pipe(keypoints) for keypoints in clips]
+    sizes = batches_read(pipe, monkeypatch)
+    for arguments, expected in (
+        ({}, [(8, 84), (1, 86)]),
+        ({"batch_size": 5}, [(5, 28), (4, 86)]),
+        ({"batch_size": 1}, [(1, length) for length in lengths]),
+        ({"batch_size": 5, "num_workers": 1}, [(5, 82), (4, 86)]),  # transformers' own way, in the order of the list
+    ):
+        sizes.clear()
+        answers = pipe(clips, **arguments)
+        assert sizes == expected
+        assert [answer["translation_text"] for answer in answers] == [answer["translation_text"] for answer in single]
+        np.testing.assert_allclose([answer["score"] for answer in answers], [answer["score"] for answer in single], atol=1e-4)
+
+
+def test_long_lists_and_long_clips_are_read_within_bounded_memory(tiny_sign_to_text, monkeypatch):
+    pipe = tiny_sign_to_text()
+    clips = [clip(20 + index, index) for index in range(6)]
+    expected = [answer["translation_text"] for answer in pipe(clips)]
+    sizes, numbers = batches_read(pipe, monkeypatch), clips[0].size
+    monkeypatch.setattr(pipelines_uniglor, "SORTED_COORDINATES", 4 * numbers)  # four clips wait, at the least
+    assert [answer["translation_text"] for answer in pipe(clips)] == expected and [size[0] for size in sizes] == [4, 2]
+    sizes.clear()
+    monkeypatch.setattr(pipelines_uniglor, "MAX_BATCH_COORDINATES", 2 * clips[-1].size)
+    assert [answer["translation_text"] for answer in pipe(clips)] == expected and [size[0] for size in sizes] == [2, 2, 2]
+
+
 def second_pass(pipe, keypoints, **arguments):
     """The score as it was computed before: decoded, then all tokens read again."""
     batch = pipe.feature_extractor(keypoints, return_tensors="pt")
