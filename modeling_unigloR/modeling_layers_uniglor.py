@@ -304,8 +304,12 @@ class TransformerLayer(GradientCheckpointingLayer):
         memory: torch.Tensor | None = None,
         attention_mask: AttentionMask = None,
         memory_mask: AttentionMask = None,
+        num_queries: int | None = None,
     ) -> torch.Tensor:
-        attended, _ = self.attention(self.attention_norm(hidden), attention_mask=attention_mask)
+        """(N, L, D) -> same; of only the first `num_queries` positions, which attend to all, where it is given."""
+        tokens = self.attention_norm(hidden)
+        queried, hidden = (tokens, hidden) if num_queries is None else (tokens[:, :num_queries], hidden[:, :num_queries])
+        attended, _ = self.attention(queried, tokens, attention_mask)
         hidden = hidden + self.dropout(attended)
         if self.has_memory:
             attended, _ = self.cross_attention(self.cross_attention_norm(hidden), memory, memory_mask)
