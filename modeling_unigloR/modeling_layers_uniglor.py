@@ -23,6 +23,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .fast_layers_uniglor import accelerated, fast_graph_convolution, fast_temporal_convolution
 from .keypoints_uniglor import adjacency
+from .quantization_uniglor import check_saving
 
 AttentionMask: TypeAlias = torch.Tensor | BlockMask | None  # as `transformers.masking_utils` makes it
 Forward = TypeVar("Forward", bound=Callable[..., Any])
@@ -469,6 +470,11 @@ class UniGloRPreTrainedModel(PreTrainedModel):
         norms = {name for name, module in self.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)}
         self._keep_in_fp32_modules_strict = norms | STATISTICS
         super().post_init()
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """As the base class; an int8 model is refused before anything is written."""
+        check_saving(self)
+        super().save_pretrained(*args, **kwargs)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -24,6 +24,7 @@ from .limits_uniglor import (
     MAX_TEXT_LETTERS,
     checked_number,
 )
+from .quantization_uniglor import check_saving
 
 logger = logging.get_logger(__name__)
 
@@ -108,6 +109,12 @@ class UniGloRPipeline(Pipeline):
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         return [] if _checked_call(inputs, kwargs) == 0 else super().__call__(inputs, **kwargs)
+
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """As the base class; an int8 model is refused before anything is written."""
+        check_saving(self.model)
+        super().save_pretrained(save_directory, **kwargs)
 
 
 class ClipPipeline(UniGloRPipeline):
@@ -206,7 +213,7 @@ class ClipPipeline(UniGloRPipeline):
             logger.warning("No hand is visible in any frame of this clip: what the model says of it is a guess. See `score`.")
         batch = self.feature_extractor.pad([clip], return_tensors="pt")
         return {
-            "keypoints": batch["keypoints"],
+            "keypoints": batch["keypoints"].to(self.model.dtype),
             "attention_mask": batch["attention_mask"],
             "frame_times": torch.from_numpy(np.asarray(clip.frame_times, np.float64))[None],  # a frame's duration is worked out later
         }
