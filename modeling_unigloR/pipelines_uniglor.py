@@ -110,7 +110,6 @@ class UniGloRPipeline(Pipeline):
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         return [] if _checked_call(inputs, kwargs) == 0 else super().__call__(inputs, **kwargs)
 
-
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
         """As the base class; an int8 model is refused before anything is written."""
         check_saving(self.model)

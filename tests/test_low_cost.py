@@ -10,6 +10,7 @@ from transformers import pipeline
 
 from modeling_unigloR import SignFeatureExtractionPipeline, SignToTextStreamer, quantization_uniglor, quantize
 from modeling_unigloR.quantization_uniglor import Int8Linear, check_int8
+from train import evaluate_checkpoint
 
 from .conftest import TEXTS, random_signing, standardised
 
@@ -123,12 +124,17 @@ def test_a_machine_without_the_instructions_gets_one_line(tiny_sign_to_text, cap
     assert "\n" not in str(raised.value) and not quantization_uniglor.is_int8(model)
 
 
-@pytest.mark.parametrize("kind, task", zip(READERS, ("sign-to-text", "sign-recognition", "text-to-sign")))
-@pytest.mark.parametrize("sign_encoder", ["segments", "frames"])
-def test_pipelines_answer_in_bfloat16(kind, task, sign_encoder, request, tmp_path):
-    if kind == "tiny_text_to_sign" and sign_encoder == "frames":
-        pytest.skip("text-to-sign has no encoder of signing")
-    fields = {} if kind == "tiny_text_to_sign" else {"sign_encoder": sign_encoder}
+@pytest.mark.parametrize(
+    "kind, task, fields",
+    [
+        ("tiny_sign_to_text", "sign-to-text", {}),
+        ("tiny_sign_to_text", "sign-to-text", {"sign_encoder": "frames"}),
+        ("tiny_sign_recognition", "sign-recognition", {}),
+        ("tiny_sign_recognition", "sign-recognition", {"sign_encoder": "frames"}),
+        ("tiny_text_to_sign", "text-to-sign", {}),
+    ],
+)
+def test_pipelines_answer_in_bfloat16(kind, task, fields, request, tmp_path):
     pipe = request.getfixturevalue(kind)(**fields)
     pipe.save_pretrained(tmp_path)
     loaded = pipeline(task, model=str(tmp_path), device="cpu", dtype=torch.bfloat16)
@@ -144,3 +150,20 @@ def test_latents_come_in_bfloat16_too(tiny_sign_mae, tiny_sign_to_text):
     half = SignFeatureExtractionPipeline(model=sign_mae.bfloat16(), feature_extractor=processor, device="cpu")(CLIP)["latents"]
     assert half.dtype == np.float32
     np.testing.assert_allclose(half, whole, atol=0.1)
+
+
+def test_a_stream_is_read_in_bfloat16(tiny_sign_to_text):
+    pipe = tiny_sign_to_text()
+    streamer = SignToTextStreamer(pipe.model.bfloat16(), pipe.feature_extractor, pipe.tokenizer, layout="uniglor73", fps=25.0)
+    streamer.push(CLIP)
+    assert streamer.translate(max_new_tokens=3)["num_segments"] == 4
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", pytest.param("int8", marks=needs_int8)])
+@pytest.mark.parametrize("sign_encoder", ["segments", "frames"])
+def test_a_checkpoint_is_scored_in_a_cheaper_form(dtype, sign_encoder, tiny_sign_to_text, corpus, tmp_path):
+    tiny_sign_to_text(sign_encoder=sign_encoder).save_pretrained(tmp_path / "reader")
+    argv = ["--checkpoint", str(tmp_path / "reader"), "--datasets", corpus, "--dtype", dtype, "--device", "cpu"]
+    report = evaluate_checkpoint.main([*argv, "--max_new_tokens", "5", "--cache_dir", str(tmp_path / "cache")])
+    assert report["dtype"] == dtype and report["num_scored"] == 5
+    assert (tmp_path / "reader" / f"evaluation-test-{dtype}" / "scores.json").is_file()
