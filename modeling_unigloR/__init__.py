@@ -18,6 +18,7 @@ from .modeling_sign_recognition import SignRecognition
 from .modeling_sign_to_text import SignToText, SignToTextOutput
 from .modeling_text_to_sign import GeneratedSigning, LengthRegulator, TextToSign, TextToSignOutput
 from .pipelines_uniglor import SignFeatureExtractionPipeline, SignRecognitionPipeline, SignToTextPipeline, TextToSignPipeline
+from .quantization_uniglor import quantize
 from .streaming_uniglor import SignToTextStreamer
 
 for config, model in (
@@ -71,6 +72,7 @@ __all__ = [
     "keypoint_weights",
     "map_layout",
     "part_variances",
+    "quantize",
     "read_keypoints",
     "read_skels",
 ]

@@ -23,6 +23,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .fast_layers_uniglor import accelerated, fast_graph_convolution, fast_temporal_convolution
 from .keypoints_uniglor import adjacency, anchor_indices
+from .quantization_uniglor import check_saving
 
 AttentionMask: TypeAlias = torch.Tensor | BlockMask | None  # as `transformers.masking_utils` makes it
 Forward = TypeVar("Forward", bound=Callable[..., Any])
@@ -402,8 +403,12 @@ class TransformerLayer(GradientCheckpointingLayer):
         memory: torch.Tensor | None = None,
         attention_mask: AttentionMask = None,
         memory_mask: AttentionMask = None,
+        num_queries: int | None = None,
     ) -> torch.Tensor:
-        attended, _ = self.attention(self.attention_norm(hidden), attention_mask=attention_mask)
+        """(N, L, D) -> same; of only the first `num_queries` positions, which attend to all, where it is given."""
+        tokens = self.attention_norm(hidden)
+        queried, hidden = (tokens, hidden) if num_queries is None else (tokens[:, :num_queries], hidden[:, :num_queries])
+        attended, _ = self.attention(queried, tokens, attention_mask)
         hidden = hidden + self.dropout(attended)
         if self.has_memory:
             attended, _ = self.cross_attention(self.cross_attention_norm(hidden), memory, memory_mask)
@@ -563,6 +568,11 @@ class UniGloRPreTrainedModel(PreTrainedModel):
         norms = {name for name, module in self.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)}
         self._keep_in_fp32_modules_strict = norms | STATISTICS
         super().post_init()
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """As the base class; an int8 model is refused before anything is written."""
+        check_saving(self)
+        super().save_pretrained(*args, **kwargs)
 
     @property
     def dtype(self) -> torch.dtype:

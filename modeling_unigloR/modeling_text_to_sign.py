@@ -265,13 +265,20 @@ class TextToSign(UniGloRPreTrainedModel):
         weights = attention_mask[..., None].to(hidden.dtype)
         return (hidden * weights).sum(1) / weights.sum(1), hidden, attention_mask
 
-    def predict_latents(self, memory: torch.Tensor, memory_mask: torch.Tensor) -> torch.Tensor:
-        """Standardised latents of all M positions: (B, L', D'), (B, L') -> (B, M, D)."""
+    def predict_latents(self, memory: torch.Tensor, memory_mask: torch.Tensor, num_latents: int | None = None) -> torch.Tensor:
+        """Standardised latents of all M positions, or of the first `num_latents`: (B, L', D'), (B, L') -> (B, M, D).
+
+        Queries attend to each other, also to those after a clip's end, so that only the last layer can leave positions out.
+        """
         memory = self.memory_projection(memory)  # (B, L', hidden)
         hidden = self.dropout(self.queries.expand(len(memory), -1, -1))  # (B, M, hidden)
         mask = create_bidirectional_mask(self.config, hidden, memory_mask != 0, encoder_hidden_states=memory)
-        for layer in self.layers:
+        *layers, last = self.layers
+        for layer in layers:
             hidden = layer(hidden, memory, memory_mask=mask)
+        if num_latents is not None:
+            mask = create_bidirectional_mask(self.config, hidden[:, :num_latents], memory_mask != 0, encoder_hidden_states=memory)
+        hidden = last(hidden, memory, memory_mask=mask, num_queries=num_latents)
         return self.latent_projection(self.norm(hidden))
 
     def _keypoint_losses(self, predicted: torch.Tensor, latents: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
@@ -321,7 +328,7 @@ class TextToSign(UniGloRPreTrainedModel):
             lengths = self.length_regulator.num_segments(self.length_regulator(head))  # (B,)
         else:
             lengths = self._checked_num_segments(num_segments, len(input_ids)).to(head.device)
-        latents = self.predict_latents(memory, memory_mask)[:, : int(lengths.max())]  # (B, S, D)
+        latents = self.predict_latents(memory, memory_mask, int(lengths.max()))  # (B, S, D)
         latent_mask = (torch.arange(latents.shape[1], device=latents.device) < lengths[:, None]).long()
         latents = latents * latent_mask[..., None]
         keypoints, num_frames = self.decode_sequence(latents, latent_mask, seam_frames)
@@ -361,10 +368,7 @@ class TextToSign(UniGloRPreTrainedModel):
 
     def num_segments(self, num_frames: int | torch.Tensor) -> int | torch.Tensor:
         """How many segments a clip of `num_frames` (int or tensor) has end to end; at least 1. See `config.last_segment`."""
-        window_size = self.config.sign_mae_config.window_size
-        held = window_size - 1 if self.config.last_segment == "hold" else 0
-        counted = (num_frames + held) // window_size
-        return counted.clamp_min(1) if isinstance(counted, torch.Tensor) else max(counted, 1)
+        return segments_end_to_end(num_frames, self.config.sign_mae_config.window_size, self.config.last_segment)
 
     @property
     def max_tokens(self) -> int | None:
@@ -406,6 +410,13 @@ class TextToSign(UniGloRPreTrainedModel):
 
     def _frozen_parts(self) -> list[nn.Module]:
         return [self.sign_mae, self.text_model] if self.config.freeze_text_model else [self.sign_mae]
+
+
+def segments_end_to_end(num_frames: Any, window_size: int, last_segment: str) -> Any:
+    """How many segments clips of `num_frames` (int or tensor) have end to end; at least 1. See `TextToSignConfig.last_segment`."""
+    held = window_size - 1 if last_segment == "hold" else 0
+    counted = (num_frames + held) // window_size
+    return counted.clamp_min(1) if isinstance(counted, torch.Tensor) else max(counted, 1)
 
 
 def text_encoder(text_model: PreTrainedModel) -> PreTrainedModel:

@@ -3,8 +3,9 @@
 Shapes: T frames, S segments (or frames that are read), K keypoints, C channels, L text tokens or labels, D size of a latent.
 """
 
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,11 +18,13 @@ from .keypoint_processing_uniglor import Calibration, check_calibration
 from .keypoint_readers_uniglor import read_keypoints
 from .keypoints_uniglor import get_layout
 from .limits_uniglor import (
+    MAX_BATCH_COORDINATES,
     MAX_BEAMS,
     MAX_NEW_TOKENS,
     MAX_TEXT_LETTERS,
     checked_number,
 )
+from .quantization_uniglor import check_saving
 
 logger = logging.get_logger(__name__)
 
@@ -48,8 +51,22 @@ OWN_ARGUMENTS = (  # of `generate`, which the pipeline sets itself
     "labels", "return_dict_in_generate",
 )  # fmt: skip
 
+# Fields of a generation configuration, and values of some, with which decoding adds up the model's own log-probabilities of the tokens.
+PLAIN_FIELDS = frozenset((
+    "num_beams", "max_new_tokens", "max_length", "early_stopping", "use_cache", "pad_token_id", "bos_token_id", "eos_token_id",
+    "decoder_start_token_id", "_from_model_config", "transformers_version",
+))  # fmt: skip
+PLAIN_VALUES: dict[str, Any] = {"length_penalty": 1, "do_sample": False, "num_return_sequences": 1}
+PLAIN_VALUES |= {"output_attentions": False, "output_hidden_states": False}
+MOST_STEP_SCORES = 64_000_000  # numbers that decoding may keep for the score, one for each step, beam and token of the vocabulary: 256 MB
+
 Parameters = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]  # of preprocess, _forward and postprocess
 Array = TypeVar("Array", np.ndarray, torch.Tensor)
+
+# A list of clips without a batch_size. Measured, paper size, one thread: 8 are 2.7 times as fast as one by one, 32 no faster than 8.
+LIST_BATCH_SIZE = 8
+SORTED_COORDINATES = 32_000_000  # of the clips that wait to be sorted by length: 128 MB
+SORTED_CLIPS = 1024
 
 ABSTAIN_ABOVE = 99.0  # per cent of the training clips that lie nearer
 # Where generated signing stands on a picture, ours: a raised hand, both elbows and the waist are within it.
@@ -93,6 +110,11 @@ class UniGloRPipeline(Pipeline):
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         return [] if _checked_call(inputs, kwargs) == 0 else super().__call__(inputs, **kwargs)
 
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """As the base class; an int8 model is refused before anything is written."""
+        check_saving(self.model)
+        super().save_pretrained(save_directory, **kwargs)
+
 
 class ClipPipeline(UniGloRPipeline):
     """What the pipelines that read clips share: the way from a clip to a batch."""
@@ -106,6 +128,53 @@ class ClipPipeline(UniGloRPipeline):
                 f"The keypoint processor gives {self.feature_extractor.num_channels} channels, but the model reads {num_channels}. Use "
                 "the processor that was saved with the model."
             )
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+        several = isinstance(inputs, list) and len(inputs) > 1
+        if several and kwargs.get("batch_size") is None and self._batch_size is None:
+            kwargs["batch_size"] = LIST_BATCH_SIZE
+        return super().__call__(inputs, **kwargs)
+
+    def get_iterator(
+        self,
+        inputs: Any,
+        num_workers: int,
+        batch_size: int,
+        preprocess_params: dict[str, Any],
+        forward_params: dict[str, Any],
+        postprocess_params: dict[str, Any],
+    ) -> Iterator[Any]:
+        """Answers in the order of the inputs. A list is read in batches of clips of like length; the rest as in the base class."""
+        parameters = preprocess_params, forward_params, postprocess_params
+        if batch_size == 1 or num_workers or not isinstance(inputs, list):
+            return super().get_iterator(inputs, num_workers, batch_size, *parameters)
+        return self._answers(inputs, batch_size, *parameters)
+
+    def _answers(self, inputs: list[Any], batch_size: int, *parameters: dict[str, Any]) -> Iterator[Any]:
+        waiting: list[dict[str, torch.Tensor]] = []
+        num_coordinates = 0
+        for number, clip in enumerate(inputs, 1):
+            waiting.append(self.preprocess(clip, **parameters[0]))
+            num_coordinates += waiting[-1]["keypoints"].numel()
+            if num_coordinates >= SORTED_COORDINATES or len(waiting) == max(SORTED_CLIPS, batch_size) or number == len(inputs):
+                yield from self._answers_to(waiting, batch_size, *parameters[1:])
+                waiting, num_coordinates = [], 0
+
+    def _answers_to(
+        self, clips: list[dict[str, torch.Tensor]], batch_size: int, forward_params: dict[str, Any], postprocess_params: dict[str, Any]
+    ) -> list[Any]:
+        """What `preprocess` gave of each clip -> what `postprocess` gives."""
+        answers: list[Any] = [None] * len(clips)
+        for batch in _batches([clip["keypoints"].shape[1:] for clip in clips], batch_size):
+            padded = {
+                name: torch.nn.utils.rnn.pad_sequence([clips[index][name][0] for index in batch], batch_first=True)
+                for name in clips[batch[0]]
+            }
+            outputs = self.forward(padded, **forward_params)
+            for row, index in enumerate(batch):
+                own = {name: values[row : row + 1] for name, values in outputs.items()}
+                answers[index] = self.postprocess(own, **postprocess_params)
+        return answers
 
     def _checked_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Checks the arguments on clips before the first clip is read."""
@@ -143,7 +212,7 @@ class ClipPipeline(UniGloRPipeline):
             logger.warning("No hand is visible in any frame of this clip: what the model says of it is a guess. See `score`.")
         batch = self.feature_extractor.pad([clip], return_tensors="pt")
         return {
-            "keypoints": batch["keypoints"],
+            "keypoints": batch["keypoints"].to(self.model.dtype),
             "attention_mask": batch["attention_mask"],
             "frame_times": torch.from_numpy(np.asarray(clip.frame_times, np.float64))[None],  # a frame's duration is worked out later
         }
@@ -153,8 +222,8 @@ class SignToTextPipeline(ClipPipeline):
     """Translates clips into text.
 
     A clip is an array (T, K, C) with `layout=`; a canonical row or any dict with `keypoints`; a `KeypointClip`; or a path that
-    `read_keypoints` reads (.npy, .npz, .pose, .skels, a folder of OpenPose JSON files, a video). Lists, generators and data sets of
-    them are translated one after the other, or with `batch_size` together.
+    `read_keypoints` reads (.npy, .npz, .pose, .skels, a folder of OpenPose JSON files, a video). A list of them is translated in
+    batches of clips of like length, 8 by default; generators and data sets one clip after the other, or with `batch_size` together.
 
     Returns for each clip a dict:
         translation_text: str. A machine's guess from keypoints; it replaces no interpreter.
@@ -205,14 +274,16 @@ class SignToTextPipeline(ClipPipeline):
         else:  # encoded once, for decoding, score and attentions
             latents, latent_mask = self.model.encode_sequence(keypoints, attention_mask)
             read = {"latents": latents, "latent_mask": latent_mask}
-        ids = self.model.generate(**read, **self._prepare_generate_kwargs(generate_kwargs))  # (B, 1 + L)
+        arguments = self._prepare_generate_kwargs(generate_kwargs)
+        kept = _decoding_scores(self.model, arguments, self.tokenizer.eos_token_id, len(keypoints))
+        generated = self.model.generate(**read, **arguments | {"return_dict_in_generate": True, "output_scores": kept})
+        ids = generated.sequences  # (B, 1 + L)
         labels = ids[:, 1:]
         ended = (labels == self.tokenizer.eos_token_id).cumsum(1) - (labels == self.tokenizer.eos_token_id).long()
         labels = labels.masked_fill(ended > 0, -100)
-        log_prob, num_tokens = self.model.score(labels, decoder_input_ids=ids[:, :-1], **read)
         outputs = {
             "ids": labels,
-            "score": log_prob / num_tokens.clamp_min(1),
+            "score": _decoded_score(generated, labels) if kept else self._second_pass(labels, ids, read),
             "frame_times": model_inputs["frame_times"],
             "num_frames": attention_mask.sum(1),
         }
@@ -224,6 +295,11 @@ class SignToTextPipeline(ClipPipeline):
             outputs["encoder"] = torch.stack(attentions.encoder_attentions, 1)
             outputs["input_mask"] = attentions.input_mask
         return outputs
+
+    def _second_pass(self, labels: torch.Tensor, ids: torch.Tensor, read: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The mean log-probability of the tokens, all of them read at once: (B, L), (B, 1 + L) -> (B,)."""
+        log_prob, num_tokens = self.model.score(labels, decoder_input_ids=ids[:, :-1], **read)
+        return log_prob / num_tokens.clamp_min(1)
 
     def postprocess(self, outputs: dict[str, torch.Tensor], abstain_above: float | None = None) -> dict[str, Any]:
         ids = outputs["ids"][0]
@@ -489,6 +565,34 @@ def _text_positions(model: PreTrainedModel) -> int:
     return getattr(text_config, "max_position_embeddings", None) or MAX_NEW_TOKENS
 
 
+def _decoding_scores(model: Any, arguments: Mapping[str, Any], eos_token_id: int, num_clips: int) -> bool:
+    """Whether decoding itself can say the mean log-probability of its tokens: nothing changes these, and there is memory for them."""
+    configs = [getattr(model.text_model, "generation_config", None), model.generation_config, arguments.get("generation_config")]
+    fields: dict[str, Any] = {"num_beams": 1}
+    for own in [config.to_diff_dict() for config in configs if config is not None] + [dict(arguments)]:
+        own.pop("generation_config", None)
+        for name, value in own.items():
+            if value is None or name in PLAIN_FIELDS or (name in PLAIN_VALUES and value == PLAIN_VALUES[name]):
+                continue
+            return False
+        fields |= {name: value for name, value in own.items() if value is not None}
+    if fields.get("eos_token_id") not in (eos_token_id, [eos_token_id]):  # it may end at a token that the tokenizer does not end at
+        return False
+    longest = fields.get("max_new_tokens") or fields.get("max_length") or MAX_NEW_TOKENS
+    return num_clips * fields["num_beams"] * longest * model.config.text_config.vocab_size <= MOST_STEP_SCORES
+
+
+def _decoded_score(generated: Any, labels: torch.Tensor) -> torch.Tensor:
+    """The mean log-probability of the tokens (B, L) that decoding added up, (B,); greedy decoding keeps the terms instead."""
+    sums = getattr(generated, "sequences_scores", None)
+    if sums is not None:
+        return sums  # divided by the number of tokens already
+    log_probs = torch.stack([scores.log_softmax(-1) for scores in generated.scores], dim=1)  # (B, L, V)
+    real = labels >= 0
+    chosen = log_probs.gather(-1, labels.clamp_min(0)[..., None])[..., 0]
+    return (chosen * real).sum(1) / real.sum(1).clamp_min(1)
+
+
 def _checked_call(inputs: Any, kwargs: Mapping[str, Any]) -> int | None:
     """The number of inputs, or None where it shows later; batch_size and num_workers are checked."""
     if kwargs.get("batch_size") is not None:
@@ -496,6 +600,19 @@ def _checked_call(inputs: Any, kwargs: Mapping[str, Any]) -> int | None:
     if kwargs.get("num_workers") is not None:
         checked_number("num_workers", kwargs["num_workers"], 0, (os.cpu_count() or 1) * 4, whole=True)
     return len(inputs) if isinstance(inputs, (list, tuple)) else None
+
+
+def _batches(shapes: Sequence[tuple[int, ...]], batch_size: int) -> Iterator[list[int]]:
+    """Which clips, of shapes (T, K, C), are read together: those of like length, and no more than memory is bounded by."""
+    batch: list[int] = []
+    for index in sorted(range(len(shapes)), key=lambda index: shapes[index][0]):
+        too_large = (len(batch) + 1) * math.prod(shapes[index]) > MAX_BATCH_COORDINATES  # they come with growing length
+        if batch and (len(batch) == batch_size or too_large):
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
 
 
 def _has_distances(model: Any) -> bool:

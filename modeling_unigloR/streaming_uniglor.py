@@ -419,7 +419,7 @@ class SignToTextStreamer:
     @torch.no_grad()
     def _encode(self, frames: np.ndarray) -> torch.Tensor:
         """(T, K, C) -> (S, D)."""
-        return self.model.encode_sequence(torch.from_numpy(frames)[None].to(self.model.device))[0][0]
+        return self.model.encode_sequence(torch.from_numpy(frames)[None].to(self.model.device, self.model.dtype))[0][0]
 
     @torch.no_grad()
     def _translated(self, latents: list[torch.Tensor], first: int, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -235,6 +235,100 @@ def test_the_score_is_the_mean_log_probability_of_the_tokens(tiny_sign_to_text):
     assert answer["score"] == pytest.approx(np.mean(values), abs=1e-4)
 
 
+def batches_read(pipe, monkeypatch):
+    """(clips, frames) of each batch that the model will read."""
+    sizes, forward = [], pipe._forward
+    monkeypatch.setattr(pipe, "_forward", lambda batch, **rest: sizes.append(tuple(batch["keypoints"].shape[:2])) or forward(batch, **rest))
+    return sizes
+
+
+def test_a_list_is_read_in_batches_of_like_length_and_answered_in_its_order(tiny_sign_to_text, monkeypatch):
+    pipe = tiny_sign_to_text()
+    lengths = [20, 80, 22, 82, 24, 84, 26, 86, 28]
+    clips = [clip(length, index) for index, length in enumerate(lengths)]
+    single = [pipe(keypoints) for keypoints in clips]
+    sizes = batches_read(pipe, monkeypatch)
+    for arguments, expected in (
+        ({}, [(8, 84), (1, 86)]),
+        ({"batch_size": 5}, [(5, 28), (4, 86)]),
+        ({"batch_size": 1}, [(1, length) for length in lengths]),
+        ({"batch_size": 5, "num_workers": 1}, [(5, 82), (4, 86)]),  # transformers' own way, in the order of the list
+    ):
+        sizes.clear()
+        answers = pipe(clips, **arguments)
+        assert sizes == expected
+        assert [answer["translation_text"] for answer in answers] == [answer["translation_text"] for answer in single]
+        np.testing.assert_allclose([answer["score"] for answer in answers], [answer["score"] for answer in single], atol=1e-4)
+
+
+def test_long_lists_and_long_clips_are_read_within_bounded_memory(tiny_sign_to_text, monkeypatch):
+    pipe = tiny_sign_to_text()
+    clips = [clip(20 + index, index) for index in range(6)]
+    expected = [answer["translation_text"] for answer in pipe(clips)]
+    sizes, numbers = batches_read(pipe, monkeypatch), clips[0].size
+    monkeypatch.setattr(pipelines_uniglor, "SORTED_COORDINATES", 4 * numbers)  # four clips wait, at the least
+    assert [answer["translation_text"] for answer in pipe(clips)] == expected and [size[0] for size in sizes] == [4, 2]
+    sizes.clear()
+    monkeypatch.setattr(pipelines_uniglor, "MAX_BATCH_COORDINATES", 2 * clips[-1].size)
+    assert [answer["translation_text"] for answer in pipe(clips)] == expected and [size[0] for size in sizes] == [2, 2, 2]
+
+
+def second_pass(pipe, keypoints, **arguments):
+    """The score as it was computed before: decoded, then all tokens read again."""
+    batch = pipe.feature_extractor(keypoints, return_tensors="pt")
+    inputs = {"keypoints": batch["keypoints"], "attention_mask": batch["attention_mask"]}
+    ids = pipe.model.generate(**inputs, **arguments)
+    log_prob, num_tokens = pipe.model.score(ids[:, 1:], decoder_input_ids=ids[:, :-1], **inputs)
+    return float(log_prob / num_tokens)
+
+
+def count_calls(module, monkeypatch):
+    calls, forward = [], module.forward
+    monkeypatch.setattr(module, "forward", lambda *args, **kwargs: calls.append(1) or forward(*args, **kwargs))
+    return calls
+
+
+@pytest.mark.parametrize("sign_encoder", ["segments", "frames"])
+@pytest.mark.parametrize("arguments", [{}, {"num_beams": 1}, {"early_stopping": True, "max_new_tokens": 4}])
+def test_the_score_is_that_of_decoding_without_a_second_pass(tiny_sign_to_text, monkeypatch, sign_encoder, arguments):
+    pipe = tiny_sign_to_text(sign_encoder=sign_encoder)
+    expected = second_pass(pipe, clip(), **arguments)
+    calls = count_calls(pipe.model.text_model.get_encoder(), monkeypatch)
+    assert pipe(clip(), **arguments)["score"] == pytest.approx(expected, rel=1e-5)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"length_penalty": 2.0}, {"repetition_penalty": 1.5}, {"no_repeat_ngram_size": 1, "max_new_tokens": 6}, {"min_new_tokens": 3}],
+)
+def test_where_decoding_changes_log_probabilities_the_score_is_of_a_second_pass(tiny_sign_to_text, monkeypatch, arguments):
+    pipe = tiny_sign_to_text()
+    expected = second_pass(pipe, clip(), **arguments)
+    calls = count_calls(pipe.model.text_model.get_encoder(), monkeypatch)
+    assert pipe(clip(), **arguments)["score"] == pytest.approx(expected, rel=1e-5)
+    assert len(calls) == 2
+    monkeypatch.undo()
+    pipe.model.generation_config.update(**arguments)  # the same where the checkpoint says it
+    assert pipe(clip())["score"] == pytest.approx(second_pass(pipe, clip()), rel=1e-5)
+
+
+def test_the_scores_of_a_batch_are_those_of_decoding(tiny_sign_to_text):
+    pipe = tiny_sign_to_text()
+    clips = [clip(20 + 9 * index, index) for index in range(4)]
+    expected = [second_pass(pipe, keypoints) for keypoints in clips]
+    np.testing.assert_allclose([answer["score"] for answer in pipe(clips, batch_size=4)], expected, rtol=1e-5)
+
+
+def test_step_scores_too_many_to_keep_are_not_kept(tiny_sign_to_text, monkeypatch):
+    pipe = tiny_sign_to_text()
+    expected = pipe(clip())["score"]
+    monkeypatch.setattr(pipelines_uniglor, "MOST_STEP_SCORES", 100)
+    calls = count_calls(pipe.model.text_model.get_encoder(), monkeypatch)
+    assert pipe(clip())["score"] == pytest.approx(expected, rel=1e-5)
+    assert len(calls) == 2
+
+
 def test_what_a_caller_says_of_generation_takes_precedence_without_a_warning(tiny_sign_to_text, monkeypatch):
     """transformers warned of max_length beside the default max_new_tokens, which it took, and of arguments beside a generation config."""
     pipe, warned = tiny_sign_to_text(), []

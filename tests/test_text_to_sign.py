@@ -190,6 +190,20 @@ def test_without_a_head_token_the_mean_of_real_tokens_leads(tiny_text_to_sign):
 # --- Decoding and seams -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_generated_latents_are_the_first_of_those_of_all_queries(model, implementation):
+    """Positions after the longest clip's end are left out of the last layer, and change nothing there."""
+    model.set_attn_implementation(implementation)
+    texts, _ = batch()
+    sizes, layer = [], model.layers[-1].feed_forward_norm
+    layer.register_forward_hook(lambda module, inputs, output: sizes.append(output.shape[1]))
+    generated = model.generate(**texts, num_segments=[3, 2])
+    everything = model(**texts).latents
+    assert sizes == [3, 8]
+    torch.testing.assert_close(generated.latents[0], everything[0, :3], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(generated.latents[1, :2], everything[1, :2], atol=1e-5, rtol=1e-5)
+
+
 def test_oracle_latents_decode_as_sign_mae_decodes_them(tiny_sign_mae, tiny_text_to_sign):
     sign_mae = tiny_sign_mae(3)
     sign_mae.set_latent_statistics(torch.randn(16), torch.rand(16) + 0.5)

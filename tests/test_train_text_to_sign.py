@@ -64,6 +64,24 @@ def test_four_steps_leave_a_folder_that_signs_and_a_report(corpus, sign_mae, tmp
     assert str(tmp_path) not in (tmp_path / "out" / "config.json").read_text()
 
 
+@pytest.mark.parametrize("last_segment, most", [("hold", 5), ("drop", 4)])
+def test_auto_makes_as_many_queries_as_the_longest_clip_has_segments(corpus, sign_mae, tmp_path, last_segment, most):
+    (tmp_path / "data").mkdir()
+    longer = dataset_of([15, 73]).map(lambda row: {"text": TEXTS[0]})
+    longer.to_parquet(tmp_path / "data" / "train.parquet")
+    fields = dict(max_segments="auto", last_segment=last_segment, max_steps=1, eval_strategy="no", load_best_model_at_end="false")
+    argv = arguments((tmp_path / "data" / "train.parquet", "[]"), sign_mae, tmp_path / "out", **fields)
+    assert train_text_to_sign.parse(argv)[1]["max_segments"] == "auto"
+    train_text_to_sign.main(argv)
+    model = AutoModel.from_pretrained(tmp_path / "out")
+    assert model.config.max_segments == most and model.queries.shape == (most, 16)
+
+
+def test_auto_holds_for_validation_clips_too(corpus, sign_mae, tmp_path):
+    train_text_to_sign.main(arguments(corpus, sign_mae, tmp_path / "out", max_segments="auto", max_steps=1, eval_steps=1, save_steps=1))
+    assert AutoModel.from_pretrained(tmp_path / "out").config.max_segments == 4  # of 60 frames
+
+
 def test_the_frozen_decoder_is_the_sign_maes_after_training(corpus, sign_mae, tmp_path):
     train_text_to_sign.main(arguments(corpus, sign_mae, tmp_path / "out", keypoint_loss_weight=1.0))
     before, after = AutoModel.from_pretrained(sign_mae).state_dict(), AutoModel.from_pretrained(tmp_path / "out").sign_mae.state_dict()

@@ -3,15 +3,18 @@
     python -m train.evaluate_checkpoint --task sign-to-text --checkpoint DIR --datasets D --split test --train_datasets D
     python -m train.evaluate_checkpoint --task text-to-sign --checkpoint DIR --datasets D --train_datasets D --judges DIR --sign_mae DIR
     python -m train.evaluate_checkpoint --task sign-recognition --checkpoint DIR --datasets D --train_datasets D
+    python -m train.evaluate_checkpoint --checkpoint DIR --datasets D --dtype int8    # or bfloat16: what a cheaper form costs
     python -m train.evaluate_checkpoint --robustness --task sign-to-text --checkpoint DIR --datasets D
     python -m train.evaluate_checkpoint --compare A/predictions.jsonl B/predictions.jsonl
 
 Writes `scores.json` and `predictions.jsonl`, for text-to-sign `generated.parquet` in its place, for sign-recognition `confusion.svg` too,
-into --output_dir (by default `evaluation-SPLIT` in the checkpoint) and prints one table. With --robustness it scores the clips under noise,
-lost hands and the like instead, and writes the table into the checkpoint's `report.json`, from where it goes into the model card.
+into --output_dir (by default `evaluation-SPLIT` in the checkpoint, with --dtype `evaluation-SPLIT-DTYPE`) and prints one table. With
+--robustness it scores the clips under noise, lost hands and the like instead, and writes the table into the checkpoint's `report.json`, from where it goes into the model card.
 """
 
 from train.engine.commands import CommandParser
+
+DTYPES = ("float32", "bfloat16", "int8")
 
 
 def parse(argv=None):
@@ -34,6 +37,7 @@ def parse(argv=None):
     parser.add_argument("--max_new_tokens", type=int, help="by default the checkpoint's")
     parser.add_argument("--batch_size", type=int, default=32, help="clips that are read together; by default 32")
     parser.add_argument("--device", default=None, help="by default a GPU, where there is one")
+    parser.add_argument("--dtype", choices=DTYPES, help="what the model computes in; by default as it was saved. int8 is for a CPU")
     parser.add_argument("--cache_dir", help="where processed frames and latents are kept; by default in the cache of datasets")
     parser.add_argument("--bleurt_checkpoint", help="a folder; BLEURT is scored only with it")
     parser.add_argument("--robustness", action="store_true", help="score the clips with noise, lost hands, half the frame rate, ...")
@@ -41,6 +45,8 @@ def parse(argv=None):
     arguments = parser.parse_args(argv)
     if not arguments.compare and not (arguments.checkpoint and arguments.datasets):
         parser.error("give --checkpoint and --datasets, or --compare A B")
+    if arguments.dtype == "bfloat16" and arguments.task == "text-to-sign":
+        parser.error("--dtype bfloat16 scores what reads keypoints: give --task sign-to-text or sign-recognition, or --dtype int8")
     if arguments.robustness and arguments.task == "text-to-sign":
         parser.error("--robustness scores what reads keypoints: give --task sign-to-text or sign-recognition")
     if arguments.task == "text-to-sign" and not (arguments.judges and arguments.train_datasets and arguments.sign_mae):
@@ -91,7 +97,7 @@ def main(argv=None):
         raise ValueError(f"--checkpoint {arguments.checkpoint!r} is no folder here, so scores cannot stand in it. Give --output_dir DIR.")
     if arguments.sign_mae:
         read_model_type(arguments.sign_mae, "--sign_mae", ["sign_mae"])  # before clips are processed
-    pipe = load_pipeline(arguments.task, arguments.checkpoint, arguments.device)
+    pipe = load_pipeline(arguments.task, arguments.checkpoint, arguments.device, dtype=arguments.dtype)
     read_clips = LabelledClips if arguments.task == "sign-recognition" else Clips
     clips = read_clips(specs(arguments.datasets), arguments.split, pipe.feature_extractor, arguments.cache_dir)
     if arguments.robustness:
@@ -99,11 +105,17 @@ def main(argv=None):
     train = None
     if arguments.train_datasets:
         train = read_clips(specs(arguments.train_datasets), arguments.train_split, pipe.feature_extractor, arguments.cache_dir)
-    folder = Path(arguments.output_dir or Path(arguments.checkpoint) / f"evaluation-{arguments.split}")
+    kind = "-".join(["evaluation", arguments.split, *([arguments.dtype] if arguments.dtype else [])])
+    folder = Path(arguments.output_dir or Path(arguments.checkpoint) / kind)
     folder.mkdir(parents=True, exist_ok=True)
     score = {"sign-to-text": score_sign_to_text, "text-to-sign": score_text_to_sign, "sign-recognition": score_recognition}
     report = score[arguments.task](arguments, pipe, clips, train, folder)
-    report |= {"task": arguments.task, "dataset": [str(name) for name in arguments.datasets], "split": arguments.split}
+    report |= {
+        "dtype": arguments.dtype or str(pipe.model.dtype).removeprefix("torch."),
+        "task": arguments.task,
+        "dataset": [str(name) for name in arguments.datasets],
+        "split": arguments.split,
+    }
     report["ids_sha256"] = hashlib.sha256("\n".join(sorted(clips.ids)).encode()).hexdigest()[:16]
     report["processor"] = {name: getattr(pipe.feature_extractor, name) for name in ("layout", "fps", "normalize", "min_confidence")}
     _write(folder / "scores.json", json.dumps(without_nan(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n")

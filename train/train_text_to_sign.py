@@ -3,6 +3,7 @@
     python train/train_text_to_sign.py demo_text_to_sign.yaml --sign_mae outputs/demo/sign-mae    # small
     python train/train_text_to_sign.py paper_text_to_sign.yaml --sign_mae outputs/sign-mae --datasets DIR --output_dir OUT
     ... --text_model distilbert/distilbert-base-multilingual-cased    # another pretrained text encoder
+    ... --max_segments auto     # as many queries as the longest clip has segments: much less to compute than the paper's 128
     ... --judge outputs/judges/0                                      # early stopping on back-translated BLEU-4
 
 Writes one folder, model, tokenizer and keypoint processor, that `pipeline("text-to-sign", model=DIR)` loads.
@@ -23,6 +24,7 @@ from transformers import AutoTokenizer
 from transformers.utils import logging
 
 from modeling_unigloR import SignMAEDecoderModel, SignMAEEncoderModel, SignToText, TextToSign, TextToSignConfig
+from modeling_unigloR.modeling_text_to_sign import segments_end_to_end
 from modeling_unigloR.pipelines_uniglor import TextToSignPipeline
 from train.data.clips import Clips, LatentStore, TextToSignCollator, TextToSignDataset
 from train.data.data_arguments import TextArguments
@@ -34,6 +36,8 @@ from train.engine.trainers import TextToSignTrainer, check_amount
 from train.evaluation.closing import assess_signing, config_for, evaluation_command, judges_command
 
 logger = logging.get_logger(__name__)
+
+AUTO = "auto"  # in the place of max_segments
 
 
 @dataclass
@@ -60,12 +64,15 @@ OWNERS = {"data": TextToSignArguments, "model": TextToSignConfig, "training": Te
 
 def parse(argv, default_config="paper_text_to_sign.yaml"):
     """-> TextToSignArguments, fields of TextToSignConfig, TextToSignTrainingArguments."""
-    data, shares = parse_training(read_fields(argv, default_config), OWNERS)
+    fields = read_fields(argv, default_config)
+    # A word, where the model's configuration has a number.
+    auto = {"max_segments": fields.pop("max_segments")} if fields.get("max_segments") == AUTO else {}
+    data, shares = parse_training(fields, OWNERS)
     if data.sign_mae is None:
         raise ValueError("No SignMAE to sign with. Give --sign_mae DIR (train/pretrain.py makes one).")
     if data.judge is not None:
         shares["training"].setdefault("metric_for_best_model", "bleu4")
-    return data, shares["model"], TextToSignTrainingArguments(**shares["training"])
+    return data, shares["model"] | auto, TextToSignTrainingArguments(**shares["training"])
 
 
 def main(argv=None):
@@ -80,7 +87,8 @@ def main(argv=None):
         clips = Clips(data.datasets, "train", processor, **data.frames)
         validation = Clips(data.validation, "validation", processor, **data.frames) if data.validation else None
         tokenizer = make_tokenizer(data, clips.texts)
-        model = make_model(data, model_fields, tokenizer)
+        longest = max(int(split_clips.num_frames.max()) for split_clips in (clips, validation) if split_clips is not None)
+        model = make_model(data, model_fields, tokenizer, longest)
         sign_mae = load_model(data.sign_mae, SignMAEEncoderModel, "--sign_mae").to(args.device)
         train_set, validation_set = (make_dataset(split_clips, data, model, sign_mae, tokenizer) for split_clips in (clips, validation))
         del sign_mae  # the latents are kept; what encodes is not needed again
@@ -139,12 +147,17 @@ def make_tokenizer(data, texts):
     return tokenizer
 
 
-def make_model(data, fields, tokenizer):
-    """A TextToSign of the given parts, whose text model has the tokenizer's ids."""
+def make_model(data, fields, tokenizer, longest):
+    """A TextToSign of the given parts, whose text model has the tokenizer's ids; `longest` are the frames of the longest clip."""
+    sign_mae = load_model(data.sign_mae, SignMAEDecoderModel, "--sign_mae")
+    if fields.get("max_segments") == AUTO:
+        last_segment = fields.get("last_segment", TextToSignConfig.last_segment)
+        fields = fields | {"max_segments": segments_end_to_end(longest, sign_mae.config.window_size, last_segment)}
+        logger.warning(f"max_segments: {fields['max_segments']}, for the longest clip of {longest} frames.")
     if data.text_model is None:
         fields = with_ids_of(tokenizer, fields)
     text_model = data.text_model and check_path(data.text_model, "--text_model", single_names=True)
-    model = TextToSign.from_parts(load_model(data.sign_mae, SignMAEDecoderModel, "--sign_mae"), text_model, **fields)
+    model = TextToSign.from_parts(sign_mae, text_model, **fields)
     model.check_tokenizer(tokenizer)
     return model
 

@@ -222,7 +222,8 @@ def _write_latents(clips, sign_mae, stride, folder, description, batch_size, hol
             chosen = order[start : start + batch_size]
             frames = [np.pad(clips.keypoints(index)[0], ((0, held[index]), (0, 0), (0, 0)), mode="edge") for index in chosen]
             keypoints, attention_mask = pad([torch.from_numpy(clip) for clip in frames])
-            encoded, latent_mask = sign_mae.encode_sequence(keypoints.to(sign_mae.device), attention_mask.to(sign_mae.device), stride)
+            keypoints, attention_mask = keypoints.to(sign_mae.device, sign_mae.dtype), attention_mask.to(sign_mae.device)
+            encoded, latent_mask = sign_mae.encode_sequence(keypoints, attention_mask, stride)
             for index, values, count in zip(chosen, encoded.float().cpu().numpy(), latent_mask.sum(1).tolist()):
                 latents.seek(int(offsets[index]) * size * 4)
                 latents.write(np.ascontiguousarray(values[:count]).data)

@@ -13,7 +13,8 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoFeatureExtractor, AutoTokenizer, PreTrainedConfig, pipeline
 
-from modeling_unigloR import KeypointProcessor, SignMAE, SignRecognition, SignToText, TextToSign
+from modeling_unigloR import KeypointProcessor, SignMAE, SignRecognition, SignToText, TextToSign, quantize
+from modeling_unigloR.quantization_uniglor import check_int8
 from train.data.text_tokenizers import KINDS
 
 SCRIPTS = {
@@ -81,13 +82,14 @@ def read_model_type(name, option, expected):
     return model_type
 
 
-def load_model(name, model_class, option="--checkpoint"):
+def load_model(name, model_class, option="--checkpoint", dtype=None):
     """A model of one of our classes, in eval mode, whose every tensor stands in the checkpoint and is finite.
 
     Args:
         name: folder or Hub id.
         model_class: `SignMAE`, `SignMAEEncoderModel`, `SignToText`, ...: says what type of checkpoint is expected.
         option: what messages call it, such as "--sign_mae".
+        dtype: of the weights; by default as they were saved. Statistics and the norms over keypoints stay in float32.
 
     Raises:
         ValueError: nothing is there; another type; tensors that are missing, too many, of another size or not finite, by name.
@@ -96,7 +98,9 @@ def load_model(name, model_class, option="--checkpoint"):
     name = check_path(name, option)
     with _without_warnings("transformers.modeling_utils"):  # the report of what is missing, 60 to 120 lines, which one error says here
         try:
-            model, report = model_class.from_pretrained(name, output_loading_info=True, ignore_mismatched_sizes=True, use_safetensors=True)
+            model, report = model_class.from_pretrained(
+                name, output_loading_info=True, ignore_mismatched_sizes=True, use_safetensors=True, **{"dtype": dtype} if dtype else {}
+            )
         except (OSError, SafetensorError, RuntimeError) as error:
             raise ValueError(
                 f"{option} {name!r}: its weights cannot be read ({_first_line(error)}). Expected a whole model.safetensors; save or copy "
@@ -172,10 +176,15 @@ def with_ids_of(tokenizer, fields):
     return fields | {"text_config": {"vocab_size": len(tokenizer), **ids, **(fields.get("text_config") or {})}}
 
 
-def load_pipeline(task, name, device=None, option="--checkpoint"):
-    """The pipeline of a task on a checkpoint that `load_model` accepts."""
+def load_pipeline(task, name, device=None, option="--checkpoint", dtype=None):
+    """The pipeline of a task on a checkpoint that `load_model` accepts; in "float32", "bfloat16", or "int8" on a CPU."""
     check_device(device)
-    model = load_model(name, MODELS[task], option)
+    if dtype == "int8":
+        check_int8()
+        device = "cpu" if device is None else device
+    model = load_model(name, MODELS[task], option, getattr(torch, dtype) if dtype in ("float32", "bfloat16") else None)
+    if dtype == "int8":
+        quantize(model.to(device))
     name = check_path(name, option)
     parts = {"feature_extractor": load_processor(name, option)}
     if task in ("sign-to-text", "text-to-sign"):

@@ -78,7 +78,7 @@ def recognise(model, clips, batch_size=32, cache_dir=None):
     order = np.argsort(clips.num_frames, kind="stable")
     for start in tqdm(range(0, len(order), batch_size), desc="Recognising", unit=f" x {batch_size} clips"):
         chosen = order[start : start + batch_size]
-        values = [torch.from_numpy(latents[index] if segments else clips.keypoints(index)[0]) for index in chosen]
+        values = [torch.from_numpy(latents[index] if segments else clips.keypoints(index)[0]).to(model.dtype) for index in chosen]
         inputs, mask = (tensor.to(model.device) for tensor in pad(values))
         model_inputs = {"latents": inputs, "latent_mask": mask} if segments else {"keypoints": inputs, "attention_mask": mask}
         logits[chosen] = model(**model_inputs).logits.float().cpu().numpy()

@@ -53,7 +53,7 @@ def evaluate_text_to_sign(
         generated: list of (T, K, C), with the predicted lengths.
     """
     real, masks = keypoints_of(clips)
-    lengths = torch.tensor([model.num_segments(len(clip)) for clip in real])
+    lengths = torch.tensor([model.num_segments(len(clip)) for clip in real]).clamp_max(model.config.max_segments)
     generated = sign(model, tokenizer, clips.texts, seam_frames=seam_frames)
     with_length = [
         clip[: len(truth)] for clip, truth in zip(sign(model, tokenizer, clips.texts, lengths, seam_frames), real)
