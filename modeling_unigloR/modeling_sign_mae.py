@@ -336,8 +336,12 @@ class EncodesSegments(SignMAEPreTrainedModel):
         Returns:
             latents (B, S, D), 0 where there is no window; latent_mask (B, S) int64.
         """
+        batch_size = batch_size or (64 if keypoints.device.type == "cpu" else 1024)
+        if torch.compiler.is_compiling() and not self.training:  # no shape may depend on the data: padding is encoded too, and left out
+            windows, latent_mask = self._windows(keypoints, attention_mask, stride)
+            encoded = torch.cat([self.encode(batch) for batch in windows.flatten(0, 1).split(batch_size)])
+            return torch.where(latent_mask[..., None] != 0, encoded.unflatten(0, windows.shape[:2]), 0), latent_mask
         segments, latent_mask = self.segment(keypoints, attention_mask, stride)  # (N, W, K, C), (B, S)
-        batch_size = batch_size or (64 if segments.device.type == "cpu" else 1024)
         encoded = torch.cat([self.encode(batch) for batch in segments.split(batch_size)])
         latents = encoded.new_zeros(*latent_mask.shape, encoded.shape[-1])
         latents[latent_mask.bool()] = encoded
@@ -350,6 +354,13 @@ class EncodesSegments(SignMAEPreTrainedModel):
 
         A clip that is shorter than a window is held at its last frame.
         """
+        windows, latent_mask = self._windows(keypoints, attention_mask, stride)
+        return windows[latent_mask.bool()], latent_mask
+
+    def _windows(
+        self, keypoints: torch.Tensor, attention_mask: torch.Tensor | None, stride: int | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """All windows of a batch, those in the padding too: (B, T, K, C), (B, T) -> (B, S, W, K, C), a view, and latent_mask (B, S)."""
         check_numbers("keypoints", keypoints, ("clips", "frames", *self.segment_shape[1:]), self.encoder.class_token)
         num_clips, num_frames = keypoints.shape[:2]
         stride = self.config.stride if stride is None else stride
@@ -359,15 +370,15 @@ class EncodesSegments(SignMAEPreTrainedModel):
             attention_mask = torch.ones(num_clips, num_frames, dtype=torch.long, device=keypoints.device)
         check_padding("attention_mask", attention_mask, (num_clips, num_frames))
         lengths = (attention_mask != 0).sum(1)  # (B,)
-        if num_frames < self.config.window_size or (lengths < self.config.window_size).any():
+        if num_frames < self.config.window_size or torch.compiler.is_compiling() or (lengths < self.config.window_size).any():
             frame = torch.arange(max(num_frames, self.config.window_size), device=keypoints.device)
             last = torch.where(lengths < self.config.window_size, lengths - 1, num_frames - 1)
             held = torch.minimum(frame, last[:, None])  # (B, T')
             keypoints = keypoints[torch.arange(num_clips, device=keypoints.device)[:, None], held]
-        windows = keypoints.unfold(1, self.config.window_size, stride)  # (B, S, K, C, W), a view
+        windows = keypoints.unfold(1, self.config.window_size, stride).movedim(-1, 2)  # (B, S, W, K, C), a view
         starts = torch.arange(windows.shape[1], device=keypoints.device)
         latent_mask = (starts < self.num_segments(lengths, stride)[:, None]).long()  # (B, S)
-        return windows[latent_mask.bool()].movedim(-1, 1).contiguous(), latent_mask
+        return windows, latent_mask
 
     @overload
     def num_segments(self, num_frames: int, stride: int | None = None) -> int: ...

@@ -34,7 +34,18 @@ from train.data.segments import FrameStore, SegmentDataset, SegmentSampler, Segm
 from train.engine.arguments import UniGloRTrainingArguments, config_names, parse_training, read_fields
 from train.engine.checkpoints import results
 from train.engine.loading import check_finite, load_model, make_processor
-from train.engine.runs import REPORT, data_behind, finished_report, mark_finished, prepare, run_script, say_goodbye, train, training_used
+from train.engine.runs import (
+    REPORT,
+    data_behind,
+    finished_report,
+    mark_finished,
+    one_builds,
+    prepare,
+    run_script,
+    say_goodbye,
+    train,
+    training_used,
+)
 from train.engine.trainers import SegmentTrainer, check_amount
 from train.evaluation.closing import NOT_SCORED, config_for, training_command
 from train.evaluation.reconstruction import latents_of_training, scored_points, unstandardised_latents
@@ -95,7 +106,7 @@ def main(argv=None):
     data, model_fields, processor, args = parse(argv)
     prepare(args, data)
     model = start_from(data.init_from, model_fields) if data.init_from else SignMAE(SignMAEConfig(**model_fields))
-    with args.main_process_first(desc="processing clips"):
+    with one_builds(args):
         train_set, train_stores = training_segments(data, processor, model.config.window_size, args.seed)
         validation = validation_segments(data, processor, model.config.window_size)
     if train_stores:

@@ -30,7 +30,7 @@ from train.data.clips import (
 from train.data.data_arguments import SigningArguments
 from train.engine.arguments import UniGloRTrainingArguments, parse_training, read_fields
 from train.engine.loading import load_model, make_processor
-from train.engine.runs import prepare, run, run_script
+from train.engine.runs import encoding_on, one_builds, padding_of, prepare, run, run_script
 from train.engine.trainers import RecognitionTrainer, check_amount
 from train.evaluation.closing import assess_recognition, evaluation_command
 
@@ -88,25 +88,26 @@ def main(argv=None, latent_store=LatentStore):
     prepare(args, data)
     sign_mae = load_model(data.sign_mae, SignMAEEncoderModel, "--sign_mae") if data.sign_mae is not None else None
     processor = make_processor(data.sign_mae, processor_fields)
-    with args.main_process_first(desc="processing clips"):
+    with one_builds(args):
         clips = LabelledClips(data.datasets, "train", processor, **data.frames)
         validation = LabelledClips(data.validation, "validation", processor, **data.frames) if data.validation else None
         model = make_model(sign_mae, model_fields, processor, clips.label_names())
         for split_clips in (clips, validation):
             if split_clips is not None:
                 split_clips.check_labels(model.config.id2label)
-        train_set, validation_set = (make_dataset(split_clips, data, model, latent_store) for split_clips in (clips, validation))
-        if train_set.latents is not None:
-            if data.whiten_latents:
-                set_latent_whitening(model, train_set.latents)
-            set_training_distances(model, train_set.latents)
+        with encoding_on(args.device, model):
+            train_set, validation_set = (make_dataset(split_clips, data, model, latent_store) for split_clips in (clips, validation))
+            if train_set.latents is not None:
+                if data.whiten_latents:
+                    set_latent_whitening(model, train_set.latents)
+                set_training_distances(model, train_set.latents)
     check_amount(args, len(clips))
     trainer = RecognitionTrainer(
         model=model,
         args=args,
         train_dataset=train_set,
         eval_dataset=validation_set,
-        data_collator=RecognitionCollator(data.make_augmentation()),
+        data_collator=RecognitionCollator(data.make_augmentation(), padding_of(args.device)),
         processing_class=processor,
     )
     parts = {"model": model, "feature_extractor": processor}
