@@ -598,14 +598,19 @@ class SignMAE(EncodesSegments, DecodesSegments):
 
     @torch.no_grad()
     def _start_linear(self, keypoints: torch.Tensor) -> None:
+        """The encoder's linear part gives principal components, each divided by the square root of its deviation, so that large ones stay
+        larger; they are rotated, or else latents that are standardised would not keep that. The decoder's inverts it."""
         encoder, decoder = self.encoder.window_projection, self.decoder.window_projection
         mean, axes, variances = principal_axes(keypoints.flatten(1).double(), self.config.hidden_size)  # (W K C,), (W K C, A), (A,)
-        spread = variances.sqrt().clamp_min(STD_FLOOR)
-        for weight in (encoder.weight, encoder.bias, decoder.weight, decoder.bias):
-            weight.zero_()  # dimensions beyond the axes that so few segments have
-        encoder.weight[: len(spread)] = (axes / spread).T.to(encoder.weight)
-        encoder.bias[: len(spread)] = -(mean @ (axes / spread)).to(encoder.bias)
-        decoder.weight[:, : len(spread)] = (axes * spread).to(decoder.weight)
+        deviations = variances.sqrt().clamp_min(STD_FLOOR)
+        scale = deviations.rsqrt() / deviations.mean().sqrt()  # the components' variances are 1 in the mean
+        generator = torch.Generator().manual_seed(0)
+        rotation = torch.linalg.qr(torch.randn(self.config.hidden_size, len(scale), generator=generator, dtype=torch.float64)).Q
+        rotation = rotation.to(axes.device)  # (D, A)
+        encoder.weight.copy_(rotation @ (axes * scale).T)
+        encoder.bias.copy_(-(encoder.weight.double() @ mean))
+        decoder.weight.copy_((axes / scale) @ rotation.T)
+        decoder.bias.zero_()
 
 
 SignMAE.register_for_auto_class("AutoModel")
