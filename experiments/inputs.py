@@ -16,7 +16,7 @@ from experiments import corpora, encoders, isolated
 from experiments.gloss_probe import Discriminant, GlossWindows
 from experiments.include import STRIDE, WINDOW_SIZE
 from experiments.intervals import draws_of_ratio, over_draws
-from experiments.pretraining import SMALL, TINY, names, pretrained, untrained
+from experiments.pretraining import OURS, PAPER, SMALL, TINY, names, pretrained, untrained
 from experiments.readers import code_version
 from experiments.real_mix import errors, segments_of
 from experiments.results import Result
@@ -27,12 +27,13 @@ from train.data.segments import FrameStore, load_rows
 from train.evaluation.reconstruction import reconstruct_segments
 
 VARIANTS = {
-    "paper": {"input_whitening": 0, "linear_skip": False},
-    "streams": {"input_streams": ["position", "offset"], "input_whitening": 0, "linear_skip": False},
-    "whitening": {"input_whitening": 110, "linear_skip": False},
-    "streams_whitening": {"input_streams": ["position", "offset"], "input_whitening": 110, "linear_skip": False},
-    "linear_skip": {"input_whitening": 0, "linear_skip": True},
-    "linear_skip_whitening": {"input_whitening": 110, "linear_skip": True},
+    "paper": PAPER,
+    "streams": PAPER | {"input_streams": ["position", "offset"]},
+    "whitening": PAPER | {"input_whitening": 110},
+    "streams_whitening": PAPER | {"input_streams": ["position", "offset"], "input_whitening": 110},
+    "whitening_alone": PAPER | {"input_whitening": 110, "graph_channels": 0},
+    "linear_skip": PAPER | {"linear_skip": True},
+    "linear_skip_whitening_alone": OURS,
 }
 SHRINKAGES = (1e-2, 1e-1, 1.0, 10.0)
 SIZES = {

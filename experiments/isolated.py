@@ -67,7 +67,7 @@ def read(place, data, row, encode, test_fold, left_out, rate, seed, steps, proce
         reading = encoders.Reading(encode, training)
         fields = READER | {"learning_rate": rate, "max_steps": steps, "seed": seed, "save_strategy": "no", "output_dir": folder}
         fields |= {"overwrite_output_dir": True, "use_cpu": True}
-        options = ["--sign_mae", str(carrier(place, reading.size, processor)), "--validation", "[]"]
+        options = ["--sign_mae", str(carrier(place, reading.size, processor)), "--validation", "[]", "--whiten_latents", "false"]
         train_recognition.main([*words(fields), *options, "--datasets", *map(str, parts(data, left_out))], latent_store=reading)
         tested = clips_of([data / f"fold-{test_fold}.parquet"], processor)
         logits = _logits(AutoModel.from_pretrained(folder), reading.build(tested))

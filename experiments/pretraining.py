@@ -4,15 +4,18 @@ from experiments.readers import code_version
 from experiments.workplace import words
 from train import pretrain
 
-SMALL = {  # a quarter of the paper's width, less depth; the same schedule in less time
+PAPER = {  # what a SignMAE reads and predicts in the paper
+    "input_whitening": 0, "linear_skip": False, "graph_channels": 16, "relation_channels": 4, "temporal_branch_channels": 4,
+}  # fmt: skip
+OURS = {"input_whitening": 110, "linear_skip": True, "graph_channels": 0}
+SMALL = OURS | {  # a quarter of the paper's width, less depth; the same schedule in less time
     "hidden_size": 256, "num_hidden_layers": 2, "decoder_num_hidden_layers": 2, "num_attention_heads": 8, "intermediate_size": 512,
-    "graph_channels": 16, "relation_channels": 4, "temporal_branch_channels": 4, "hidden_dropout_prob": 0.0,
-    "attention_probs_dropout_prob": 0.0, "segments_per_clip": 8, "per_device_train_batch_size": 64, "learning_rate": 1e-3,
-    "lr_scheduler_kwargs": {"min_lr_rate": 0.02},
+    "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "segments_per_clip": 8, "per_device_train_batch_size": 64,
+    "learning_rate": 1e-3, "lr_scheduler_kwargs": {"min_lr_rate": 0.02},
 }  # fmt: skip
 TINY = SMALL | {
     "hidden_size": 32, "num_hidden_layers": 1, "decoder_num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64,
-    "graph_channels": 4, "relation_channels": 2, "temporal_branch_channels": 2, "per_device_train_batch_size": 16,
+    "per_device_train_batch_size": 16,
 }  # fmt: skip
 
 
