@@ -10,7 +10,7 @@ Parts, all by default:
     pretraining  the paper's pretraining, 50 epochs of rendered PHOENIX14T (`experiments.rendered_phoenix`), from its first step to its last
     throughput   latents of clips, clips to text, text to clips
 
-Results go to benchmarks/results/run-<device>.json after each part; `python -m experiments.table --write` puts them into docs/benchmarks.md.
+Results go to benchmarks/results/run-<device>.json as they come; `python -m experiments.table --write` puts them into docs/benchmarks.md.
 """
 
 from train.engine.commands import CommandParser
@@ -144,9 +144,9 @@ def flops_of_a_segment(scale: str) -> float:
     return counter.get_total_flops() / len(keypoints)
 
 
-def speed(arguments, peak: float | None) -> list[dict]:
+def speed(arguments, peak: float | None) -> Iterator[dict]:
     """Forms after each other, and not by turns: the memory of CUDA graphs is their own, and several forms of a large batch do not fit."""
-    rows, flops = [], flops_of_a_segment(arguments.scale)
+    flops = flops_of_a_segment(arguments.scale)
     forms = [form for form, (_, _, with_kernels) in FORMS.items() if not with_kernels or kernels_are_there(arguments.device)]
     for size in SIZES[arguments.scale]:
         published = None
@@ -157,7 +157,7 @@ def speed(arguments, peak: float | None) -> list[dict]:
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
-                rows.append(row | {"case": f"{row['case']}: does not fit into the memory"})
+                yield row | {"case": f"{row['case']}: does not fit into the memory"}
                 continue
             rate = size * arguments.steps / seconds
             row |= {"ours": round(rate, 1), "tflops": round(rate * flops / 1e12, 3)}
@@ -171,8 +171,7 @@ def speed(arguments, peak: float | None) -> list[dict]:
                 row |= {"reference": round(published[0], 1), "ratio": round(rate / published[0], 2)}
                 if memory:
                     row |= {"ours_mib": memory, "reference_mib": published[1], "memory_ratio": round(published[1] / memory, 2)}
-            rows.append(row)
-    return rows
+            yield row
 
 
 def measured_alone(form: str, size: int, arguments) -> tuple[float, float | None]:
@@ -357,16 +356,15 @@ def main(argv=None) -> list[dict]:
         print(f"The peak of {facts['device']!r} is not known here: no MFU without --peak_tflops.", flush=True)
     slug = re.sub(r"\W+", "-", facts["device"].lower()).strip("-")
     path = Path(arguments.json) if arguments.json else RESULTS / f"run-{slug}.json" if arguments.device == "cuda" else None
+    kept = json.loads(path.read_text(encoding="utf-8"))["results"] if path is not None and path.exists() else []
     for part in arguments.parts or PARTS:
-        rows = MEASURED[part](arguments, peak)
-        for row in rows:
+        for row in MEASURED[part](arguments, peak):
             print(json.dumps(row), flush=True)
-        results += rows
-        if path is not None:  # after each part: a machine that is lent may be taken back
-            names = {row["name"] for row in results}
-            kept = json.loads(path.read_text(encoding="utf-8"))["results"] if path.exists() else []
-            content = facts | {"peak_tflops": peak, "results": [row for row in kept if row["name"] not in names] + results}
-            path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            results.append(row)
+            if path is not None:  # after each row: a machine that is lent may be taken back
+                names = {row["name"] for row in results}
+                others = [row for row in kept if row["name"] not in names]
+                path.write_text(json.dumps(facts | {"peak_tflops": peak, "results": others + results}, indent=2) + "\n", encoding="utf-8")
     return results
 
 
