@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-.PHONY: demo test slow coverage lint docs benchmarks soak clean
+.PHONY: demo test slow coverage lint docs benchmarks gpu soak clean
 
 demo: .venv/.installed
 	$(BIN)/python -m train.demo
@@ -32,6 +32,11 @@ docs: .venv/.installed
 
 benchmarks: .venv/.installed
 	$(BIN)/python -m benchmarks.run
+
+# On a machine with a GPU, and a torch for it: speed, memory, MFU, equality of the kernels, a whole pretraining; about half an hour.
+# ANNOTATIONS=DIR holds PHOENIX14T's train.parquet and dev.parquet; without, the sentences are invented.
+gpu: .venv/.installed
+	$(BIN)/python -m benchmarks.gpu $(if $(ANNOTATIONS),--annotations $(ANNOTATIONS))
 
 soak: .venv/.installed
 	$(BIN)/python -m tests.soak

@@ -126,7 +126,11 @@ def _benchmarks(wanted, last_column):
 
 
 def _size(row):
-    """The last column of a row: the memory or file size that it was measured with."""
+    """The last column of a row: the memory or file size that it was measured with, and the share of a GPU's peak."""
+    return ", ".join(filter(None, (_memory(row), f"MFU {100 * row['mfu']:.0f} %" if "mfu" in row else "")))
+
+
+def _memory(row):
     if "memory_ratio" in row:
         return f"{row['reference_mib']:.0f} / {row['ours_mib']:.0f} MiB = {row['memory_ratio']}"
     if "memory_exponent" in row:

@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional as F
 from transformers.utils import logging
 
-from .graph_mixing_triton_uniglor import RelatedPoints, can_run, related_plain
+from .graph_mixing_triton_uniglor import can_run, knows_kernels, related_plain, related_points
 
 logger = logging.get_logger(__name__)
 
@@ -26,12 +26,14 @@ CACHE_FLOATS = 1_000_000  # relations that are held at a time
 
 def mix(query: torch.Tensor, key: torch.Tensor, features: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """(N, R, K), (N, R, K), (N, I, K, W), (I, C, R), (C, R) -> (N, C, K, W)."""
-    if torch.compiler.is_compiling():  # the compiler fuses the plain form itself
-        return mix_plain(query, key, features, weight, bias)
-    if features.device.type == "cpu":
+    if features.device.type == "cuda" and _kernels_run(features.device):
+        points = _columns(features)
+        if torch.is_autocast_enabled("cuda"):
+            points = points.to(torch.get_autocast_dtype("cuda"))  # as autocast multiplies them in the plain form
+        if can_run(query, points):
+            return _combine(related_points(query, key, points), features, weight, bias)
+    if features.device.type == "cpu" and not torch.compiler.is_compiling():  # a compiler fuses the plain form itself
         return _ChunkedMix.apply(query, key, features, weight, bias)
-    if can_run(query, _columns(features)) and _triton_compiles(features.device):
-        return _combine(RelatedPoints.apply(query, key, _columns(features)), features, weight, bias)
     return mix_plain(query, key, features, weight, bias)
 
 
@@ -54,13 +56,19 @@ def _combine(related: torch.Tensor, features: torch.Tensor, weight: torch.Tensor
     return mixed
 
 
+@torch.compiler.assume_constant_result
+def _kernels_run(device: torch.device) -> bool:
+    """Whether the kernels run on a GPU; what is compiled takes the answer for a constant."""
+    return knows_kernels(device) and _triton_compiles(device)
+
+
 @cache
 def _triton_compiles(device: torch.device) -> bool:
     """Whether the kernels run on a device, tried once; where they fail, one warning says that the plain form is used."""
     try:
         with torch.enable_grad():
             query, key, points = (torch.zeros(shape, device=device, requires_grad=True) for shape in ((1, 1, 16), (1, 1, 16), (1, 16, 16)))
-            RelatedPoints.apply(query, key, points).sum().backward()
+            related_points(query, key, points).sum().backward()
         return True
     except Exception as error:  # whatever a compiler or driver raises
         logger.warning(

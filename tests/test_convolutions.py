@@ -189,11 +189,11 @@ def test_mixing_a_few_segments_at_a_time_equals_all_relations_in_memory():
 
 INTERPRETED = """
 import torch
-from modeling_unigloR.graph_mixing_triton_uniglor import RelatedPoints, related_plain
+from modeling_unigloR.graph_mixing_triton_uniglor import related_plain, related_points
 
 for num_points, columns, dtype, tolerance in ((20, 11, torch.float32, 1e-5), (73, 31, torch.float32, 1e-5), (73, 31, torch.bfloat16, 2e-2)):
     results = []
-    for function in (RelatedPoints.apply, related_plain):
+    for function in (related_points, related_plain):
         generator = torch.Generator().manual_seed(0)
         shapes = ((2, 3, num_points), (2, 3, num_points), (2, num_points, columns))
         arguments = [torch.randn(shape, generator=generator).to(dtype).requires_grad_() for shape in shapes]
@@ -202,6 +202,7 @@ for num_points, columns, dtype, tolerance in ((20, 11, torch.float32, 1e-5), (73
         results.append([related.float(), *(argument.grad.float() for argument in arguments)])
     for kernel, plain in zip(*results):
         torch.testing.assert_close(kernel, plain, atol=tolerance * plain.abs().max().item(), rtol=tolerance)
+torch.library.opcheck(related_points, arguments, test_utils=("test_schema", "test_autograd_registration"))
 print("equal")
 """
 
@@ -214,6 +215,45 @@ def test_the_gpu_kernels_equal_the_plain_form_in_tritons_interpreter():
     assert done.stdout.strip() == "equal", done.stderr[-3000:]
 
 
+POINTERS = ("query", "key", "points", "related", "grad", "grad_query", "grad_key", "grad_points")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", [80, 90])
+def test_the_gpu_kernels_compile_for_gpus_that_are_not_here_and_use_their_matrix_units(capability):
+    """To the assembly of an A100 and an H100, for which Triton needs neither; the interpreter would not notice what they lack."""
+    triton = pytest.importorskip("triton")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from modeling_unigloR import graph_mixing_triton_uniglor as module
+
+    points = torch.empty(2, 73, 31, dtype=torch.bfloat16)
+    tiles = module._tiles(points)
+    options = {"num_warps": tiles.pop("num_warps")}
+    for kernel in (module._forward_kernel, module._query_kernel, module._key_kernel):
+        types = {name: "i32" for name in kernel.arg_names} | dict.fromkeys(tiles, "constexpr")
+        types |= {name: "*fp32" if name.startswith("grad_") else "*bf16" for name in kernel.arg_names if name in POINTERS}
+        places = {(kernel.arg_names.index(name),): value for name, value in tiles.items()}
+        assembly = triton.compile(ASTSource(kernel, types, places), target=GPUTarget("cuda", capability, 32), options=options)
+        assert "mma" in assembly.asm["ptx"] and assembly.metadata.shared < 48 * 1024
+
+
+def test_what_is_compiled_keeps_the_gpu_kernels_in_its_graph():
+    """Forward and backward are operators; before, `torch.compile` took the plain form, whose K x K matrices are kept for the backward."""
+    pytest.importorskip("triton")
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    from modeling_unigloR.graph_mixing_triton_uniglor import related_points
+
+    def step(query, key, points):
+        return torch.autograd.grad(related_points(query, key, points).sum(), (query, key, points))
+
+    arguments = [torch.empty(shape, requires_grad=True) for shape in ((2, 3, 73), (2, 3, 73), (2, 73, 31))]
+    targets = [str(node.target) for node in make_fx(step, tracing_mode="fake")(*arguments).graph.nodes]
+    assert sum("related_points" in target for target in targets) == 2 and not any("tanh" in target for target in targets)
+
+
 def test_kernels_that_do_not_compile_leave_the_plain_form(monkeypatch):
     from modeling_unigloR import graph_mixing_uniglor
 
@@ -222,7 +262,7 @@ def test_kernels_that_do_not_compile_leave_the_plain_form(monkeypatch):
 
     said = []
     monkeypatch.setattr(graph_mixing_uniglor.logger, "warning", said.append)
-    monkeypatch.setattr(graph_mixing_uniglor.RelatedPoints, "apply", fail)
+    monkeypatch.setattr(graph_mixing_uniglor, "related_points", fail)
     graph_mixing_uniglor._triton_compiles.cache_clear()
     assert not graph_mixing_uniglor._triton_compiles(torch.device("cpu"))
     assert len(said) == 1 and "RuntimeError: no ptxas" in said[0] and "the plain form is used" in said[0]

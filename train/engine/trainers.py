@@ -162,7 +162,8 @@ class FiniteLoss:
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         loss = super().training_step(model, inputs, num_items_in_batch)
-        self._unchecked.append((loss.detach(), self._clips, self.state.global_step))
+        loss_of_step = loss.detach().clone()  # what CUDA graphs return (reduce-overhead) is overwritten by the next step
+        self._unchecked.append((loss_of_step, self._clips, self.state.global_step))
         if loss.device.type == "cpu" or len(self._unchecked) >= self.args.logging_steps:  # a GPU would have to be waited for
             self.check_loss()
         return loss
