@@ -9,7 +9,8 @@
 
 Writes `scores.json` and `predictions.jsonl`, for text-to-sign `generated.parquet` in its place, for sign-recognition `confusion.svg` too,
 into --output_dir (by default `evaluation-SPLIT` in the checkpoint, with --dtype `evaluation-SPLIT-DTYPE`) and prints one table. With
---robustness it scores the clips under noise, lost hands and the like instead, and writes the table into the checkpoint's `report.json`, from where it goes into the model card.
+--robustness it scores the clips under noise, lost hands and the like instead, and writes the table into the checkpoint's `report.json`,
+from where it goes into the model card.
 """
 
 from train.engine.commands import CommandParser
