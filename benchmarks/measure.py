@@ -35,11 +35,12 @@ def cpu_name():
         return platform.processor() or platform.machine()
 
 
-def by_turns(sides, rounds=5, device="cpu", uncounted=1):
+def by_turns(sides, rounds=5, device="cpu", uncounted=1, clock=time.perf_counter):
     """Seconds of each call, by turns A / B / A / B, after rounds that are not counted.
 
     Args:
         sides: {name: callable}.
+        clock: of seconds; `time.process_time` counts the CPU's of this process, and does not see what else runs.
 
     Returns:
         {name: median seconds}, and the median over rounds of first side's time over each other's, {name: ratio}.
@@ -47,7 +48,7 @@ def by_turns(sides, rounds=5, device="cpu", uncounted=1):
     times = {name: [] for name in sides}
     for number in range(-uncounted, rounds):
         for name, call in sides.items():
-            seconds = timed(call, device)
+            seconds = timed(call, device, clock)
             if number >= 0:
                 times[name].append(seconds)
     first = next(iter(sides))
@@ -57,20 +58,20 @@ def by_turns(sides, rounds=5, device="cpu", uncounted=1):
     return {name: statistics.median(values) for name, values in times.items()}, ratios
 
 
-def compare(ours, reference, rounds=5, device="cpu", uncounted=1):
+def compare(ours, reference, rounds=5, device="cpu", uncounted=1, clock=time.perf_counter):
     """{"ours", "reference": median seconds, "ratio": reference / ours}."""
-    seconds, ratios = by_turns({"ours": ours, "reference": reference}, rounds, device, uncounted)
+    seconds, ratios = by_turns({"ours": ours, "reference": reference}, rounds, device, uncounted, clock)
     return {"ours": round(seconds["ours"], 5), "reference": round(seconds["reference"], 5), "ratio": round(ratios["reference"], 2)}
 
 
-def timed(call, device="cpu"):
+def timed(call, device="cpu", clock=time.perf_counter):
     if device == "cuda":
         torch.cuda.synchronize()
-    start = time.perf_counter()
+    start = clock()
     call()
     if device == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def peak_memory(make, *arguments, device="cpu"):

@@ -98,6 +98,28 @@ def reference_sign_mae(ours):
 
 
 @torch.no_grad()
+def reference_translations(pipe, clips, layout, fps, **decoding):
+    """What a `SignToTextPipeline` answered a list before: each clip by itself, and its text read once more for the score."""
+    answers = []
+    for keypoints in clips:
+        inputs = pipe.preprocess(keypoints, layout=layout, fps=fps)
+        latents, latent_mask = pipe.model.encode_sequence(inputs["keypoints"], inputs["attention_mask"])
+        read = {"latents": latents, "latent_mask": latent_mask}
+        ids = pipe.model.generate(**read, **decoding)
+        log_prob, num_tokens = pipe.model.score(ids[:, 1:], decoder_input_ids=ids[:, :-1], **read)
+        text = pipe.tokenizer.decode(ids[0], skip_special_tokens=True).strip()
+        answers.append({"translation_text": text, "score": float(log_prob / num_tokens)})
+    return answers
+
+
+@torch.no_grad()
+def reference_signing(model, input_ids, num_segments):
+    """What `TextToSign.generate` gave before: every query goes through every layer, then the clip is cut."""
+    _, memory, memory_mask = model.encode_text(input_ids)
+    return model.decode_sequence(model.predict_latents(memory, memory_mask)[:, :num_segments])[0]
+
+
+@torch.no_grad()
 def _copy_layer(theirs, ours):
     attentions = [(theirs.self_attn, ours.attention)]
     norms = [(theirs.norm1, ours.attention_norm)]

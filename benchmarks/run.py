@@ -11,7 +11,7 @@ from train.engine.commands import CommandParser
 NAMES = (
     "graph_convolution", "pretrain_step", "encode_sequence", "segments", "growth", "keypoint_processor", "fingerspelling",
     "rendering", "openpose_json", "pose_file", "build_memory", "built_segments", "segment_index", "frame_store", "extraction",
-    "nearest_segments",
+    "nearest_segments", "low_cost_translation", "list_of_clips", "text_to_sign", "onnx_encode",
 )  # fmt: skip
 
 
@@ -41,6 +41,7 @@ import numpy as np
 import torch
 
 from benchmarks.building import build_memory, built_segments
+from benchmarks.low_cost import list_of_clips, low_cost_translation, onnx_encode, text_to_sign
 from benchmarks.measure import compare, growth_exponent, machine, peak_memory, timed
 from benchmarks.readers import openpose_json, pose_file
 from benchmarks.reference import ReferenceGraphConv, ReferenceTemporalConv, reference_sign_mae
@@ -306,6 +307,7 @@ BENCHMARKS = {
         graph_convolution, pretrain_step, encode_sequence, segments, growth, keypoint_processor, fingerspelling,
         rendering, openpose_json, pose_file, build_memory, built_segments,
         segment_index, frame_store, extraction, nearest_segments,
+        low_cost_translation, list_of_clips, text_to_sign, onnx_encode,
     )
 }  # fmt: skip
 

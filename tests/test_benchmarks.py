@@ -7,8 +7,16 @@ import torch
 
 from benchmarks import building, readers, rendering, run
 from benchmarks.measure import by_turns, growth_exponent
-from benchmarks.reference import ReferenceGraphConv, ReferenceTemporalConv, reference_sign_mae
+from benchmarks.reference import (
+    ReferenceGraphConv,
+    ReferenceTemporalConv,
+    reference_sign_mae,
+    reference_signing,
+    reference_translations,
+)
 from experiments import table
+
+from .conftest import random_signing
 
 
 def random_weights(module):
@@ -130,3 +138,13 @@ def test_unknown_names_and_a_missing_gpu_get_one_clear_line(capsys):
         with pytest.raises(ValueError, match="--device 'cuda' cannot be used: .*, or give cpu"):
             run.main(["growth", "--device", "cuda"])
     assert tuple(run.BENCHMARKS) == run.NAMES
+
+
+def test_references_of_low_cost_answer_what_ours_answer(tiny_sign_to_text, tiny_text_to_sign):
+    pipe = tiny_sign_to_text()
+    clips = [random_signing(20 + 9 * index, index) * 100 + 300 for index in range(3)]
+    theirs = reference_translations(pipe, clips, layout="uniglor73", fps=25.0, max_new_tokens=5)
+    for mine, other in zip(pipe(clips, layout="uniglor73", fps=25.0, max_new_tokens=5), theirs):
+        assert mine == other | {"score": pytest.approx(other["score"], abs=1e-4)}
+    model, ids = tiny_text_to_sign().model, torch.tensor([[1, 5, 6, 2]])
+    torch.testing.assert_close(model.generate(ids, num_segments=3).keypoints, reference_signing(model, ids, 3), atol=1e-4, rtol=1e-4)

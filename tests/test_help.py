@@ -19,8 +19,8 @@ from train.engine.help import help_of, own_fields, owners_of
 TRAIN = Path(pretrain.__file__).parent
 TRAININGS = ["pretrain.py", "train_sign_to_text.py", "train_text_to_sign.py", "train_recognition.py"]
 COMMANDS = [
-    "evaluate_checkpoint.py", "embed.py", "pose_weights.py", "train_judges.py", "demo.py", "publish.py", "cache.py", "checkpoints.py",
-    "figures/attention.py", "figures/latents.py", "figures/strips.py", "../benchmarks/run.py",
+    "evaluate_checkpoint.py", "embed.py", "export.py", "pose_weights.py", "train_judges.py", "demo.py", "publish.py", "cache.py",
+    "checkpoints.py", "figures/attention.py", "figures/latents.py", "figures/strips.py", "../benchmarks/run.py",
 ]  # fmt: skip
 SCRIPTS = [pretrain, train_sign_to_text, train_text_to_sign, train_recognition]
 
