@@ -503,26 +503,26 @@ def _checked_clip(clip, name, layout):
 
 
 def latent_scores(sums, num_segments):
-    """How near predicted latents are to the true ones.
+    """How near predicted latents are to the true ones, and whether they vary as much.
+
+    R² is not among these scores: the mean latent, which does not move, has a better one than another recording of the same text.
 
     Args:
         sums: (clips, 5, D) over each clip's segments: squared error, predicted, predicted squared, true, true squared.
         num_segments: of all clips.
 
     Returns:
-        `latent_mse`: mean squared error. `latent_r2`: 1 - error / variance of the truth, over all dimensions together: 0 is the mean
-        latent, 1 the truth; `latent_r2_median` and `latent_r2_lowest`, over dimensions by themselves. `latent_variance_ratio`:
-        variance, predicted / true; far below 1, the model falls back to the mean. `latent_bias`: root mean square over dimensions
-        of the mean error.
+        `latent_mse`: mean squared error. `latent_frechet`: squared Fréchet distance of the normal distributions of each dimension by
+        itself, over the variance of the truth: 0 is the truth's distribution, whichever text has which latent; the mean latent has 1.
+        `latent_variance_ratio`: variance, predicted / true; far below 1, the model falls back to the mean. `latent_bias`: root mean
+        square over dimensions of the mean error.
     """
     error, predicted, predicted_square, true, true_square = sums.astype(np.float64).sum(0) / num_segments  # (D,) each
     variance, predicted_variance = true_square - true**2, predicted_square - predicted**2
-    r2 = 1 - error / np.maximum(variance, 1e-12)
+    spread = np.sqrt(variance.clip(0)) - np.sqrt(predicted_variance.clip(0))
     return {
         "latent_mse": float(error.mean()),
-        "latent_r2": float(1 - error.sum() / max(variance.sum(), 1e-12)),
-        "latent_r2_median": float(np.median(r2)),
-        "latent_r2_lowest": float(r2.min()),
+        "latent_frechet": float((np.square(predicted - true) + np.square(spread)).sum() / max(variance.sum(), 1e-12)),
         "latent_variance_ratio": float(predicted_variance.sum() / max(variance.sum(), 1e-12)),
         "latent_bias": float(np.sqrt(np.square(predicted - true).mean())),
     }
