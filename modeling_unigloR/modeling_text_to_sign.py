@@ -395,8 +395,7 @@ class TextToSign(UniGloRPreTrainedModel):
         sampling = {"temperature": temperature, "guidance": guidance, "flow_steps": flow_steps, "flow_temperature": flow_temperature}
         sampling |= {"num_samples": num_samples, "seed": seed}
         latents, lengths = self.generate_latents(input_ids, attention_mask, num_segments, generator, use_cache, **sampling)
-        if seam_frames is None:
-            seam_frames = min(MENDED_FRAMES, self.config.sign_mae_config.window_size // 2) if self.samples else 0
+        seam_frames = self.default_seam_frames if seam_frames is None else seam_frames
         latent_mask = (torch.arange(latents.shape[1], device=latents.device) < lengths[:, None]).long()
         latents = latents * latent_mask[..., None]
         keypoints, num_frames = self.decode_sequence(latents, latent_mask, seam_frames)
@@ -521,6 +520,11 @@ class TextToSign(UniGloRPreTrainedModel):
         held = window_size - 1 if self.config.last_segment == "hold" else 0
         counted = (num_frames + held) // window_size
         return counted.clamp_min(1) if isinstance(counted, torch.Tensor) else max(counted, 1)
+
+    @property
+    def default_seam_frames(self) -> int:
+        """What `generate` takes where it is not given seam_frames."""
+        return min(MENDED_FRAMES, self.config.sign_mae_config.window_size // 2) if self.samples else 0
 
     @property
     def max_tokens(self) -> int | None:

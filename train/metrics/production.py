@@ -353,20 +353,34 @@ def random_training_clip(train_clips, num_clips, seed=0):
     return [train_clips[index] for index in np.random.default_rng(seed).integers(len(train_clips), size=num_clips)]
 
 
+class NearestSentences:
+    """Finds the training text that is most like a text, by the cosine of their TF-IDF vectors of words.
+
+    Args:
+        train_texts: list of training texts.
+    """
+
+    def __init__(self, train_texts: Sequence[str]):
+        try:
+            from sklearn.feature_extraction.text import TfidfVectorizer
+        except ImportError as error:
+            raise ImportError("the floor of the nearest training sentence needs `pip install scikit-learn`") from error
+        if not len(train_texts) or not any(text.split() for text in train_texts):
+            raise ValueError(f"found {len(train_texts)} training texts; give at least one that has words")
+        self.vectorizer = TfidfVectorizer(token_pattern=r"\S+")  # a word is what stands between spaces, even a single letter
+        self.train_vectors = self.vectorizer.fit_transform(train_texts)
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Indices into the training texts, one for each text."""
+        return (self.vectorizer.transform(texts) @ self.train_vectors.T).toarray().argmax(1)
+
+
 def nearest_sentences(train_texts: Sequence[str], texts: Sequence[str]) -> np.ndarray:
-    """The training text that is most like each text, by the cosine of their TF-IDF vectors of words: indices into `train_texts`.
+    """The training text that is most like each text: indices into `train_texts`.
 
     Replaying that text's clip needs no model. It is the floor that is hardest to pass: all its motion is real.
     """
-    try:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-    except ImportError as error:
-        raise ImportError("the floor of the nearest training sentence needs `pip install scikit-learn`") from error
-    if not len(train_texts) or not any(text.split() for text in train_texts):
-        raise ValueError(f"found {len(train_texts)} training texts; give at least one that has words")
-    vectorizer = TfidfVectorizer(token_pattern=r"\S+")  # a word is what stands between spaces, even a single letter
-    train_vectors = vectorizer.fit_transform(train_texts)
-    return (vectorizer.transform(texts) @ train_vectors.T).toarray().argmax(1)
+    return NearestSentences(train_texts)(texts)
 
 
 # --- One clip -------------------------------------------------------------------------------------------------------------------------
