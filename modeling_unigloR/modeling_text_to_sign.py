@@ -385,8 +385,8 @@ class TextToSign(UniGloRPreTrainedModel):
             flow_temperature: of the flow, what its noise is multiplied with; by default 1, and 0 where the temperature is 0.
             num_samples: how many clips of each text, by default 1; those of a text are side by side.
             generator: where the random numbers come from.
-            seed: the same in place of a generator: with it a text is signed alike whichever texts are beside it, and whatever the device
-                draws.
+            seed: in place of a generator. Its numbers are drawn on the CPU for each text by itself, so a text is signed alike whichever
+                texts are beside it.
             use_cache: whether keys and values of earlier segments are kept; without, they are computed again for each segment.
 
         Returns:
