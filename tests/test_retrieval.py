@@ -49,10 +49,8 @@ def test_the_motion_between_phrases_is_no_faster_than_people_move(signer):
     assert signed.dtype == np.float32 and np.isfinite(signed).all()
 
 
-def test_a_text_of_too_many_phrases_is_the_clip_of_its_nearest_sentence():
-    clips = [clip(50, [20], 0), clip(50, [18], 1), clip(20, [10], 2)]
-    text = "morgen regnet scheint die sonne"
-    whole = RetrievalSigner(clips, TEXTS, max_phrases=1).phrases(text)
+def test_a_text_without_two_words_in_a_row_of_a_sentence_is_the_clip_of_its_nearest_sentence(signer):
+    whole = signer.phrases("sonne die scheint")
     assert [(phrase.clip, phrase.start, phrase.end) for phrase in whole] == [(1, 0, 50)]
 
 

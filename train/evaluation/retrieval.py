@@ -16,6 +16,7 @@ from train.metrics.production import NearestSentences
 
 SMOOTHED = 5  # frames over which hand speed is averaged before its minima are looked for
 REACH = 12  # how many frames a cut may be moved to reach a rest point
+MIN_WORDS = 2  # of a run: a single word hardly says where in a clip its sign is
 TRANSITION = (2, 15)  # least and most frames of the motion between two phrases
 
 
@@ -36,27 +37,23 @@ class Phrase:
 class RetrievalSigner:
     """Signs a text with phrases of training clips.
 
-    The text is cut into the longest runs of words that training sentences have. Where a sentence says no more than the text, its whole
-    clip is taken; otherwise the part of the clip at the same share of its length, between rest points. A text that would need more than
-    `max_phrases` such parts is signed by the whole clip of its nearest sentence (TF-IDF of words).
+    The text is cut into the longest runs of words that training sentences have, and each run is signed by the part of such a sentence's
+    clip at the same share of its length, between rest points. Of sentences that have a run, the nearest to the text (TF-IDF of words) comes
+    first. A text without such a run is signed by the whole clip of its nearest sentence.
 
     Args:
         clips: list of (T, K, C), training clips in shoulder lengths.
         texts: their sentences.
         layout: name of the points' order.
-        max_phrases: most phrases that are stitched; 1 replays the nearest sentence unless a sentence says all of the text.
-        min_words: a shorter run is left out, unless it is the whole text.
     """
 
-    def __init__(
-        self, clips: Sequence[np.ndarray], texts: Sequence[str], layout: str = "uniglor73", max_phrases: int = 3, min_words: int = 2
-    ):
+    def __init__(self, clips: Sequence[np.ndarray], texts: Sequence[str], layout: str = "uniglor73"):
         if not len(clips) or len(clips) != len(texts):
             raise ValueError(
                 f"Found {len(clips)} training clips and {len(texts)} sentences, expected at least one clip, each with a sentence, since "
                 "retrieval replays them. Give --train_datasets with rows that have a text."
             )
-        self.clips, self.max_phrases, self.min_words = clips, max_phrases, min_words
+        self.clips = clips
         self.nearest_sentences = NearestSentences(texts)
         self.sentences = [text.split() for text in texts]
         self.places: dict[str, list[tuple[int, int]]] = {}  # word: (sentence, place) of each time it is said
@@ -79,16 +76,13 @@ class RetrievalSigner:
 
     def phrases(self, text: str) -> list[Phrase]:
         """The parts of training clips that sign a text, in its order."""
-        nearest = int(self.nearest_sentences([text])[0])
-        whole = Phrase(nearest, 0, len(self.clips[nearest]), text.split())
-        runs = [run for run in self._runs(text.split(), nearest) if run[3] >= min(self.min_words, len(text.split()))]
-        if not runs or len(runs) > self.max_phrases:
-            return [whole]
+        nearest, words = int(self.nearest_sentences([text])[0]), text.split()
+        runs = [run for run in self._runs(words, nearest) if run[3] >= min(MIN_WORDS, len(words))]
         phrases = []
         for number, (start, sentence, place, length) in enumerate(runs):
             first, last = self._part(sentence, place, length, is_first=number == 0, is_last=number == len(runs) - 1)
-            phrases.append(Phrase(sentence, first, last, text.split()[start : start + length]))
-        return phrases
+            phrases.append(Phrase(sentence, first, last, words[start : start + length]))
+        return phrases or [Phrase(nearest, 0, len(self.clips[nearest]), words)]
 
     def _runs(self, words: list[str], nearest: int) -> list[tuple[int, int, int, int]]:
         """The longest runs of a text's words, from the left: (place in the text, sentence, place in the sentence, words)."""
