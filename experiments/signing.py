@@ -1,28 +1,37 @@
-"""Text-to-sign on rendered PHOENIX14T: the system, its ceilings and floors. The motion is procedural; no PHOENIX14T result.
+"""Text-to-sign on rendered PHOENIX14T: systems, their ceilings and floors. The motion is procedural; no PHOENIX14T result.
 
-Judges and systems are trained for a fixed number of steps with nothing selected. `regression` predicts latents; `ceiling_oracle` decodes
-the real ones.
+Judges and systems are trained for a fixed number of steps. `regression` predicts latents, `codes_flow` samples them, at equal steps; rows
+of `..._reference_length` have the real clips' lengths. `retrieval` stitches phrases of training clips, `ceiling_oracle` decodes the real
+latents. Each system has the best of some learning rates by a reader of glosses on held-out training sentences; no table uses that reader.
 """
 
 import json
 import shutil
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from experiments import corpora, translation
 from experiments.intervals import t_interval
 from experiments.pretraining import SMALL, TINY, names, pretrained
-from experiments.readers import code_version
+from experiments.readers import code_version, rate_that_is_best
 from experiments.results import Result
-from experiments.workplace import words
+from experiments.workplace import Workplace, words
 from modeling_unigloR import SignMAEEncoderModel
 from train import train_judges, train_text_to_sign
 from train.engine.loading import load_pipeline
 from train.evaluation.tables import without_nan
-from train.evaluation.text_to_sign import evaluate_text_to_sign, load_readers
+from train.evaluation.text_to_sign import PHRASES, evaluate_text_to_sign, keypoints_of, load_readers, sign
+from train.metrics.gloss_reader import GlossReader
 
-ROWS = {  # name in a report of `evaluate_text_to_sign`: name in the result
-    "system, length=predicted": "regression",
+DECODERS = ("regression", "codes_flow")
+SYSTEM_ROWS = {  # name in a report of `evaluate_text_to_sign`: what follows the decoder's name in the result
+    "system, length=predicted": "",
+    "system, length=reference": "_reference_length",
+}
+ROWS = {  # name in the report: name in the result; they do not depend on the system
+    PHRASES: "retrieval",
     "ceiling: real keypoints": "ceiling_real",
     "ceiling: oracle latents": "ceiling_oracle",
     "floor: the training clip of the nearest sentence": "floor_retrieval",
@@ -38,10 +47,10 @@ METRICS = (
 JUDGE = {name: value for name, value in translation.READER.items() if name != "text_config"}
 SIZES = {
     "small": {"sign_mae": SMALL | {"segments_per_clip": 2}, "pretrain_steps": 1500, "judges": 2, "judge_steps": 1250,
-              "steps": 1500, "seeds": 3, "limit": {"train": 1600, "validation": 266, "test": 519}, "model": {},
+              "steps": 1500, "rates": [5e-4, 1e-3, 2e-3], "seeds": 3, "limit": {"train": 1600, "validation": 266, "test": 519}, "model": {},
               "judge_text_config": translation.READER["text_config"]},
-    "tiny": {"sign_mae": TINY, "pretrain_steps": 20, "judges": 1, "judge_steps": 4, "steps": 4, "seeds": 1,
-             "limit": {"train": 48, "validation": 8, "test": 8}, "model": {"hidden_size": 32, "intermediate_size": 64},
+    "tiny": {"sign_mae": TINY, "pretrain_steps": 20, "judges": 1, "judge_steps": 4, "steps": 4, "rates": [1e-3], "seeds": 1,
+             "limit": {"train": 48, "validation": 8, "test": 8}, "model": {"hidden_size": 32, "intermediate_size": 64, "codebook_size": 32},
              "judge_text_config": translation.READER["text_config"] | {"d_model": 32}},
 }  # fmt: skip
 
@@ -59,23 +68,28 @@ def signing_varied(place, sizes):
 def run(place, sizes, variation):
     files = corpora.rendered(place, variation, sizes["limit"])
     sign_mae = pretrained(place, [files["train"]], [files["validation"]], sizes["sign_mae"], sizes["pretrain_steps"])
-    data = files["train"].parent
-    judges = judges_of(place, sizes, data, sign_mae)
-    reports = [report_of(place, sizes, files, sign_mae, judges, seed) for seed in range(sizes["seeds"])]
-    rows = {}
-    for report_row, row in ROWS.items():
-        made = [{**report["rows"].get(report_row, {}), **report.get("panel", {}).get(report_row, {})} for report in reports]
-        if any(made):
-            rows[row] = {metric: _over_seeds(made, metric, row) for metric in METRICS if made[0].get(metric) is not None}
+    judges = judges_of(place, sizes, files["train"].parent, sign_mae)
+    rows, reports, rates = {}, {}, {}
+    for decoder in DECODERS:
+        system = System(place, sizes, files, sign_mae, decoder)
+        rates[decoder] = rate_that_is_best(sizes["rates"], system.score_of_rate)
+        reports[decoder] = [system.report(judges, rates[decoder], seed) for seed in range(sizes["seeds"])]
+        rows |= {f"{decoder}{suffix}": _row(reports[decoder], name) for name, suffix in SYSTEM_ROWS.items()}
+    first = reports[DECODERS[0]][:1]
+    rows |= {row: _row(first, name) for name, row in ROWS.items()}
     return Result(
         what=f"text-to-sign on rendered PHOENIX14T, variation {variation:g}; no PHOENIX14T result",
-        rows=rows,
+        rows={name: row for name, row in rows.items() if row},
         contrasts={},
         unit=f"t interval over the seeds of the system, where there are several; the mean of {sizes['judges']} judges",
         scored="once in this run; the official dev was scored by earlier versions of this table too",
-        config=sizes | {"judge": JUDGE},
+        config=sizes | {"judge": JUDGE, "chosen_rates": rates},
         predictions={"reports": reports},
-        more={"sentences": reports[0]["num_scored"], "reader": reports[0].get("reader")},
+        more={
+            "sentences": first[0]["num_scored"],
+            "reader": first[0].get("reader"),
+            "lengths": {decoder: [report["lengths"] for report in reports[decoder]] for decoder in DECODERS},
+        },
     )
 
 
@@ -104,43 +118,65 @@ def judges_of(place, sizes, data, sign_mae):
     return [folder / str(seed) for seed in range(sizes["judges"])]
 
 
-def report_of(place, sizes, files, sign_mae, judges, seed):
-    """What `evaluate_text_to_sign` says of the system of a seed, on the test sentences."""
-    facts = [
-        code_version(),
-        names(files.values()),
-        sign_mae.name,
-        [path.parent.name for path in judges],
-        sizes["steps"],
-        sizes["model"],
-        seed,
-    ]
+@dataclass
+class System:
+    """Models of one decoder of latents on one SignMAE, one for each learning rate and seed."""
 
-    def make():
-        folder = place.path("text-to-sign", *facts)
-        fields = sizes["model"] | {
-            "max_steps": sizes["steps"],
-            "learning_rate": 1e-3,
-            "seed": seed,
-            "output_dir": folder,
-            "eval_strategy": "no",
-        }
-        fields |= {"save_steps": min(250, sizes["steps"]), "sign_mae": sign_mae, "datasets": files["train"]}
-        fields |= {"load_best_model_at_end": False, "resume_from_checkpoint": True}
-        train_text_to_sign.main(["phoenix_rendered_text_to_sign.yaml", *words(fields), "--validation", "[]"])
-        pipe = load_pipeline("text-to-sign", str(folder), "cpu")
-        encoder = SignMAEEncoderModel.from_pretrained(sign_mae)
-        processor = pipe.feature_extractor
-        test, train = (translation.clips_of(files[part], processor) for part in ("test", "train"))
-        readers = load_readers([str(path) for path in judges], "cpu")
-        report, _ = evaluate_text_to_sign(pipe.model, pipe.tokenizer, processor, encoder, test, train, readers)
-        shutil.rmtree(folder)
-        return json.loads(json.dumps(without_nan(report), default=float))
+    place: Workplace
+    sizes: dict
+    files: dict[str, Path]
+    sign_mae: Path
+    decoder: str
 
-    return place.once(place.path("signing", *facts), make)
+    def score_of_rate(self, rate: float) -> float:
+        """LCS-F on the held-out training sentences, of the first seed, by a reader of every second training clip."""
+
+        def make():
+            pipe = self._trained(rate, 0)
+            held_out, train = (translation.clips_of(self.files[part], pipe.feature_extractor) for part in ("validation", "train"))
+            keypoints, _ = keypoints_of(train)
+            reader = GlossReader(keypoints[::2], [line.split() for line in train.glosses[::2]])
+            signed = sign(pipe.model, pipe.tokenizer, held_out.texts, **({"seed": 0} if pipe.model.samples else {}))
+            return reader.scores(signed, [line.split() for line in held_out.glosses])["lcs_f"]
+
+        return self.place.once(self.place.path("signing-rate", *self._facts(rate, 0)), make)
+
+    def report(self, judges: list[Path], rate: float, seed: int) -> dict:
+        """What `evaluate_text_to_sign` says on the test sentences."""
+
+        def make():
+            pipe = self._trained(rate, seed)
+            encoder = SignMAEEncoderModel.from_pretrained(self.sign_mae)
+            test, train = (translation.clips_of(self.files[part], pipe.feature_extractor) for part in ("test", "train"))
+            readers = load_readers([str(path) for path in judges], "cpu")
+            report, _ = evaluate_text_to_sign(pipe.model, pipe.tokenizer, pipe.feature_extractor, encoder, test, train, readers)
+            shutil.rmtree(self._folder(rate, seed))
+            return json.loads(json.dumps(without_nan(report), default=float))
+
+        return self.place.once(self.place.path("signing", *self._facts(rate, seed), [path.parent.name for path in judges]), make)
+
+    def _trained(self, rate, seed):
+        folder = self._folder(rate, seed)
+        if not (folder / "report.json").exists():
+            fields = self.sizes["model"] | {"latent_decoder": self.decoder, "max_steps": self.sizes["steps"], "learning_rate": rate}
+            fields |= {"seed": seed, "output_dir": folder, "sign_mae": self.sign_mae, "datasets": self.files["train"]}
+            fields |= {"eval_strategy": "no", "save_steps": min(250, self.sizes["steps"])}
+            fields |= {"load_best_model_at_end": False, "resume_from_checkpoint": True}
+            train_text_to_sign.main(["phoenix_rendered_text_to_sign.yaml", *words(fields), "--validation", "[]"])
+        return load_pipeline("text-to-sign", str(folder), "cpu")
+
+    def _folder(self, rate, seed):
+        return self.place.path("text-to-sign", *self._facts(rate, seed))
+
+    def _facts(self, rate, seed):
+        sizes = self.sizes["steps"], self.sizes["model"]
+        return code_version(), names(self.files.values()), self.sign_mae.name, *sizes, self.decoder, rate, seed
 
 
-def _over_seeds(made, metric, row):
-    """A metric's mean and interval over seeds; ceilings and floors do not depend on the seed, so theirs are of one report."""
-    values = [float(seed_scores[metric]) for seed_scores in made] if row == "regression" else [float(made[0][metric])]
-    return {"mean": float(np.mean(values)), "interval": t_interval(values), "seeds": len(values)}
+def _row(reports, name):
+    """Each metric's mean and interval over the reports of some seeds, of one of their rows."""
+    made = [{**report["rows"].get(name, {}), **report.get("panel", {}).get(name, {})} for report in reports]
+    values = {
+        metric: [float(scores[metric]) for scores in made] for metric in METRICS if all(scores.get(metric) is not None for scores in made)
+    }
+    return {metric: {"mean": float(np.mean(each)), "interval": t_interval(each), "seeds": len(each)} for metric, each in values.items()}

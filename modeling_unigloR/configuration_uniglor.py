@@ -19,6 +19,8 @@ from transformers.utils import logging
 from .keypoints_uniglor import get_layout, layout_hash
 from .limits_uniglor import (
     MAX_CLIP_FRAMES,
+    MAX_CODEBOOK_SIZE,
+    MAX_CODEBOOKS,
     MAX_DILATIONS,
     MAX_HIDDEN_SIZE,
     MAX_LABELS,
@@ -460,7 +462,22 @@ class TextToSignConfig(TransformerConfig):
     # Loss (Eq 4 to 6)
     latent_loss_weight: float | int = number(1.0)  # of the squared error of the latents (Eq 4)
     length_loss_weight: float | int = number(1.0)  # of the length regulator's cross-entropy (Eq 5)
-    keypoint_loss_weight: float | int = number(0.0)  # ours: squared error of the decoded keypoints
+    keypoint_loss_weight: float | int = number(0.0)  # ours: squared error of the decoded keypoints, of "regression" only
+
+    # Decoder of latents. "regression" is the paper's: all at once, by squared error, which a mean latent that hardly moves makes small.
+    # "codes_flow" is ours: segment by segment, each sampled as codes and then as a latent. All fields below are of "codes_flow" only.
+    latent_decoder: str = choice("regression", "codes_flow")
+    latent_components: int | None = number(64, 1, MAX_HIDDEN_SIZE)  # principal components that are modelled, or as many as there are
+    num_codebooks: int = number(2, 1, MAX_CODEBOOKS)  # codes of a latent; each after the first refines what is left of it
+    codebook_size: int = number(512, 2, MAX_CODEBOOK_SIZE)  # codes to choose from
+    code_smoothing: float | int = number(0.05, below=1)  # share of a code's probability that is spread over all codes in training
+    flow_layers: int = number(3, 1, MAX_LAYERS)  # layers of the network that turns noise into what the codes leave of a latent
+    flow_draws: int = number(2, 1, 64)  # draws of noise for a latent in a training step
+    code_loss_weight: float | int = number(1.0)  # of the codes' cross-entropy
+    flow_loss_weight: float | int = number(1.0)  # of the flow's squared error
+    text_dropout: float | int = number(0.1, below=1)  # share of texts that are hidden whole in training; 0 allows no guidance
+    word_dropout: float | int = number(0.05, below=1)  # share of tokens that are hidden from the text encoder in training
+    history_noise: float | int = number(0.3)  # most noise on earlier latents in training, so that generated ones may be inexact too
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.text_config = _with_defaults(self.text_config, TEXT_ENCODER_DEFAULTS)
@@ -472,9 +489,20 @@ class TextToSignConfig(TransformerConfig):
     def layout(self) -> str:
         return self.sign_mae_config.layout
 
+    @property
+    def num_components(self) -> int:
+        """How many principal components of the latents "codes_flow" models."""
+        size = self.sign_mae_config.hidden_size
+        return min(self.latent_components or size, size)
+
     def validate_architecture(self) -> None:
         super().validate_architecture()
         self._check_sign_mae()
+        if self.latent_decoder == "codes_flow" and self.keypoint_loss_weight:
+            raise ValueError(
+                f"keypoint_loss_weight={self.keypoint_loss_weight} needs a latent that is predicted, and latent_decoder='codes_flow' "
+                "samples. Set it to 0, or train latent_decoder='regression'."
+            )
 
 
 @checked

@@ -57,6 +57,8 @@ MAX_LABELS = 100_000
 MAX_WINDOW_SIZE = 1000  # frames
 MAX_DILATIONS = 32
 MAX_SEGMENTS = 10_000  # of a generated clip
+MAX_CODEBOOKS = 16  # of a latent
+MAX_CODEBOOK_SIZE = 65_536
 MAX_VOCABULARY = 10_000_000  # tokens
 MAX_POSITIONS = 1_048_576  # of a text model
 

@@ -31,6 +31,7 @@ Forward = TypeVar("Forward", bound=Callable[..., Any])
 STATISTICS = frozenset(
     ("latent_mean", "latent_std", "latent_whitening", "offset_mean", "offset_std", "paths", "keypoint_presence")
     + ("distance_mean", "distance_axes", "distance_quantiles", "frame_mean", "frame_axes")
+    + ("component_mean", "component_axes", "component_scales", "codebooks", "remainder_scales")
 )
 WHITENING_FLOOR = 1e-3  # of the largest variance; so that axes of mere noise are not blown up to the size of the others
 MOTIONLESS = 1e-6  # shoulder lengths
@@ -326,6 +327,10 @@ def eager_attention_forward(
     return (weights @ value).transpose(1, 2).contiguous(), weights
 
 
+class AttentionCache(dict[nn.Module, tuple[torch.Tensor, torch.Tensor]]):
+    """Keys and values (N, heads, M, d) of each attention, for generation step by step: those of a memory stay, those of itself grow."""
+
+
 class Attention(nn.Module):
     """Multi-head attention from `hidden` (N, L, D) to `memory` (N, M, D), by default itself.
 
@@ -346,19 +351,32 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(
-        self, hidden: torch.Tensor, memory: torch.Tensor | None = None, attention_mask: AttentionMask = None
+        self,
+        hidden: torch.Tensor,
+        memory: torch.Tensor | None = None,
+        attention_mask: AttentionMask = None,
+        cache: AttentionCache | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        memory = hidden if memory is None else memory
-        query, key, value = (
-            proj(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-            for proj, x in ((self.q_proj, hidden), (self.k_proj, memory), (self.v_proj, memory))
-        )  # (N, heads, L or M, d)
+        query = self._heads(self.q_proj(hidden))  # (N, heads, L, d)
+        if cache is not None and memory is not None and self in cache:
+            key, value = cache[self]
+        else:
+            attended = hidden if memory is None else memory
+            key, value = self._heads(self.k_proj(attended)), self._heads(self.v_proj(attended))  # (N, heads, M, d)
+            if cache is not None:
+                if self in cache:
+                    key, value = (torch.cat([earlier, later], dim=2) for earlier, later in zip(cache[self], (key, value)))
+                cache[self] = key, value
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
         output, weights = attend(
             self, query, key, value, attention_mask, scaling=self.scaling, is_causal=self.is_causal,
             dropout=self.dropout if self.training else 0.0,
         )  # fmt: skip
         return self.o_proj(output.flatten(2)), weights
+
+    def _heads(self, values: torch.Tensor) -> torch.Tensor:
+        """(N, L, D) -> (N, heads, L, d)"""
+        return values.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
 
 class SingleKeyAttention(nn.Module):
@@ -372,7 +390,13 @@ class SingleKeyAttention(nn.Module):
         self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, hidden: torch.Tensor, memory: torch.Tensor, attention_mask: AttentionMask = None) -> tuple[torch.Tensor, None]:
+    def forward(
+        self,
+        hidden: torch.Tensor,
+        memory: torch.Tensor,
+        attention_mask: AttentionMask = None,
+        cache: AttentionCache | None = None,
+    ) -> tuple[torch.Tensor, None]:
         return self.o_proj(self.v_proj(memory)).expand_as(hidden), None
 
 
@@ -404,14 +428,18 @@ class TransformerLayer(GradientCheckpointingLayer):
         attention_mask: AttentionMask = None,
         memory_mask: AttentionMask = None,
         num_queries: int | None = None,
+        cache: AttentionCache | None = None,
     ) -> torch.Tensor:
         """(N, L, D) -> same; of only the first `num_queries` positions, which attend to all, where it is given."""
         tokens = self.attention_norm(hidden)
-        queried, hidden = (tokens, hidden) if num_queries is None else (tokens[:, :num_queries], hidden[:, :num_queries])
-        attended, _ = self.attention(queried, tokens, attention_mask)
+        if num_queries is None:
+            attended, _ = self.attention(tokens, attention_mask=attention_mask, cache=cache)
+        else:
+            hidden = hidden[:, :num_queries]
+            attended, _ = self.attention(tokens[:, :num_queries], tokens, attention_mask)
         hidden = hidden + self.dropout(attended)
         if self.has_memory:
-            attended, _ = self.cross_attention(self.cross_attention_norm(hidden), memory, memory_mask)
+            attended, _ = self.cross_attention(self.cross_attention_norm(hidden), memory, memory_mask, cache)
             hidden = hidden + self.dropout(attended)
         feed_forward = self.down_proj(self.dropout(self.activation(self.up_proj(self.feed_forward_norm(hidden)))))
         return hidden + self.dropout(feed_forward)

@@ -4,6 +4,7 @@ Shapes: B texts, L text tokens, S segments of a clip, M the most that there can 
 T = S W frames, K keypoints, C channels, D size of a latent.
 """
 
+import hashlib
 import math
 import os
 from collections.abc import Sequence
@@ -20,7 +21,8 @@ from transformers.utils import ModelOutput
 
 from .configuration_uniglor import TextToSignConfig
 from .keypoints_uniglor import stand_ins
-from .limits_uniglor import check_vocabulary
+from .limits_uniglor import check_vocabulary, checked_number
+from .modeling_latent_codes import CodesFlowDecoder
 from .modeling_layers_uniglor import (
     RECORDED_WITH_MEMORY,
     TransformerLayer,
@@ -36,6 +38,16 @@ from .modeling_layers_uniglor import (
 from .modeling_sign_mae import SignMAEDecoderModel, SignMAEPreTrainedModel
 
 DECODED_TOGETHER = 1024  # segments that are decoded at a time, so that memory is bounded
+SAMPLING = {"temperature": 0.7, "guidance": 2.0, "flow_steps": 10, "flow_temperature": 1.0, "num_samples": 1}  # of "codes_flow", by default
+SAMPLING_LIMITS = {  # name: least, most, whether it is whole
+    "temperature": (0, 10, False),
+    "guidance": (0, 20, False),
+    "flow_steps": (1, 1000, True),
+    "flow_temperature": (0, 10, False),
+    "num_samples": (1, 1000, True),
+    "seed": (0, 2**63 - 1, True),
+}
+MENDED_FRAMES = 3  # on either side of a seam, of "codes_flow" by default: its seams jump three times as far as they should
 
 
 @dataclass
@@ -44,11 +56,13 @@ class TextToSignOutput(ModelOutput):
 
     Attributes:
         loss: (), weighted sum of the losses below (Eq 6).
-        latent_loss: (), mean squared error of the latents of real segments (Eq 4).
+        latent_loss: (), mean squared error of the latents of real segments (Eq 4); None of "codes_flow".
         length_loss: (), mean binary cross-entropy over all M positions (Eq 5).
         keypoint_loss: (), mean squared error in shoulder lengths squared of what the frozen decoder makes of the latents; None where
             its weight is 0.
-        latents: (B, M, D), standardised, before the length cuts them.
+        code_loss: (), mean cross-entropy of the codes of real segments, and flow_loss: (), mean squared error of their flow's velocity;
+            of "codes_flow" only.
+        latents: (B, M, D), standardised, before the length cuts them; None of "codes_flow", which samples them in `generate`.
         length_logits: (B, M), of position n being within the clip.
         hidden_states, attentions, cross_attentions: of the decoder of latents, if asked for: (B, M, D) before the first layer and after
             each, (B, heads, M, M), and (B, heads, M, L) to the text's tokens.
@@ -59,6 +73,8 @@ class TextToSignOutput(ModelOutput):
     latent_loss: torch.Tensor | None = None
     length_loss: torch.Tensor | None = None
     keypoint_loss: torch.Tensor | None = None
+    code_loss: torch.Tensor | None = None
+    flow_loss: torch.Tensor | None = None
     latents: torch.Tensor | None = None
     length_logits: torch.Tensor | None = None
     loss_sums: torch.Tensor | None = None
@@ -69,7 +85,7 @@ class TextToSignOutput(ModelOutput):
 
 @dataclass
 class GeneratedSigning(ModelOutput):
-    """What `TextToSign.generate` returns.
+    """What `TextToSign.generate` returns; with several samples of each text, B counts them all, those of a text side by side.
 
     Attributes:
         keypoints: (B, T, K, C) in shoulder lengths about the neck, 0 after a clip's last frame.
@@ -112,10 +128,11 @@ class LengthRegulator(nn.Module):
 
 
 class TextToSign(UniGloRPreTrainedModel):
-    """A text encoder, a length regulator, a non-autoregressive decoder of latents, and a frozen SignMAE decoder (Fig 2c).
+    """A text encoder, a length regulator, a decoder of latents, and a frozen SignMAE decoder (Fig 2c).
 
-    Learned queries, one for each segment, attend to each other and to the text's tokens; the predicted length only cuts the clip.
-    `forward` is for training; `generate` reads nothing but the text.
+    The paper's decoder of latents is not autoregressive: learned queries, one for each segment, attend to each other and to the text's
+    tokens; the predicted length only cuts the clip. Ours, with `latent_decoder="codes_flow"`, samples one segment after the other, see
+    `CodesFlowDecoder`. `forward` is for training; `generate` reads nothing but the text.
     """
 
     config: TextToSignConfig
@@ -130,11 +147,15 @@ class TextToSign(UniGloRPreTrainedModel):
         self.text_model = text_encoder(AutoModel.from_config(config.text_config))
         self.length_regulator = LengthRegulator(text_size, config.max_segments, config.hidden_dropout_prob, config.layer_norm_eps)
         self.memory_projection = nn.Linear(text_size, config.hidden_size)
-        self.queries = nn.Parameter(sinusoids(config.max_segments, config.hidden_size, torch.get_default_dtype()))
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.layers = nn.ModuleList(TransformerLayer(config, memory_size=math.inf) for _ in range(config.num_hidden_layers))
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.latent_projection = nn.Linear(config.hidden_size, config.sign_mae_config.hidden_size)
+        self.samples = config.latent_decoder == "codes_flow"
+        if self.samples:
+            self.latent_decoder = CodesFlowDecoder(config)
+        else:
+            self.queries = nn.Parameter(sinusoids(config.max_segments, config.hidden_size, torch.get_default_dtype()))
+            self.dropout = nn.Dropout(config.hidden_dropout_prob)
+            self.layers = nn.ModuleList(TransformerLayer(config, memory_size=math.inf) for _ in range(config.num_hidden_layers))
+            self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+            self.latent_projection = nn.Linear(config.hidden_size, config.sign_mae_config.hidden_size)
         self.sign_mae = SignMAEDecoderModel._from_config(config.sign_mae_config)
         self.post_init()
         self._freeze()
@@ -142,7 +163,9 @@ class TextToSign(UniGloRPreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, TextToSign):
+        if isinstance(module, CodesFlowDecoder):
+            module.init_weights()
+        elif isinstance(module, TextToSign) and not module.samples:
             init.copy_(module.queries, sinusoids(*module.queries.shape))  # amplitude 1, as SignMAE's
             init.normal_(module.latent_projection.weight, std=self.config.initializer_range)  # start near the mean latent
 
@@ -197,6 +220,7 @@ class TextToSign(UniGloRPreTrainedModel):
         latents: torch.Tensor | None = None,
         latent_mask: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | None = None,
+        noise: torch.Tensor | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
     ) -> TextToSignOutput:
@@ -208,14 +232,17 @@ class TextToSign(UniGloRPreTrainedModel):
                 its window size, and latent_mask (B, S); by default all are real.
             num_items_in_batch: where these texts are a part of a batch, what `count_items` counts in all of it; `loss` is then their
                 share in the batch's, while its three terms stay those of these texts.
+            noise: of "codes_flow", (draws, B, S, components + 1) standard normal numbers, see `FlowHead.error`; by default drawn.
             output_hidden_states, output_attentions: whether to return what the layers of the decoder of latents compute.
 
         Returns:
             `TextToSignOutput`.
         """
+        if self.samples and self.training and self.config.word_dropout:
+            attention_mask = self.hide_words(input_ids, attention_mask)
         head, memory, memory_mask = self.encode_text(input_ids, attention_mask)  # (B, D'), (B, L', D'), (B, L')
         length_logits = self.length_regulator(head)  # (B, M)
-        predicted = self.predict_latents(memory, memory_mask)  # (B, M, D)
+        predicted = None if self.samples else self.predict_latents(memory, memory_mask)  # (B, M, D)
         if latents is None:
             return TextToSignOutput(latents=predicted, length_logits=length_logits)
         self._check_targets(latents, len(input_ids))
@@ -223,23 +250,47 @@ class TextToSign(UniGloRPreTrainedModel):
             latent_mask = torch.ones(latents.shape[:2], dtype=torch.long, device=latents.device)
         check_padding("latent_mask", latent_mask, latents.shape[:2])
         real = latent_mask != 0
-        predicted_clip = predicted[:, : latents.shape[1]]  # (B, S, D)
-        difference = torch.where(real[..., None], exact(predicted_clip) - latents.to(exact(predicted_clip).dtype), 0)
-        latent_sums = difference.square().mean(-1).sum(1)  # (B,)
+        if predicted is None:
+            segment_sums, terms = self._code_losses(memory, memory_mask, latents, real, noise)
+        else:
+            segment_sums, terms = self._regression_losses(predicted[:, : latents.shape[1]], latents, real)
         within = F.pad(real, (0, self.config.max_segments - real.shape[1]))  # (B, M)
         logits = exact(length_logits)
         length_sums = F.binary_cross_entropy_with_logits(logits, within.to(logits.dtype), reduction="none").mean(1)  # (B,)
-        segment_sums, keypoint_loss = self.config.latent_loss_weight * latent_sums, None
+        sums = torch.stack([segment_sums, self.config.length_loss_weight * length_sums], dim=1)
         counts = self.count_items(latents, latent_mask)  # (B, 2)
         num_segments, num_texts = counts.sum(0).clamp_min(1)
+        return TextToSignOutput(
+            loss=mean_loss(sums, counts, num_items_in_batch),
+            length_loss=length_sums.sum() / num_texts,
+            **{name: total / num_segments for name, total in terms.items()},
+            latents=predicted,
+            length_logits=length_logits,
+            loss_sums=sums.detach(),
+        )
+
+    def _regression_losses(
+        self, predicted: torch.Tensor, latents: torch.Tensor, real: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Weighted sums over each clip's segments (B,), and each loss summed over all: latents (B, S, D) twice, real (B, S)."""
+        difference = torch.where(real[..., None], exact(predicted) - latents.to(exact(predicted).dtype), 0)
+        latent_sums = difference.square().mean(-1).sum(1)  # (B,)
+        segment_sums, terms = self.config.latent_loss_weight * latent_sums, {"latent_loss": latent_sums.sum()}
         if self.config.keypoint_loss_weight:
-            keypoint_sums = self._keypoint_losses(predicted_clip, latents, real)
+            keypoint_sums = self._keypoint_losses(predicted, latents, real)
             segment_sums = segment_sums + self.config.keypoint_loss_weight * keypoint_sums
-            keypoint_loss = keypoint_sums.sum() / num_segments
-        sums = torch.stack([segment_sums, self.config.length_loss_weight * length_sums], dim=1)
-        loss = mean_loss(sums, counts, num_items_in_batch)
-        latent_loss, length_loss = latent_sums.sum() / num_segments, length_sums.sum() / num_texts
-        return TextToSignOutput(loss, latent_loss, length_loss, keypoint_loss, predicted, length_logits, sums.detach())
+            terms["keypoint_loss"] = keypoint_sums.sum()
+        return segment_sums, terms
+
+    def _code_losses(
+        self, memory: torch.Tensor, memory_mask: torch.Tensor, latents: torch.Tensor, real: torch.Tensor, noise: torch.Tensor | None
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """As `_regression_losses`, of codes and flow."""
+        self._check_codes()
+        errors = self.latent_decoder(self.memory_projection(memory), memory_mask, latents, real, noise)  # (B, S) twice
+        code_sums, flow_sums = (torch.where(real, error, 0).sum(1) for error in errors)
+        segment_sums = self.config.code_loss_weight * code_sums + self.config.flow_loss_weight * flow_sums
+        return segment_sums, {"code_loss": code_sums.sum(), "flow_loss": flow_sums.sum()}
 
     def count_items(self, latents: torch.Tensor, latent_mask: torch.Tensor | None = None, **inputs: Any) -> torch.Tensor:
         """What the loss's terms are means over: (B, 2) int64, the real segments of each text's clip, and 1. Others are not read."""
@@ -265,8 +316,15 @@ class TextToSign(UniGloRPreTrainedModel):
         weights = attention_mask[..., None].to(hidden.dtype)
         return (hidden * weights).sum(1) / weights.sum(1), hidden, attention_mask
 
+    def hide_words(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """The attention mask without some tokens at random; the first and the last of a text are never hidden: (B, L) -> (B, L)."""
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        last = mask.cumsum(1) == mask.sum(1, keepdim=True)
+        hidden = (torch.rand(mask.shape, device=mask.device) < self.config.word_dropout) & (mask.cumsum(1) > 1) & ~last
+        return mask.masked_fill(hidden, 0)
+
     def predict_latents(self, memory: torch.Tensor, memory_mask: torch.Tensor, num_latents: int | None = None) -> torch.Tensor:
-        """Standardised latents of all M positions, or of the first `num_latents`: (B, L', D'), (B, L') -> (B, M, D).
+        """Standardised latents of all M positions, or of the first `num_latents`, by regression: (B, L', D'), (B, L') -> (B, M, D).
 
         Queries attend to each other, also to those after a clip's end, so that only the last layer can leave positions out.
         """
@@ -309,30 +367,128 @@ class TextToSign(UniGloRPreTrainedModel):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         num_segments: int | Sequence[int] | torch.Tensor | None = None,
-        seam_frames: int = 0,
+        seam_frames: int | None = None,
+        temperature: float | None = None,
+        guidance: float | None = None,
+        flow_steps: int | None = None,
+        flow_temperature: float | None = None,
+        num_samples: int | None = None,
+        generator: torch.Generator | None = None,
+        seed: int | None = None,
+        use_cache: bool = True,
     ) -> GeneratedSigning:
-        """Signing of texts.
+        """Signing of texts. All arguments from `temperature` on are of `latent_decoder="codes_flow"`; a regression refuses them.
 
         Args:
             input_ids, attention_mask: (B, L).
             num_segments: how many segments each clip has, an int or (B,) ints from 1 to `max_segments`; by default the length
                 regulator predicts them. Report scores of clips with set lengths as `length=reference`.
             seam_frames: frames on either side of a segment's border over which a jump is spread, see `mend_seams`. 0 lays the segments
-                end to end as they are (the paper's way).
+                end to end as they are (the paper's way); by default 0 of a regression, and 3 of "codes_flow".
+            temperature: of the codes, by default 0.7. Lower ones are surer and move less. 0 takes the likeliest code, and starts the flow
+                at the mean of its noise, 0: then a text is always signed alike.
+            guidance: how far the text leads, beyond what would be signed without one: 1 not at all, by default 2; of a model that was
+                trained with text_dropout=0 by default 1, and nothing else.
+            flow_steps: of the flow for each segment, by default 10.
+            flow_temperature: of the flow, what its noise is multiplied with; by default 1, and 0 where the temperature is 0.
+            num_samples: how many clips of each text, by default 1; those of a text are side by side.
+            generator: where the random numbers come from.
+            seed: in place of a generator. Its numbers are drawn on the CPU for each text by itself, so a text is signed alike whichever
+                texts are beside it.
+            use_cache: whether keys and values of earlier segments are kept; without, they are computed again for each segment.
 
         Returns:
             `GeneratedSigning`.
         """
+        sampling = {"temperature": temperature, "guidance": guidance, "flow_steps": flow_steps, "flow_temperature": flow_temperature}
+        sampling |= {"num_samples": num_samples, "seed": seed}
+        latents, lengths = self.generate_latents(input_ids, attention_mask, num_segments, generator, use_cache, **sampling)
+        seam_frames = self.default_seam_frames if seam_frames is None else seam_frames
+        latent_mask = (torch.arange(latents.shape[1], device=latents.device) < lengths[:, None]).long()
+        latents = latents * latent_mask[..., None]
+        keypoints, num_frames = self.decode_sequence(latents, latent_mask, seam_frames)
+        return GeneratedSigning(keypoints, num_frames, latents, lengths)
+
+    @torch.no_grad()
+    def generate_latents(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        num_segments: int | Sequence[int] | torch.Tensor | None = None,
+        generator: torch.Generator | None = None,
+        use_cache: bool = True,
+        **sampling: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `generate`, but standardised latents (B, S, D) alone, and how many of them are of each clip (B,)."""
+        sampling = self.check_sampling(sampling, generator)
         head, memory, memory_mask = self.encode_text(input_ids, attention_mask)
         if num_segments is None:
             lengths = self.length_regulator.num_segments(self.length_regulator(head))  # (B,)
         else:
             lengths = self._checked_num_segments(num_segments, len(input_ids)).to(head.device)
-        latents = self.predict_latents(memory, memory_mask, int(lengths.max()))  # (B, S, D)
-        latent_mask = (torch.arange(latents.shape[1], device=latents.device) < lengths[:, None]).long()
-        latents = latents * latent_mask[..., None]
-        keypoints, num_frames = self.decode_sequence(latents, latent_mask, seam_frames)
-        return GeneratedSigning(keypoints, num_frames, latents, lengths)
+        longest = int(lengths.max())
+        if not self.samples:
+            return self.predict_latents(memory, memory_mask, longest), lengths
+        copies = sampling["num_samples"]
+        uniforms, noise = self._draw(input_ids, attention_mask, longest, copies, generator, sampling["seed"])
+        memory, memory_mask, lengths = (
+            each.repeat_interleave(copies, 0) for each in (self.memory_projection(memory), memory_mask, lengths)
+        )
+        temperature = sampling["temperature"]
+        noise = noise.to(head.device) * (sampling["flow_temperature"] if temperature else 0)
+        steps = sampling["guidance"], sampling["flow_steps"], use_cache
+        return self.latent_decoder.sample(memory, memory_mask, lengths, uniforms.to(head.device), noise, temperature, *steps), lengths
+
+    def _draw(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        num_segments: int,
+        num_samples: int,
+        generator: torch.Generator | None,
+        seed: int | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Random numbers of `CodesFlowDecoder.sample`: uniform (B, S, Q) and normal (B, S, F), of all samples of all texts."""
+        shape, num_codes = (len(input_ids) * num_samples, num_segments), self.config.num_codebooks
+        if seed is None:
+            device = self.device if generator is None else generator.device
+            uniforms = torch.rand(*shape, num_codes, generator=generator, device=device)
+            return uniforms, torch.randn(*shape, self.config.num_components, generator=generator, device=device)
+        drawn = []
+        for index, ids in enumerate(input_ids):
+            real = ids if attention_mask is None else ids[attention_mask[index] != 0]
+            for sample in range(num_samples):
+                name = f"{seed} {sample} {real.tolist()}".encode()
+                own = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(name).digest()[:8], "big", signed=True))
+                uniforms = torch.rand(self.config.max_segments, num_codes, generator=own)[:num_segments]  # a longer clip begins alike
+                drawn.append((uniforms, torch.randn(self.config.max_segments, self.config.num_components, generator=own)[:num_segments]))
+        return torch.stack([uniforms for uniforms, _ in drawn]), torch.stack([noise for _, noise in drawn])
+
+    def check_sampling(self, given: dict[str, Any], generator: torch.Generator | None = None) -> dict[str, Any]:
+        """The arguments of sampling, with defaults for those that are None; a regression refuses all that are not."""
+        chosen = {name: value for name, value in given.items() if value is not None}
+        if not self.samples:
+            names = [*chosen, *([] if generator is None else ["generator"])]
+            if names:
+                raise ValueError(
+                    f"Found {', '.join(names)}, but this model predicts one clip for "
+                    "a text (latent_decoder='regression'). Leave it out, or train a model with latent_decoder='codes_flow'."
+                )
+            return given
+        if unknown := sorted(set(chosen) - set(SAMPLING_LIMITS)):
+            raise TypeError(f"Found the argument {', '.join(unknown)}, expected some of {', '.join(SAMPLING_LIMITS)}.")
+        for name, value in chosen.items():
+            checked_number(name, value, *SAMPLING_LIMITS[name])
+        if generator is not None and "seed" in chosen:
+            raise ValueError("Found both a generator and a seed, expected one of them.")
+        has_null_text = self.config.text_dropout > 0
+        if not has_null_text and chosen.get("guidance", 1) != 1:
+            raise ValueError(
+                f"Found guidance={chosen['guidance']}, but this model was trained with text_dropout=0, so it does not know what is signed "
+                "without a text. Leave guidance out, or train with text_dropout=0.1."
+            )
+        self._check_codes()
+        return SAMPLING | {"seed": None} | ({} if has_null_text else {"guidance": 1}) | chosen
 
     def decode_sequence(
         self, latents: torch.Tensor, latent_mask: torch.Tensor | None = None, seam_frames: int = 0
@@ -371,6 +527,11 @@ class TextToSign(UniGloRPreTrainedModel):
         return segments_end_to_end(num_frames, self.config.sign_mae_config.window_size, self.config.last_segment)
 
     @property
+    def default_seam_frames(self) -> int:
+        """What `generate` takes where it is not given seam_frames."""
+        return min(MENDED_FRAMES, self.config.sign_mae_config.window_size // 2) if self.samples else 0
+
+    @property
     def max_tokens(self) -> int | None:
         """The longest text that the text model's positions reach, in tokens; None where nothing bounds it."""
         positions = getattr(self.config.text_config, "max_position_embeddings", None)
@@ -405,6 +566,35 @@ class TextToSign(UniGloRPreTrainedModel):
                 f"max_segments={self.config.max_segments}. A segment is {self.config.sign_mae_config.window_size} frames."
             )
         return counts.long().expand(num_texts)
+
+    @torch.no_grad()
+    def set_codes(
+        self, mean: torch.Tensor, axes: torch.Tensor, scales: torch.Tensor, codebooks: torch.Tensor, remainder_scales: torch.Tensor
+    ) -> None:
+        """Sets what `LatentCodes` says of the latents of training clips; `train/train_text_to_sign.py` fits it before the first step.
+
+        Args:
+            mean: (D,), axes: (D, F), scales: (F,), codebooks: (Q, E, F), remainder_scales: (F,).
+        """
+        if not self.samples:
+            raise ValueError("Found latent_decoder='regression', which has no codes. Make the model with latent_decoder='codes_flow'.")
+        names = "component_mean", "component_axes", "component_scales", "codebooks", "remainder_scales"
+        for name, values in zip(names, (mean, axes, scales, codebooks, remainder_scales)):
+            buffer = self.latent_decoder.codes.get_buffer(name)
+            check_numbers(name, values, tuple(buffer.shape))
+            if not values.isfinite().all() or (name.endswith("scales") and (values <= 0).any()):
+                raise ValueError(
+                    f"Found {name} with values that are not finite, or scales that are not above 0. Fit the codes on other latents."
+                )
+            buffer.copy_(values)
+
+    def _check_codes(self) -> None:
+        codebooks = self.latent_decoder.codes.codebooks
+        if codebooks.device.type == "cpu" and not torch.compiler.is_compiling() and not codebooks.any():
+            raise ValueError(
+                "The codes of this model were not fitted yet. Call set_codes first, as train/train_text_to_sign.py does with the latents "
+                "of training clips."
+            )
 
     # --- What is trained ----------------------------------------------------------------------------------------------------------
 

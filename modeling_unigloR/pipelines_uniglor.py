@@ -453,7 +453,9 @@ class TextToSignPipeline(UniGloRPipeline):
         Args:
             inputs: str, or several of them.
             num_segments: how many segments each clip has; by default the model says.
-            seam_frames: frames on either side of a segment's border over which a jump is spread; by default 0.
+            seam_frames: frames on either side of a segment's border over which a jump is spread; by default as in `TextToSign.generate`.
+            temperature, guidance, seed: of a model that samples, see `TextToSign.generate`; with a seed, a text is always signed alike.
+            num_samples: of such a model, how many clips of each text; the answer to a text is then a list of them.
             units: "shoulder" (default): shoulder lengths about the neck; or "pixels" of a picture of `width` and `height`, on
                 which shoulders are a quarter of the shorter side wide and the neck stands in the middle, at 0.42 of the height.
             width, height: of the picture.
@@ -468,7 +470,14 @@ class TextToSignPipeline(UniGloRPipeline):
         units: str | None = None,
         width: float | None = None,
         height: float | None = None,
+        temperature: float | None = None,
+        guidance: float | None = None,
+        num_samples: int | None = None,
+        seed: int | None = None,
     ) -> Parameters:
+        sampling = _without_none({"temperature": temperature, "guidance": guidance, "num_samples": num_samples, "seed": seed})
+        if sampling:
+            self.model.check_sampling(sampling)
         several = isinstance(num_segments, (list, tuple)) or getattr(num_segments, "ndim", 0) > 0  # an array of no dimension is one number
         counts: Any = num_segments if several else [num_segments]
         for count in counts:
@@ -480,8 +489,8 @@ class TextToSignPipeline(UniGloRPipeline):
         if units not in (None, "shoulder", "pixels"):
             raise ValueError(f"Found units={units!r}, expected 'shoulder' or 'pixels'.")
         check_facts({"width": width, "height": height})
-        chosen = {"num_segments": num_segments, "seam_frames": seam_frames}
-        placed = {"units": units, "width": width, "height": height}
+        chosen = {"num_segments": num_segments, "seam_frames": seam_frames, **sampling}
+        placed = {"units": units, "width": width, "height": height, "num_samples": num_samples}
         return {}, _without_none(chosen), _without_none(placed)
 
     def preprocess(self, inputs: Any) -> dict[str, torch.Tensor]:
@@ -510,12 +519,23 @@ class TextToSignPipeline(UniGloRPipeline):
 
     def _forward(self, model_inputs: dict[str, torch.Tensor], **generate_kwargs: Any) -> dict[str, torch.Tensor]:
         generated = self.model.generate(**model_inputs, **generate_kwargs)
-        return {"keypoints": generated.keypoints, "num_frames": generated.num_frames}
+        by_text = len(model_inputs["input_ids"]), -1  # (texts, samples of each, ...)
+        return {"keypoints": generated.keypoints.unflatten(0, by_text), "num_frames": generated.num_frames.unflatten(0, by_text)}
 
     def postprocess(
-        self, outputs: dict[str, torch.Tensor], units: str = "shoulder", width: float | None = None, height: float | None = None
-    ) -> dict[str, Any]:
-        keypoints = outputs["keypoints"][0, : int(outputs["num_frames"][0])].float().numpy()  # (T, K, C)
+        self,
+        outputs: dict[str, torch.Tensor],
+        units: str = "shoulder",
+        width: float | None = None,
+        height: float | None = None,
+        num_samples: int | None = None,
+    ) -> dict[str, Any] | list[dict[str, Any]]:
+        clips = zip(outputs["keypoints"][0], outputs["num_frames"][0].tolist())
+        answers = [self._answer(keypoints[:length].float().numpy(), units, width, height) for keypoints, length in clips]
+        return answers[0] if num_samples is None else answers
+
+    def _answer(self, keypoints: np.ndarray, units: str, width: float | None, height: float | None) -> dict[str, Any]:
+        """Of one clip (T, K, C), what the class says."""
         if units == "pixels":
             if not (width and height):
                 raise ValueError(f"units='pixels' needs the picture's width and height; found width={width!r}, height={height!r}.")

@@ -113,6 +113,7 @@ def tiny_sign_to_text(tiny_sign_mae):
 TINY_TEXT_ENCODER = dict(
     hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=32,
 )  # fmt: skip
+CODES_FLOW = dict(latent_decoder="codes_flow", codebook_size=8, flow_layers=2)
 TINY_DECODER = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, max_segments=8)
 
 
@@ -128,10 +129,26 @@ def tiny_text_to_sign(tiny_sign_mae):
         torch.manual_seed(seed)
         fields = TINY_DECODER | {"text_config": TINY_TEXT_ENCODER | {"vocab_size": len(tokenizer)}} | fields
         model = TextToSign.from_parts(sign_mae, **fields).eval()
+        if model.samples:
+            set_random_codes(model, seed)
         processor = KeypointProcessor(layout=sign_mae.config.layout, num_channels=sign_mae.config.num_channels)
         return TextToSignPipeline(model=model, tokenizer=tokenizer, feature_extractor=processor, device="cpu")
 
     return make
+
+
+def set_random_codes(model, seed=0):
+    """Codes that were fitted on nothing, and a decoder of latents that gives other answers for other texts."""
+    generator = torch.Generator().manual_seed(seed)
+    codes = model.latent_decoder.codes
+    size, num_components = codes.component_axes.shape
+    axes = torch.linalg.qr(torch.randn(size, size, generator=generator))[0][:, :num_components]
+    scales, remainders = (torch.rand(num_components, generator=generator) + 0.5 for _ in range(2))
+    model.set_codes(torch.zeros(size), axes, scales, torch.randn(codes.codebooks.shape, generator=generator), remainders)
+    with torch.no_grad():  # a new decoder's codes are all equally probable
+        for head in model.latent_decoder.code_heads:
+            head[-1].weight.normal_(generator=generator)
+        model.latent_decoder.flow.output_projection.weight.normal_(std=0.1, generator=generator)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from benchmarks import building, readers, rendering, run
+from benchmarks import building, readers, rendering, run, signing
 from benchmarks.measure import by_turns, growth_exponent
 from benchmarks.reference import (
     ReferenceGraphConv,
@@ -148,3 +148,12 @@ def test_references_of_low_cost_answer_what_ours_answer(tiny_sign_to_text, tiny_
         assert mine == other | {"score": pytest.approx(other["score"], abs=1e-4)}
     model, ids = tiny_text_to_sign().model, torch.tensor([[1, 5, 6, 2]])
     torch.testing.assert_close(model.generate(ids, num_segments=3).keypoints, reference_signing(model, ids, 3), atol=1e-4, rtol=1e-4)
+
+
+def test_signing_is_measured_beside_regression_and_by_its_growth():
+    tiny = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    sign_mae = tiny | {"decoder_num_hidden_layers": 1, "graph_channels": 4, "relation_channels": 2, "temporal_branch_channels": 2}
+    models = signing.make_models(sign_mae, tiny | {"max_position_embeddings": 32}, tiny | {"max_segments": 8}, codebook_size=4)
+    one, with_cache, without = signing.run(models, batch_sizes=(1,), lengths=(2, 4), rounds=1)
+    assert set(one["over_regression"]) == {"codes_flow", "codes_flow, guidance 1"} and one["ms_for_each"]["regression"] > 0
+    assert with_cache["use_cache"] and not without["use_cache"] and isinstance(without["growth_exponent"], float)

@@ -10,10 +10,10 @@ import torch
 from experiments import production_floors
 from modeling_unigloR import KeypointProcessor, SignMAE
 from modeling_unigloR.keypoints_uniglor import get_layout, point_index, stand_ins
-from tests.conftest import TINY_DECODER, TINY_TEXT, TINY_TEXT_ENCODER
+from tests.conftest import CODES_FLOW, TINY_DECODER, TINY_TEXT, TINY_TEXT_ENCODER
 from train import evaluate_checkpoint, train_judges, train_text_to_sign
 from train.data.clips import Clips
-from train.evaluation.text_to_sign import gloss_reader, keypoints_of, load_sign_mae
+from train.evaluation.text_to_sign import best_samples, gloss_reader, keypoints_of, length_report, load_sign_mae, sign
 from train.metrics.windows import WindowFeatures
 
 STEPS = ["--max_steps", "2", "--per_device_train_batch_size", "4", "--eval_strategy", "no", "--save_strategy", "no", "--use_cpu", "true"]
@@ -66,7 +66,7 @@ def test_the_table_has_system_ceiling_floors_pose_and_motion(systems, corpus, si
     rows = [
         "system, length=predicted", "system, length=reference", "ceiling: real keypoints", "ceiling: oracle latents", "floor: mean pose",
         "floor: real keypoints backwards", "floor: another sentence's keypoints", "floor: a random training clip",
-        "floor: the training clip of the nearest sentence",
+        "floor: the training clip of the nearest sentence", "floor: phrases of training clips, stitched",
     ]  # fmt: skip
     assert list(report["rows"]) == rows and all(f"| {row} |" in printed for row in rows)
     assert all(row["num_judges"] == 2 and row["num_scored"] == 5 for row in report["rows"].values())  # not the one that selects
@@ -78,6 +78,10 @@ def test_the_table_has_system_ceiling_floors_pose_and_motion(systems, corpus, si
     assert set(report["reader"]) == {"real", "backwards", "shuffled segments", "another sentence"} and "lcs_f" in panel["floor: mean pose"]
     assert not [name for name in report["latents"] if "r2" in name] and "r2" not in printed
     assert {"mpjpe_resampled", "dtw_mje_hands"} <= set(report["pose"]["predicted"]) and "speed_ratio" in report["motion"]["reference"]
+    lengths = report["lengths"]
+    assert {"error_median", "bias", "predicted_p50", "real_p90"} <= set(lengths) and 0 <= lengths["coverage_50"] <= lengths[
+        "coverage_90"
+    ] <= 100
     numbers = report["latents"] | report["pose"]["predicted"] | report["motion"]["predicted"]
     first_words = {line.split()[0] for line in printed.splitlines() if line.strip()}
     assert {name for name, value in numbers.items() if isinstance(value, (int, float))} <= first_words  # each on a line of its own
@@ -85,6 +89,29 @@ def test_the_table_has_system_ceiling_floors_pose_and_motion(systems, corpus, si
     assert json.loads((tmp_path / "scores.json").read_text())["signature"].startswith("keypoints:uniglor73@")
     written = datasets.load_dataset("parquet", data_files=str(tmp_path / "generated.parquet"), split="train").with_format("numpy")
     assert list(written["id"])[:2] == ["test-0", "test-1"] and written[0]["keypoints"].shape[1:] == (73, 2)
+
+
+def test_predicted_lengths_are_compared_with_real_ones(tiny_text_to_sign):
+    pipe = tiny_text_to_sign()
+    regulator = pipe.model.length_regulator
+    torch.nn.init.zeros_(regulator.classifier.weight)
+    regulator.classifier.bias.data = torch.tensor([9.0, 9, 9, 0, -9, -9, -9, -9])  # 3 or 4 segments, as probable
+    report = length_report(pipe.model, pipe.tokenizer, ["es schneit"] * 4, np.array([3, 4, 4, 8]))
+    assert report["error_mean"] == 1.75 and report["bias"] == -1.75 and np.isnan(report["correlation"])
+    assert (report["predicted_p50"], report["real_p50"]) == (3, 4)
+    assert report["coverage_50"] == report["coverage_90"] == 75
+
+
+def test_the_best_of_some_samples_is_chosen_by_a_judge_and_said_to_be(tiny_text_to_sign, tiny_sign_to_text, monkeypatch):
+    pipe, judge = tiny_text_to_sign(**CODES_FLOW), tiny_sign_to_text(sign_encoder="frames")
+    monkeypatch.setattr(
+        "train.evaluation.text_to_sign.translate_inputs", lambda *given: ["regen", "es schneit", "es", "die sonne", "x", "y"]
+    )
+    texts = ["es schneit", "die sonne"]
+    chosen = best_samples(pipe.model, pipe.tokenizer, texts, 3, judge.model, judge.tokenizer, seed=0)
+    samples = sign(pipe.model, pipe.tokenizer, texts, num_samples=3, seed=0)
+    for found, index in zip(chosen, (1, 3)):
+        np.testing.assert_allclose(found, samples[index], atol=1e-5)
 
 
 def test_without_glosses_the_panel_has_what_needs_none(corpus, features_of_corpus):

@@ -245,11 +245,15 @@ def test_sentences_are_translated_by_every_row_and_the_floors(place, tmp_path, m
 
 @pytest.mark.slow
 def test_sentences_are_signed_and_scored_beside_ceilings_and_floors(place, tmp_path):
-    sizes = {"sign_mae": TOY, "pretrain_steps": 2, "judges": 1, "judge_steps": 2, "steps": 2, "seeds": 2, "model": {"hidden_size": 16}}
+    sizes = {"sign_mae": TOY, "pretrain_steps": 2, "judges": 1, "judge_steps": 2, "steps": 2, "seeds": 2, "rates": [1e-3]}
+    sizes |= {"model": {"hidden_size": 16, "codebook_size": 8}}
     sizes |= {"judge_text_config": TINY_TEXT, "limit": {"train": 12, "validation": 4, "test": 4}}
     written = check_form("signing", signing.signing_varied(place, sizes), tmp_path / "results")
-    assert {"regression", "ceiling_real", "ceiling_oracle", "floor_backwards", "floor_mean_pose"} <= set(written["rows"])
-    assert written["rows"]["regression"]["bleu4"]["seeds"] == 2 and written["rows"]["floor_mean_pose"]["bleu4"]["seeds"] == 1
+    systems = {"regression", "regression_reference_length", "codes_flow", "codes_flow_reference_length", "retrieval"}
+    assert systems | {"ceiling_real", "ceiling_oracle", "floor_backwards", "floor_mean_pose"} <= set(written["rows"])
+    assert written["rows"]["codes_flow"]["bleu4"]["seeds"] == 2 and written["rows"]["floor_mean_pose"]["bleu4"]["seeds"] == 1
+    assert written["rows"]["codes_flow"]["diversity"]["mean"] > 0 and written["rows"]["regression"]["diversity"]["mean"] == 0
+    assert len(written["lengths"]["regression"]) == 2 and written["config"]["chosen_rates"] == {"regression": 1e-3, "codes_flow": 1e-3}
 
 
 def test_every_name_has_an_experiment_at_every_scale():

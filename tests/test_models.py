@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from modeling_unigloR import SignMAEDecoderModel, SignMAEEncoderModel
-from tests.conftest import random_signing
+from tests.conftest import CODES_FLOW, random_signing
 from tests.model_checks import ModelChecks, Stranger, TextModelChecks
 
 LENGTHS = (40, 25)
@@ -119,6 +119,14 @@ class TestTextToSign(ModelChecks, TextModelChecks):
     def inputs(self, model):
         ids = torch.tensor([[2, 5, 6, 7, 3], [2, 8, 3, 0, 0]])
         return {"input_ids": ids, "attention_mask": (ids != 0).long(), **latents()}
+
+
+class TestTextToSignOfCodes(TestTextToSign):
+    def make(self, request, **fields):
+        return super().make(request, **CODES_FLOW, **fields)
+
+    def inputs(self, model):
+        return super().inputs(model) | {"noise": torch.randn(2, 2, 4, 17, generator=torch.Generator().manual_seed(0))}
 
 
 class TestSignRecognition(ModelChecks):

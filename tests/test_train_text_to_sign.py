@@ -12,7 +12,7 @@ from train import train_text_to_sign
 from train.data.clips import Clips, LatentStore
 from train.metrics.production import latent_scores
 
-from .conftest import TEXTS, TINY_DECODER, TINY_TEXT_ENCODER, stopped_at
+from .conftest import CODES_FLOW, TEXTS, TINY_DECODER, TINY_TEXT_ENCODER, stopped_at
 from .test_segments import dataset_of
 
 LENGTHS = [14, 15, 16, 30, 47, 60]
@@ -54,9 +54,10 @@ def test_four_steps_leave_a_folder_that_signs_and_a_report(corpus, sign_mae, tmp
     report = train_text_to_sign.main(arguments(corpus, sign_mae, tmp_path / "out"))
     assert report["num_train_clips"] == 12 and report["num_validation_clips"] == 3 and report["steps"] == 4
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
-    assert report["selection"]["metric"] == "latent_r2" and report["selection"]["tie_breakers"] == ["loss"]
+    assert report["selection"]["metric"] == "latent_frechet" and report["selection"]["tie_breakers"] == ["loss"]
     assert report["selection"]["kept_step"] in (2, 4) and report["validation_data"]["from"] == "named"
-    assert {"eval_latent_r2", "eval_latent_mse", "eval_latent_variance_ratio", "eval_length_error"} <= set(report["validation"])
+    assert {"eval_latent_frechet", "eval_latent_mse", "eval_latent_variance_ratio", "eval_length_error"} <= set(report["validation"])
+    assert not [name for name in report["validation"] if "r2" in name]
     assert report["verdict"] == ["Nobody has read what it signs yet, so what it is worth is open."]
     answer = pipeline("text-to-sign", model=str(tmp_path / "out"), device="cpu")(TEXTS[0], num_segments=2)
     assert answer["keypoints"].shape == (30, 73, 2) and np.isfinite(answer["keypoints"]).all()
@@ -80,6 +81,29 @@ def test_auto_makes_as_many_queries_as_the_longest_clip_has_segments(corpus, sig
 def test_auto_holds_for_validation_clips_too(corpus, sign_mae, tmp_path):
     train_text_to_sign.main(arguments(corpus, sign_mae, tmp_path / "out", max_segments="auto", max_steps=1, eval_steps=1, save_steps=1))
     assert AutoModel.from_pretrained(tmp_path / "out").config.max_segments == 4  # of 60 frames
+
+
+def test_codes_are_fitted_and_trained_and_the_loss_selects(corpus, sign_mae, tmp_path):
+    argv = arguments(corpus, sign_mae, tmp_path / "out", **CODES_FLOW)
+    report = train_text_to_sign.main(argv)
+    assert report["selection"]["metric"] == "loss" and report["codes"]["num_latents"] == 28
+    assert {"eval_loss", "eval_latent_frechet", "eval_length_error"} <= set(report["validation"])
+    sign = pipeline("text-to-sign", model=str(tmp_path / "out"), device="cpu")
+    one, two = sign(TEXTS[0], num_segments=2, num_samples=2, seed=0)
+    assert np.isfinite(one["keypoints"]).all() and not np.allclose(one["keypoints"], two["keypoints"])
+    with pytest.raises(ValueError, match="Found 28 latents in the training clips, but codebooks of 29 codes"):
+        train_text_to_sign.main(arguments(corpus, sign_mae, tmp_path / "other", **CODES_FLOW | {"codebook_size": 29}))
+
+
+def test_resuming_a_sampling_model_gives_the_same_weights(corpus, sign_mae, tmp_path):
+    """An evaluation lies between: what it draws must not change what training draws."""
+    train_text_to_sign.main(arguments(corpus, sign_mae, tmp_path / "whole", **CODES_FLOW))
+    with stopped_at(3):
+        train_text_to_sign.main(arguments(corpus, sign_mae, tmp_path / "parts", **CODES_FLOW))
+    train_text_to_sign.main(arguments(corpus, sign_mae, tmp_path / "parts", **CODES_FLOW, resume_from_checkpoint="true"))
+    whole, parts = (AutoModel.from_pretrained(tmp_path / name).state_dict() for name in ("whole", "parts"))
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, rtol=0, atol=0, msg=name)
 
 
 def test_the_frozen_decoder_is_the_sign_maes_after_training(corpus, sign_mae, tmp_path):
@@ -152,17 +176,18 @@ def sums_of(predicted, true):
     return np.stack([value.sum(0) for value in values])[None]
 
 
-def test_latent_scores_are_zero_for_the_mean_and_one_for_the_truth(rng):
+def test_latent_scores_tell_the_truth_from_the_mean_and_from_other_latents(rng):
     true = rng.normal(0.3, [1.0, 2.0, 0.5], (50, 3))
     mean = latent_scores(sums_of(np.broadcast_to(true.mean(0), true.shape), true), 50)
-    assert mean["latent_r2"] == pytest.approx(0, abs=1e-9) and mean["latent_variance_ratio"] == pytest.approx(0, abs=1e-9)
+    assert mean["latent_frechet"] == pytest.approx(1) and mean["latent_variance_ratio"] == pytest.approx(0, abs=1e-9)
     exact = latent_scores(sums_of(true, true), 50)
-    assert exact["latent_r2"] == exact["latent_variance_ratio"] == pytest.approx(1) and exact["latent_mse"] == exact["latent_bias"] == 0
+    assert exact["latent_variance_ratio"] == pytest.approx(1) and exact["latent_mse"] == exact["latent_bias"] == 0
+    others = latent_scores(sums_of(true[::-1], true), 50)  # the same latents in other places
+    assert exact["latent_frechet"] == pytest.approx(0, abs=1e-12) and others["latent_frechet"] == pytest.approx(0, abs=1e-12)
     predicted = true + rng.normal(0, 0.2, true.shape)
     found = latent_scores(sums_of(predicted, true), 50)
-    by_dimension = 1 - ((predicted - true) ** 2).sum(0) / ((true - true.mean(0)) ** 2).sum(0)
-    assert found["latent_r2_lowest"] == pytest.approx(by_dimension.min())
-    assert found["latent_r2_median"] == pytest.approx(np.median(by_dimension))
+    by_dimension = (predicted.mean(0) - true.mean(0)) ** 2 + (predicted.std(0) - true.std(0)) ** 2
+    assert found["latent_frechet"] == pytest.approx(by_dimension.sum() / true.var(0).sum())
     assert found["latent_mse"] == pytest.approx(((predicted - true) ** 2).mean())
 
 
@@ -179,7 +204,7 @@ def test_a_judge_reads_the_generated_signing_and_selects(corpus, sign_mae, tiny_
     report = train_text_to_sign.main(arguments(corpus, sign_mae, tmp_path / "out", judge=tmp_path / "judge"))
     trainer = trainers[0]
     assert report["selection"]["metric"] == "bleu4" and report["selection"]["tie_breakers"] == ["chrf", "loss"]
-    assert trainer.args.metric_for_best_model == "bleu4" and {"eval_bleu4", "eval_cer", "eval_latent_r2"} <= set(report["validation"])
+    assert trainer.args.metric_for_best_model == "bleu4" and {"eval_bleu4", "eval_cer", "eval_latent_frechet"} <= set(report["validation"])
     assert not any("judge" in name for name, _ in trainer.model.named_parameters())
     assert "one constant sentence" in report["floors"] and report["verdict"]
 
@@ -235,5 +260,5 @@ def test_without_data_or_a_sign_mae_it_says_what_to_give(corpus, sign_mae, tmp_p
 @pytest.mark.parametrize("config", ["paper_text_to_sign.yaml", "demo_text_to_sign.yaml"])
 def test_the_configs_hold_only_fields_that_exist(config):
     data, model_fields, args = train_text_to_sign.parse([config])
-    assert data.datasets and args.metric_for_best_model == "latent_r2" and args.greater_is_better
+    assert data.datasets and args.metric_for_best_model == "latent_frechet" and not args.greater_is_better
     assert model_fields["max_segments"] in (32, 128)

@@ -212,7 +212,7 @@ def show_text_to_sign(output_dir, options):
         cer_oracle_latents=cer["ceiling: oracle latents"],
         cer_floor=min(value for name, value in cer.items() if name.startswith("floor")),
         cer_shared_encoder=next(value for name, value in cer.items() if "shared_encoder" in name),
-        length_error=report["length_error"],
+        length_error=report["lengths"]["error_median"],
         motion={name: value for name, value in report["motion"]["predicted"].items() if isinstance(value, float)},
         num_words=len(test),
     )

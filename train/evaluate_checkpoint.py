@@ -31,7 +31,11 @@ def parse(argv=None):
     parser.add_argument("--sign_mae", help="for the floor of latents beside a frame-level model; for the oracle latents of text-to-sign")
     parser.add_argument("--judges", help="a folder that train_judges.py wrote; the judge that selects is left out")
     parser.add_argument("--shared_encoder", help="a segment-level SignToText on the same SignMAE: its score is marked, and is no judge's")
-    parser.add_argument("--seam_frames", type=int, default=0, help="of text-to-sign, see TextToSign.generate")
+    parser.add_argument("--seam_frames", type=int, help="of text-to-sign, see TextToSign.generate")
+    parser.add_argument("--temperature", type=float, help="of a text-to-sign that samples, the same")
+    parser.add_argument("--guidance", type=float, help="the same")
+    parser.add_argument("--seed", type=int, default=0, help="of its samples; by default 0")
+    parser.add_argument("--best_of", type=int, help="also score the best of so many samples by the judge that selects")
     parser.add_argument("--output_dir", help="of scores and predictions; by default evaluation-SPLIT in the checkpoint")
     parser.add_argument("--final_dot", choices=["keep", "strip", "add"], default="keep", help="of a text's last dot, before scoring")
     parser.add_argument("--num_beams", type=int, help="by default the checkpoint's")
@@ -189,6 +193,11 @@ def score_text_to_sign(arguments, pipe, clips, train, folder):
     if not reporting:
         raise ValueError(f"{arguments.judges} has the judge of seed {judges['selection']} only, which selects. Train others with --seeds.")
     shared = load_readers([arguments.shared_encoder], arguments.device, "--shared_encoder")[0] if arguments.shared_encoder else None
+    best_of = None
+    if arguments.best_of is not None:
+        selecting = Path(arguments.judges) / str(judges["selection"])
+        best_of = (arguments.best_of, *load_readers([selecting], arguments.device)[0])
+    sampling = {name: value for name in ("temperature", "guidance") if (value := getattr(arguments, name)) is not None}
     report, generated = evaluate_text_to_sign(
         pipe.model,
         pipe.tokenizer,
@@ -201,6 +210,9 @@ def score_text_to_sign(arguments, pipe, clips, train, folder):
         seam_frames=arguments.seam_frames,
         shared_encoder=shared,
         cache_dir=arguments.cache_dir,
+        seed=arguments.seed,
+        best_of=best_of,
+        sampling=sampling,
     )
     report["judge_scores"] = {
         judge["seed"]: {name: judge[name]["bleu4"] for name in ("ground_truth", "training_clips")} for judge in judges["judges"]
@@ -212,6 +224,7 @@ def score_text_to_sign(arguments, pipe, clips, train, folder):
     if report["reader"] is not None:
         print("What the reader of glosses sees in real clips:")
         print_table(report["reader"], ("lcs_f", "gloss_wer", "gloss_f1", "order"))
+    print("Lengths in segments: " + ", ".join(f"{name} {value:.3g}" for name, value in report["lengths"].items()) + "\n")
     numbers = report["latents"] | report["pose"]["predicted"] | report["motion"]["predicted"]
     width = max(map(len, numbers))
     print("\n".join(f"  {name:{width}} {value:.4g}" for name, value in numbers.items() if isinstance(value, (int, float))))

@@ -5,6 +5,7 @@
     ... --text_model distilbert/distilbert-base-multilingual-cased    # another pretrained text encoder
     ... --max_segments auto     # as many queries as the longest clip has segments: much less to compute than the paper's 128
     ... --judge outputs/judges/0                                      # early stopping on back-translated BLEU-4
+    ... --latent_decoder codes_flow                                   # sampled segment by segment, in place of the paper's regression
 
 Writes one folder, model, tokenizer and keypoint processor, that `pipeline("text-to-sign", model=DIR)` loads.
 """
@@ -28,6 +29,7 @@ from modeling_unigloR.modeling_text_to_sign import segments_end_to_end
 from modeling_unigloR.pipelines_uniglor import TextToSignPipeline
 from train.data.clips import Clips, LatentStore, TextToSignCollator, TextToSignDataset
 from train.data.data_arguments import TextArguments
+from train.data.latent_codes import fit_codes
 from train.data.text_tokenizers import KINDS, share_unknown, train_tokenizer
 from train.engine.arguments import TextToSignTrainingArguments, parse_training, read_fields
 from train.engine.loading import check_path, load_model, load_processor, load_tokenizer, read_model_type, with_ids_of
@@ -50,7 +52,7 @@ class TextToSignArguments(TextArguments):
         text_model: checkpoint of a pretrained text encoder; none makes a new one by text_config.
         sign_mae: checkpoint of a SignMAE, which gives the latents and stays as it is.
         judge: folder of a frame-level SignToText, trained on real keypoints: it reads what is signed, and BLEU-4 chooses the model
-            (metric_for_best_model: cer, another score). It selects, so it must not report. Without a judge, R2 of the latents chooses.
+            (metric_for_best_model: cer, another score). It selects, so it must not report. Without a judge, see metric_for_best_model.
         cache_dir: where processed frames and latents are kept; by default in the cache of `datasets`.
     """
 
@@ -70,8 +72,8 @@ def parse(argv, default_config="paper_text_to_sign.yaml"):
     data, shares = parse_training(fields, OWNERS)
     if data.sign_mae is None:
         raise ValueError("No SignMAE to sign with. Give --sign_mae DIR (train/pretrain.py makes one).")
-    if data.judge is not None:
-        shares["training"].setdefault("metric_for_best_model", "bleu4")
+    selecting = "loss" if shares["model"].get("latent_decoder") == "codes_flow" else "latent_frechet"
+    shares["training"].setdefault("metric_for_best_model", selecting if data.judge is None else "bleu4")
     return data, shares["model"] | auto, TextToSignTrainingArguments(**shares["training"])
 
 
@@ -92,6 +94,7 @@ def main(argv=None):
         sign_mae = load_model(data.sign_mae, SignMAEEncoderModel, "--sign_mae").to(args.device)
         train_set, validation_set = (make_dataset(split_clips, data, model, sign_mae, tokenizer) for split_clips in (clips, validation))
         del sign_mae  # the latents are kept; what encodes is not needed again
+    codes = {"codes": fit_codes(model, train_set.latents, args.seed)} if model.samples else {}
     if validation is not None:
         unknown = share_unknown(tokenizer, validation.texts)
         logger.warning(f"{len(clips)} training clips, {len(validation)} for validation; {unknown:.1%} of its tokens are unknown.")
@@ -111,7 +114,7 @@ def main(argv=None):
     )
     parts = {"model": model, "tokenizer": tokenizer, "feature_extractor": processor}
     assess = partial(assess_signing, judge=data.judge)
-    facts = {"assess": assess, "next_command": what_is_next(args.output_dir, data, argv), "validation_data": data.validation_source}
+    facts = codes | {"assess": assess, "next_command": what_is_next(args.output_dir, data, argv), "validation_data": data.validation_source}
     return run(trainer, TextToSignPipeline, parts, data.datasets, clips, validation, data, **facts)
 
 

@@ -155,10 +155,15 @@ class TranslationTrainingArguments(UniGloRTrainingArguments, Seq2SeqTrainingArgu
 
 @dataclasses.dataclass
 class TextToSignTrainingArguments(TranslationTrainingArguments):
-    """The same for text-to-sign: `generation_num_beams` is the judge's, and without one the latents choose the model."""
+    """The same for text-to-sign: `generation_num_beams` is the judge's.
+
+    Attributes:
+        metric_for_best_model: with a judge, the BLEU-4 of what it reads; without, the loss on validation clips of latent_decoder
+            codes_flow, and latent_frechet of regression, whose loss is least where hardly anything moves.
+    """
 
     num_train_epochs: float = 100
-    metric_for_best_model: str | None = "latent_r2"
+    metric_for_best_model: str | None = "loss"
 
 
 class Fields(dict):

@@ -365,6 +365,8 @@ class TranslationTrainer(SelectsTheBest, FiniteLoss, BatchesThatFit, LossOfTheWh
 class TextToSignTrainer(TranslationTrainer):
     """Trains a `TextToSign`; evaluation measures its latents and lengths, and with a judge reads back what it signs.
 
+    Every evaluation draws the same random numbers, so that its scores differ by the weights alone, and training goes on as without it.
+
     Args:
         judge: a `SignToText` with sign_encoder="frames", trained on real keypoints only; it selects, and never reports.
         judge_tokenizer: the judge's.
@@ -378,6 +380,11 @@ class TextToSignTrainer(TranslationTrainer):
         if judge is not None:
             judge.requires_grad_(False).eval().to(self.args.device)
 
+    def evaluation_loop(self, *args, **kwargs):
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            torch.manual_seed(self.args.seed)
+            return super().evaluation_loop(*args, **kwargs)
+
     @torch.no_grad()
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None, **kwargs):
         """-> loss, (sums over each clip's segments (B, 5, D), lengths (B,), the judge's token ids (B, L)), true lengths (B,)."""
@@ -387,7 +394,12 @@ class TextToSignTrainer(TranslationTrainer):
             output = model(**inputs)
         self.count_in_evaluation(output, inputs)
         target, mask = inputs["latents"], inputs["latent_mask"][..., None]
-        predicted = output.latents[:, : target.shape[1]].float()
+        if whole.samples:
+            texts = inputs["input_ids"], inputs["attention_mask"]
+            with self.compute_loss_context_manager():
+                predicted = whole.generate_latents(*texts, num_segments=inputs["latent_mask"].sum(1))[0].float()
+        else:
+            predicted = output.latents[:, : target.shape[1]].float()
         values = (predicted - target).square(), predicted, predicted.square(), target, target.square()
         lengths = whole.length_regulator.num_segments(output.length_logits)
         predictions = torch.stack([(value * mask).sum(1) for value in values], dim=1), lengths

@@ -20,7 +20,7 @@ from train.metrics.text_floors import constant_sentence_floor, random_sentence_f
 
 ROOT = Path(__file__).parents[2]
 NOT_SCORED = "Nothing was scored, so what it is worth is open."
-COLUMNS = ("bleu1", "bleu4", "chrf", "wer", "cer", "top1", "top5", "mpjpe", "mpjpe_hands", "motion_ratio", "latent_mse", "length_error")
+COLUMNS = ("bleu1", "bleu4", "chrf", "wer", "cer", "top1", "top5", "mpjpe", "mpjpe_hands", "motion_ratio", "latent_frechet", "length_error")
 
 
 # --- Scores beside floors ---------------------------------------------------------------------------------------------------------

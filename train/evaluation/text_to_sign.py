@@ -7,10 +7,12 @@ Shapes: T frames, K keypoints, C channels.
 
 import numpy as np
 import torch
+from sacrebleu.metrics import CHRF
 
-from modeling_unigloR import SignMAEConfig, SignMAEEncoderModel
+from modeling_unigloR import SignMAEConfig, SignMAEEncoderModel, TextToSign
 from train.data.clips import Clips, LatentStore
 from train.engine.loading import load_model, load_pipeline
+from train.evaluation.retrieval import RetrievalSigner
 from train.evaluation.translation import translate_inputs
 from train.evaluation.verdicts import verdict_of_rows
 from train.metrics import production
@@ -23,6 +25,8 @@ from train.metrics.windows import WindowFeatures
 MENDED = 3  # frames on either side of a seam
 FAMILIES = ("slt", "rouge_l", "chrf", "error_rates")
 SYSTEM, REAL = "system, length=predicted", "ceiling: real keypoints"
+PHRASES = "floor: phrases of training clips, stitched"
+INTERVALS = (50, 90)  # per cent, of the predicted distribution of lengths
 HALVES = "zero: halves of the real clips"
 PANEL_COLUMNS = (
     "speed", "motion", "variance_hands", "border_jump", "frechet", "frechet_seams", "frechet_velocity", "path_hands", "extent_hands",
@@ -31,7 +35,20 @@ PANEL_COLUMNS = (
 
 
 def evaluate_text_to_sign(
-    model, tokenizer, processor, sign_mae, clips, train, judges, final_dot="keep", seam_frames=0, shared_encoder=None, cache_dir=None
+    model,
+    tokenizer,
+    processor,
+    sign_mae,
+    clips,
+    train,
+    judges,
+    final_dot="keep",
+    seam_frames=None,
+    shared_encoder=None,
+    cache_dir=None,
+    seed=0,
+    best_of=None,
+    sampling=None,
 ):
     """Signs the texts of clips, lets judges read the result, and compares it with the real clips.
 
@@ -43,25 +60,31 @@ def evaluate_text_to_sign(
         judges: list of (model, tokenizer) of frame-level readers, none of which chose the model.
         final_dot: see `metrics.text`.
         seam_frames: see `TextToSign.generate`.
+        seed: of a model that samples, which also gets another one, for `diversity`. sampling: further arguments of its `generate`.
+        best_of: (n, model, tokenizer) of a judge that does not report: of n samples of each text it chooses one, see `best_samples`;
+            their row says so.
         shared_encoder: (model, tokenizer) of a segment-level reader on the same SignMAE; its score is printed as `shared_encoder` only.
 
     Returns:
         report: `rows` (name -> means over the judges of `text_scores`, with `std`), `panel` (the same names -> `production_panel` and
             `bleu4`, and the Fréchet distances of two halves of the real clips), `reader` (`GlossReader.power` of the reader that the panel
-            has where all clips have glosses, else None), `pose` and `motion` of the system, `latents` (see `latent_report`), `judges`,
-            `verdict` in words.
+            has where all clips have glosses, else None), `pose` and `motion` of the system, `latents` (see `latent_report`), `lengths` (see
+            `length_report`), `judges`, `verdict` in words.
         generated: list of (T, K, C), with the predicted lengths.
     """
     real, masks = keypoints_of(clips)
     lengths = torch.tensor([model.num_segments(len(clip)) for clip in real]).clamp_max(model.config.max_segments)
-    generated = sign(model, tokenizer, clips.texts, seam_frames=seam_frames)
+    seam_frames = model.default_seam_frames if seam_frames is None else seam_frames
+    options = {"seam_frames": seam_frames} | (sampling or {})
+    seeds = [{"seed": seed}, {"seed": seed + 1}] if model.samples else [{}, {}]
+    generated = sign(model, tokenizer, clips.texts, **options, **seeds[0])
     with_length = [
-        clip[: len(truth)] for clip, truth in zip(sign(model, tokenizer, clips.texts, lengths, seam_frames), real)
+        clip[: len(truth)] for clip, truth in zip(sign(model, tokenizer, clips.texts, lengths, **options, **seeds[0]), real)
     ]  # the last segment may be held past the end
     hold = model.config.last_segment == "hold"
     targets = LatentStore.build(clips, sign_mae, sign_mae.config.window_size, cache_dir, hold_last=hold)
     oracle = [clip[: len(truth)] for clip, truth in zip(decode_all(model, targets, seam_frames), real)]
-    floors = floor_clips(real, clips.texts, *keypoints_of(train), train.texts)
+    floors = floor_clips(real, clips.texts, *keypoints_of(train), train.texts, model.config.layout)
     systems = {
         SYSTEM: generated,
         "system, length=reference": with_length,
@@ -70,7 +93,10 @@ def evaluate_text_to_sign(
         **{name: draws[0] for name, draws in floors.items()},
     }
     again = {name: draws[1] for name, draws in floors.items() if len(draws) > 1}
-    again[SYSTEM] = sign(model, tokenizer, clips.texts, seam_frames=seam_frames)
+    again[SYSTEM] = sign(model, tokenizer, clips.texts, **options, **seeds[1])
+    if best_of is not None:
+        name = f"system, length=predicted, best of {best_of[0]} by a judge"
+        systems[name] = best_samples(model, tokenizer, clips.texts, *best_of, **options, **seeds[0])
     texts = {name: [translate_inputs(*judge, keypoints) for judge in judges] for name, keypoints in systems.items()}
     if shared_encoder is not None:
         latents = [encode(shared_encoder[0], clip) for clip in generated]
@@ -87,11 +113,10 @@ def evaluate_text_to_sign(
     pose, motion = {}, {}
     made = {"predicted": generated, "reference": with_length, "oracle": oracle}
     if not seam_frames:  # shows how much blending over the seams would mend
-        made[f"predicted, seam_frames={MENDED}"] = sign(model, tokenizer, clips.texts, seam_frames=MENDED)
+        made[f"predicted, seam_frames={MENDED}"] = sign(model, tokenizer, clips.texts, **options | {"seam_frames": MENDED}, **seeds[0])
     for name, keypoints in made.items():
         pose[name] = production.pose_errors(keypoints, real, masks, model.config.layout, presence)
         motion[name] = production.motion_panel(keypoints, real, masks, window, model.config.layout, presence)
-    segments = np.array([len(clip) // window for clip in generated])
     return {
         "rows": rows,
         "verdict": verdict_of_rows(rows),
@@ -102,8 +127,8 @@ def evaluate_text_to_sign(
         "reader": power,
         "pose": pose,
         "motion": motion,
-        "latents": latent_report(model, tokenizer, clips.texts, targets),
-        "length_error": float(np.median(np.abs(segments - lengths.numpy()))),
+        "latents": latent_report(model, tokenizer, clips.texts, targets, sampling=(sampling or {}) | seeds[0]),
+        "lengths": length_report(model, tokenizer, clips.texts, lengths.numpy()),
         "share_verbatim": share_verbatim(texts[SYSTEM][0], train.texts),
         "signature": production.signature(processor.layout, processor.fps, processor.normalize),
     }, generated
@@ -144,9 +169,15 @@ def keypoints_of(clips: Clips) -> tuple[list[np.ndarray], list[np.ndarray]]:
 
 
 def floor_clips(
-    real: list[np.ndarray], texts: list[str], train_keypoints: list[np.ndarray], train_masks: list[np.ndarray], train_texts: list[str]
+    real: list[np.ndarray],
+    texts: list[str],
+    train_keypoints: list[np.ndarray],
+    train_masks: list[np.ndarray],
+    train_texts: list[str],
+    layout: str = "uniglor73",
 ) -> dict[str, list[list[np.ndarray]]]:
     """{name of a floor: [clips]}, with one clip for each real one and its text; floors that are drawn at random have two such lists."""
+    retrieval = RetrievalSigner(train_keypoints, train_texts, layout)
     return {
         "floor: mean pose": [production.mean_pose_clips(zip(train_keypoints, train_masks), [len(clip) for clip in real])],
         "floor: real keypoints backwards": [production.time_reversed(real)],
@@ -155,6 +186,7 @@ def floor_clips(
         "floor: the training clip of the nearest sentence": [
             [train_keypoints[index] for index in production.nearest_sentences(train_texts, texts)]
         ],
+        PHRASES: [[retrieval.sign(text) for text in texts]],
     }
 
 
@@ -176,18 +208,72 @@ def _over_judges(scores):
     return {**scores[0], **dict(zip(names, values.mean(0).tolist())), "std": dict(zip(names, spread.tolist())), "num_judges": len(scores)}
 
 
-@torch.no_grad()
-def sign(model, tokenizer, texts, num_segments=None, seam_frames=0, batch_size=32):
-    """List of (T, K, C) float32, one for each text; `num_segments` (texts,) is the policy length=reference."""
+def sign(model, tokenizer, texts, num_segments=None, batch_size=32, **options):
+    """List of (T, K, C) float32, one for each text; `num_segments` (texts,) is the policy length=reference.
+
+    Args:
+        options: of `TextToSign.generate`; with num_samples, the samples of a text are side by side.
+    """
     clips = []
     for start in range(0, len(texts), batch_size):
         batch = slice(start, start + batch_size)
         encoded = tokenizer(list(texts[batch]), padding=True, return_tensors="pt").to(model.device)
         lengths = None if num_segments is None else num_segments[batch]
-        generated = model.generate(encoded["input_ids"], encoded["attention_mask"], num_segments=lengths, seam_frames=seam_frames)
+        generated = model.generate(encoded["input_ids"], encoded["attention_mask"], num_segments=lengths, **options)
         keypoints = generated.keypoints.float().cpu().numpy()
         clips += [clip[:length] for clip, length in zip(keypoints, generated.num_frames.tolist())]
     return clips
+
+
+def best_samples(model: TextToSign, tokenizer, texts, num_samples: int, judge, judge_tokenizer, **options) -> list[np.ndarray]:
+    """Of `num_samples` samples of each text the one whose translation by a judge has the best chrF with the text: list of (T, K, C).
+
+    The judge has seen the text that it is compared with, so a judge that chooses must not report.
+    """
+    made = sign(model, tokenizer, texts, num_samples=num_samples, **options)
+    read = translate_inputs(judge, judge_tokenizer, made)
+    metric = CHRF()
+    chosen = []
+    for index, text in enumerate(texts):
+        scores = [metric.sentence_score(read[place], [text]).score for place in range(index * num_samples, (index + 1) * num_samples)]
+        chosen.append(made[index * num_samples + int(np.argmax(scores))])
+    return chosen
+
+
+@torch.no_grad()
+def length_report(model: TextToSign, tokenizer, texts: list[str], lengths: np.ndarray, batch_size: int = 32) -> dict[str, float]:
+    """How predicted lengths agree with the real ones, in segments.
+
+    Args:
+        lengths: (texts,), the real ones.
+
+    Returns:
+        `error_median`, `error_mean`: of the absolute differences. `bias`: mean predicted minus mean real. `correlation`.
+        `predicted_p10`, `_p50`, `_p90` and `real_p10`, ...: percentiles. `coverage_50`, `coverage_90`: share of real lengths, in per cent,
+        within the central 50 and 90 % of the predicted distribution; a calibrated one has 50 and 90, or more where lengths are few.
+    """
+    predicted, distributions = [], []
+    for start in range(0, len(texts), batch_size):
+        encoded = tokenizer(list(texts[start : start + batch_size]), padding=True, return_tensors="pt").to(model.device)
+        head, _, _ = model.encode_text(encoded["input_ids"], encoded["attention_mask"])
+        logits = model.length_regulator(head)
+        predicted.append(model.length_regulator.num_segments(logits).cpu().numpy())
+        distributions.append(logits.float().cumsum(1).softmax(1).cpu().numpy())  # of the masks: n ones, then zeros
+    predicted, cumulative = np.concatenate(predicted), np.concatenate(distributions).cumsum(1)
+    difference = predicted - lengths
+    varies = predicted.std() > 0 and lengths.std() > 0
+    report = {
+        "error_median": float(np.median(np.abs(difference))),
+        "error_mean": float(np.abs(difference).mean()),
+        "bias": float(difference.mean()),
+        "correlation": float(np.corrcoef(predicted, lengths)[0, 1]) if varies else float("nan"),
+    }
+    for name, values in (("predicted", predicted), ("real", lengths)):
+        report |= {f"{name}_p{share}": float(np.percentile(values, share)) for share in (10, 50, 90)}
+    for share in INTERVALS:
+        low, high = ((cumulative < bound).sum(1) + 1 for bound in (0.5 - share / 200, 0.5 + share / 200))  # the lengths at both bounds
+        report[f"coverage_{share}"] = float(100 * ((low <= lengths) & (lengths <= high)).mean())
+    return report
 
 
 @torch.no_grad()
@@ -200,22 +286,18 @@ def decode_all(model, store, seam_frames=0):
     return decoded
 
 
-@torch.no_grad()
-def latent_report(model, tokenizer, texts, store, batch_size=32):
-    """`latent_scores` of the predicted latents of texts against those of a `LatentStore`, at the reference's length, without R².
-
-    R² does not score signing: two recordings of the same glosses have -0.02 against each other, and the model that moves least wins.
-    """
+def latent_report(model, tokenizer, texts, store, batch_size=32, sampling=None):
+    """`latent_scores` of the latents of texts against those of a `LatentStore`, at the reference's length."""
     sums = []
     for start in range(0, len(texts), batch_size):
         encoded = tokenizer(list(texts[start : start + batch_size]), padding=True, return_tensors="pt").to(model.device)
-        _, memory, memory_mask = model.encode_text(encoded["input_ids"], encoded["attention_mask"])
-        for index, latents in enumerate(model.predict_latents(memory, memory_mask).float().cpu().numpy(), start):
+        lengths = torch.from_numpy(store.lengths[start : start + batch_size])
+        generated, _ = model.generate_latents(encoded["input_ids"], encoded["attention_mask"], lengths, **sampling or {})
+        for index, latents in enumerate(generated.float().cpu().numpy(), start):
             target = store[index]
             predicted = latents[: len(target)]
             sums.append([values.sum(0) for values in ((predicted - target) ** 2, predicted, predicted**2, target, target**2)])
-    scores = latent_scores(np.array(sums), store.lengths.sum())
-    return {name: value for name, value in scores.items() if not name.startswith("latent_r2")}
+    return latent_scores(np.array(sums), store.lengths.sum())
 
 
 @torch.no_grad()

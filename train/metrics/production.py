@@ -353,20 +353,34 @@ def random_training_clip(train_clips, num_clips, seed=0):
     return [train_clips[index] for index in np.random.default_rng(seed).integers(len(train_clips), size=num_clips)]
 
 
+class NearestSentences:
+    """Finds the training text that is most like a text, by the cosine of their TF-IDF vectors of words.
+
+    Args:
+        train_texts: list of training texts.
+    """
+
+    def __init__(self, train_texts: Sequence[str]):
+        try:
+            from sklearn.feature_extraction.text import TfidfVectorizer
+        except ImportError as error:
+            raise ImportError("the floor of the nearest training sentence needs `pip install scikit-learn`") from error
+        if not len(train_texts) or not any(text.split() for text in train_texts):
+            raise ValueError(f"found {len(train_texts)} training texts; give at least one that has words")
+        self.vectorizer = TfidfVectorizer(token_pattern=r"\S+")  # a word is what stands between spaces, even a single letter
+        self.train_vectors = self.vectorizer.fit_transform(train_texts)
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Indices into the training texts, one for each text."""
+        return (self.vectorizer.transform(texts) @ self.train_vectors.T).toarray().argmax(1)
+
+
 def nearest_sentences(train_texts: Sequence[str], texts: Sequence[str]) -> np.ndarray:
-    """The training text that is most like each text, by the cosine of their TF-IDF vectors of words: indices into `train_texts`.
+    """The training text that is most like each text: indices into `train_texts`.
 
     Replaying that text's clip needs no model. It is the floor that is hardest to pass: all its motion is real.
     """
-    try:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-    except ImportError as error:
-        raise ImportError("the floor of the nearest training sentence needs `pip install scikit-learn`") from error
-    if not len(train_texts) or not any(text.split() for text in train_texts):
-        raise ValueError(f"found {len(train_texts)} training texts; give at least one that has words")
-    vectorizer = TfidfVectorizer(token_pattern=r"\S+")  # a word is what stands between spaces, even a single letter
-    train_vectors = vectorizer.fit_transform(train_texts)
-    return (vectorizer.transform(texts) @ train_vectors.T).toarray().argmax(1)
+    return NearestSentences(train_texts)(texts)
 
 
 # --- One clip -------------------------------------------------------------------------------------------------------------------------
@@ -503,26 +517,26 @@ def _checked_clip(clip, name, layout):
 
 
 def latent_scores(sums, num_segments):
-    """How near predicted latents are to the true ones.
+    """How near predicted latents are to the true ones, and whether they vary as much.
+
+    R² is not among these scores: the mean latent, which does not move, has a better one than another recording of the same text.
 
     Args:
         sums: (clips, 5, D) over each clip's segments: squared error, predicted, predicted squared, true, true squared.
         num_segments: of all clips.
 
     Returns:
-        `latent_mse`: mean squared error. `latent_r2`: 1 - error / variance of the truth, over all dimensions together: 0 is the mean
-        latent, 1 the truth; `latent_r2_median` and `latent_r2_lowest`, over dimensions by themselves. `latent_variance_ratio`:
-        variance, predicted / true; far below 1, the model falls back to the mean. `latent_bias`: root mean square over dimensions
-        of the mean error.
+        `latent_mse`: mean squared error. `latent_frechet`: squared Fréchet distance of the normal distributions of each dimension by
+        itself, over the variance of the truth: 0 is the truth's distribution, whichever text has which latent; the mean latent has 1.
+        `latent_variance_ratio`: variance, predicted / true; far below 1, the model falls back to the mean. `latent_bias`: root mean
+        square over dimensions of the mean error.
     """
     error, predicted, predicted_square, true, true_square = sums.astype(np.float64).sum(0) / num_segments  # (D,) each
     variance, predicted_variance = true_square - true**2, predicted_square - predicted**2
-    r2 = 1 - error / np.maximum(variance, 1e-12)
+    spread = np.sqrt(variance.clip(0)) - np.sqrt(predicted_variance.clip(0))
     return {
         "latent_mse": float(error.mean()),
-        "latent_r2": float(1 - error.sum() / max(variance.sum(), 1e-12)),
-        "latent_r2_median": float(np.median(r2)),
-        "latent_r2_lowest": float(r2.min()),
+        "latent_frechet": float((np.square(predicted - true) + np.square(spread)).sum() / max(variance.sum(), 1e-12)),
         "latent_variance_ratio": float(predicted_variance.sum() / max(variance.sum(), 1e-12)),
         "latent_bias": float(np.sqrt(np.square(predicted - true).mean())),
     }
