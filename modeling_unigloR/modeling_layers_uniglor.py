@@ -592,9 +592,9 @@ class UniGloRPreTrainedModel(PreTrainedModel):
         super().__init__(config, *args, **kwargs)
 
     def post_init(self) -> None:
-        """As the base class. Loaded in bfloat16 or float16, statistics and the norms over keypoints stay in float32."""
+        """As the base class. Loaded in bfloat16 or float16, statistics, the norms over keypoints and linear parts stay in float32."""
         norms = {name for name, module in self.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)}
-        self._keep_in_fp32_modules_strict = norms | STATISTICS
+        self._keep_in_fp32_modules_strict = norms | STATISTICS | {"window_projection"}
         super().post_init()
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:

@@ -140,7 +140,7 @@ class SignMAEEncoder(nn.Module):
         """(N, W, K, C), (N, W) bool or None -> latent (N, D)."""
         tokens = self.embed(keypoints, masked)  # (N, W, D)
         latent = self.pool(tokens, masked)
-        return latent + self.linear_part(keypoints, masked) if self.config.linear_skip else latent
+        return latent + self.linear_part(keypoints, masked).to(latent.dtype) if self.config.linear_skip else latent
 
     def linear_part(self, keypoints: torch.Tensor, masked: torch.Tensor | None = None) -> torch.Tensor:
         """What of the latent is linear in the keypoints: (N, W, K, C) -> (N, D). Masked frames count as interpolated ones, because as gaps

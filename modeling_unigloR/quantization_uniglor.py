@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 LEVELS = 254  # of an input's numbers; one less than 8 bits hold, so that rounding the zero point never overflows
-# Layers whose output is an answer, and not a feature that others read: positions, lengths, labels. They are small, and stay in float32.
-ANSWERS = ("keypoint_projection", "length_regulator", "classifier")
+# Layers whose output is an answer, and not a feature that others read: positions, lengths, labels. They are small, and stay in float32; and
+# so does the linear part of a latent, in which small differences of positions count.
+ANSWERS = ("keypoint_projection", "window_projection", "length_regulator", "classifier")
 # Instructions that multiply 8-bit numbers and add them up in 32 bits; without them sums may overflow, and nothing is gained.
 INSTRUCTIONS = ("avx512_vnni", "avx_vnni", "amx_int8")
 

@@ -54,6 +54,13 @@ class TestSignMAE(ModelChecks):
         return segments()
 
 
+class TestSignMAEOfWhitenedFrames(TestSignMAE):
+    def make(self, request, **fields):
+        model = super().make(request, graph_channels=0, input_whitening=12, linear_skip=True, **fields)
+        model.calibrate(segments()["keypoints"])
+        return model
+
+
 class TestSignMAEEncoderModel(ModelChecks):
     hidden_states, attentions = {"hidden_states": 2}, {"attentions": 2}
     travels = False

@@ -381,6 +381,19 @@ def test_a_model_that_reads_nothing_of_a_frame_is_refused():
         SignMAEConfig(graph_channels=0, input_whitening=0)
 
 
+def test_linear_parts_stay_in_float32_in_a_model_of_half_precision(tiny_sign_mae, tmp_path):
+    model = tiny_sign_mae(linear_skip=True, graph_channels=0, input_whitening=12)
+    model.calibrate(segments(model, num=40))
+    model.save_pretrained(tmp_path)
+    half = AutoModel.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    keypoints = segments(model).bfloat16()
+    assert half.encoder.window_projection.weight.dtype == torch.float32 and half.dtype == torch.bfloat16
+    with torch.no_grad():
+        latents = half.encode(keypoints)
+        assert latents.dtype == torch.bfloat16
+        torch.testing.assert_close(latents.float(), model.encode(keypoints.float()), atol=0.1, rtol=0.05)
+
+
 def test_streams_that_are_unknown_or_stand_twice_are_refused():
     for streams in (["place"], ["position", "position"], []):
         with pytest.raises(ValueError, match="must be one or more of 'position', 'offset', 'velocity', each once"):
