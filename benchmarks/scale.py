@@ -144,8 +144,8 @@ class SteadyExtractor:
 def extraction(device, rounds, num_videos=40, num_frames=40):
     """Videos of a moving square to rows by `datasets_scripts.extract`, two processes against one.
 
-    With MediaPipe installed, of a real person if UNIGLOR_DATA has one, it would be MediaPipe that is timed; the stand-in spends the time
-    in decoding and in a fixed part for each frame, so that the ratio says what the processes cost and not how alike two videos are.
+    The time goes into decoding and a fixed 10 ms of one processor for each frame, a fifth of what MediaPipe takes. MediaPipe itself is not
+    timed: it needs videos of people.
     """
     from datasets_scripts import extract
 

@@ -14,6 +14,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import pickle
 import shutil
 import signal
 import socket
@@ -193,15 +194,21 @@ def _on_ray(write: Write, shards: list[Shard], num_proc: int | None, show: Show)
     with _cluster(num_proc) as ray:
 
         def make(row: dict[str, Any]) -> dict[str, Any]:
-            frames = []
-            report = make_shard(write, shards[row["item"]], lambda clips, more: frames.append(more))
-            return {"place": row["item"], "report": json.dumps(report), "frames": sum(frames)}
+            frames: list[int] = []
+            done = {"place": row["item"], "report": "", "frames": 0, "error": b""}
+            try:
+                report = make_shard(write, shards[row["item"]], lambda clips, more: frames.append(more))
+            except Exception as error:  # Ray would wrap it in errors of its own
+                return done | {"error": pickle.dumps(error)}
+            return done | {"report": json.dumps(report), "frames": sum(frames)}
 
         clips = frames = 0
         show(clips, frames)
         tasks = ray.data.from_items(list(range(len(shards))), override_num_blocks=len(shards)).map(make)
         try:
             for row in tasks.iter_rows():
+                if row["error"]:
+                    raise pickle.loads(row["error"])
                 path = shards[row["place"]].path
                 if path is not None and not path.exists():
                     raise ValueError(
@@ -211,9 +218,8 @@ def _on_ray(write: Write, shards: list[Shard], num_proc: int | None, show: Show)
                 clips, frames = clips + shards[row["place"]].size, frames + row["frames"]
                 show(clips, frames)
                 yield row["place"], json.loads(row["report"])
-        except ray.exceptions.RayTaskError as error:
-            cause = error.as_instanceof_cause()
-            raise (error.cause if isinstance(cause, type(error.cause)) else cause) from None
+        except ray.exceptions.RayError as error:
+            raise OSError(f"Ray's cluster failed: {' '.join(str(error).split())[:500]}.") from error
 
 
 @contextlib.contextmanager

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from transformers import AutoFeatureExtractor, AutoModel
 
-from modeling_unigloR import KeypointProcessor
+from datasets_scripts.schema import features
+from modeling_unigloR import KeypointProcessor, SignMAE
 from modeling_unigloR.keypoints_uniglor import paths_to_center
 from train import pretrain
 from train.engine.arguments import distribute, read_fields
@@ -156,6 +158,34 @@ def test_a_streamed_mix_trains(corpus, tmp_path):
     )
     report = pretrain.main(arguments(corpus, tmp_path, datasets=mix))
     assert report["validation"]["eval_mpjpe"] > 0 and "latents" not in report
+
+
+def test_a_resumed_stream_shows_what_an_unstopped_one_shows(tmp_path, monkeypatch):
+    """Also after the stream has begun anew (three batches are all its clips): resuming began its second pass at the start again."""
+    for number in range(3):  # as `datasets_scripts.build` and `extract` write them
+        (tmp_path / "rows" / "data").mkdir(parents=True, exist_ok=True)
+        rows = Dataset.from_list(list(rows_of([60] * 12))[4 * number : 4 * number + 4], features=features(73, 2))
+        rows.to_parquet(tmp_path / "rows" / "data" / f"train-{number:05d}-of-00003.parquet")
+    stream, shown, train = json.dumps([{"path": str(tmp_path / "rows"), "streaming": True}]), [], SignMAE.forward
+
+    def note(self, keypoints, *rest, **more):
+        if self.training:
+            shown.append(keypoints.detach().clone())
+        return train(self, keypoints, *rest, **more)
+
+    monkeypatch.setattr(SignMAE, "forward", note)
+    fields = dict(datasets=stream, validation="[]", max_steps=6)
+    pretrain.main(arguments(("",) * 2, tmp_path / "whole", **fields))
+    unstopped = shown[-6:]
+    with stopped_at(5):
+        pretrain.main(arguments(("",) * 2, tmp_path / "parts", **fields))
+    del shown[:]
+    pretrain.main(arguments(("",) * 2, tmp_path / "parts", resume_from_checkpoint="true", **fields))
+    for resumed, expected in zip(shown[-2:], unstopped[4:]):  # checkpoint-4 is the last one
+        torch.testing.assert_close(resumed, expected, rtol=0, atol=0)
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, rtol=0, atol=0, msg=name)
 
 
 def test_a_streamed_training_leaves_standardised_latents(corpus, tmp_path):

@@ -1,6 +1,7 @@
 """Random segments: the frames that are on disk, a function of seed, epoch and clip, whole or not at all."""
 
 import contextlib
+import itertools
 import os
 
 import numpy as np
@@ -236,14 +237,19 @@ def test_a_sampler_shuffles_each_epoch_anew(store):
     assert list(sampler) == first
 
 
-def test_a_stream_gives_windows_of_its_rows():
+def test_a_stream_gives_windows_of_its_rows_in_one_pass_after_another():
     stream = SegmentStream(dataset_of([40, 9, 30]).to_iterable_dataset(), KeypointProcessor(), 15)
-    items = list(stream)
-    assert [item["keypoints"].shape for item in items] == [(15, 73, 2)] * 2
-    again = list(stream)
+    items = list(itertools.islice(stream, 6))
+    assert [item["keypoints"].shape for item in items] == [(15, 73, 2)] * 6
+    again = itertools.islice(stream, 6)
     assert all((a["keypoints"] == b["keypoints"]).all() for a, b in zip(items, again))
+    assert any((a["keypoints"] != b["keypoints"]).any() for a, b in zip(items, items[2:]))
     stream.set_epoch(1)
-    assert any((a["keypoints"] != b["keypoints"]).any() for a, b in zip(items, stream))
+    assert all((a["keypoints"] == b["keypoints"]).all() for a, b in zip(items[2:], stream))
+
+
+def test_a_stream_without_a_clip_that_is_long_enough_ends():
+    assert list(SegmentStream(dataset_of([9]).to_iterable_dataset(), KeypointProcessor(), 15)) == []
 
 
 def test_consecutive_segments_lie_end_to_end(store):

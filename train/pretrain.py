@@ -181,7 +181,7 @@ def validation_segments(data, processor, window_size):
 def first_segments(train_set, count=512):
     """Keypoints (N, W, K, C) of the first random segments that training would see: the same on every process."""
     if isinstance(train_set, SegmentStream):
-        segments = [item["keypoints"] for item in islice(train_set, count)]
+        segments = [item["keypoints"] for item in islice(train_set.one_pass(0), count)]
         if not segments:
             raise ValueError(f"The stream has no clip of at least window_size={train_set.window_size} frames: nothing to train on.")
         return torch.stack(segments)

@@ -4,6 +4,7 @@ Shapes: M frames of all clips, N segments of a batch, W frames in a window, K ke
 """
 
 import hashlib
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -259,7 +260,10 @@ class SegmentSampler(Sampler):
 
 
 class SegmentStream(IterableDataset):
-    """One random segment of each row of a streaming data set; it depends on seed, epoch and place in the stream alone.
+    """One random segment of each row of a streaming data set, in one pass after another without end.
+
+    A segment depends on seed, pass and place in the stream alone. Trainer knows no length of a stream and counts the batches of all passes
+    together: when it resumes, it takes as many from here and leaves them out.
 
     Args:
         rows: a `datasets.IterableDataset` of canonical rows.
@@ -270,20 +274,31 @@ class SegmentStream(IterableDataset):
         self.rows, self.processor, self.window_size, self.seed, self.epoch = rows, processor, window_size, seed, 0
 
     def set_epoch(self, epoch):
+        """The pass to begin with."""
         self.epoch = int(epoch)
-        self.rows.set_epoch(int(epoch))
 
     def __iter__(self):
+        for epoch in itertools.count(self.epoch):
+            segments = self.one_pass(epoch)
+            first = next(segments, None)
+            if first is None:  # no clip is long enough, or this process of the loader has no file to read
+                return
+            yield from itertools.chain([first], segments)
+
+    def one_pass(self, epoch):
+        """The segments of one pass over the rows."""
+        self.rows.set_epoch(epoch)
         for place, row in enumerate(self.rows.with_format("numpy")):
             try:
                 clip = self.processor.process_row(row)
             except ValueError as error:
-                logger.warning(f"Left out: {error}")
+                if epoch == self.epoch:
+                    logger.warning(f"Left out: {error}")
                 continue
             free = len(clip.keypoints) - self.window_size
             if free < 0:
                 continue
-            noise = _hash(np.uint64(self.seed), np.uint64(0), np.uint64(self.epoch), np.uint64(place))
+            noise = _hash(np.uint64(self.seed), np.uint64(0), np.uint64(epoch), np.uint64(place))
             span = slice(int(noise % np.uint64(free + 1)), int(noise % np.uint64(free + 1)) + self.window_size)
             yield {
                 "keypoints": torch.from_numpy(clip.keypoints[span]),
