@@ -1,5 +1,8 @@
 """What a training does not wait for: a GPU in every step, a barrier while data are built, an encoder on the CPU, new shapes."""
 
+import json
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -8,6 +11,7 @@ from modeling_unigloR import SignToText
 from modeling_unigloR.modeling_clip_reader import norm_of_real
 from train import train_sign_to_text, train_text_to_sign
 from train.data.clips import LatentStore, TextToSignCollator, TranslationCollator
+from train.engine import runs
 from train.engine.arguments import UniGloRTrainingArguments
 from train.engine.runs import padding_of
 from train.engine.trainers import NonFiniteLossError
@@ -45,6 +49,13 @@ def test_latents_are_encoded_on_the_trainings_device_and_no_process_waits_at_a_b
     }
     with pytest.raises(Built):
         script.main(argv[script]())
+
+
+def test_a_digest_of_clips_is_that_of_their_json_whatever_its_pieces():
+    """A checkpoint's digest of ten million clips was made of gigabytes of Python objects; older checkpoints keep theirs."""
+    facts = [[np.array(["a", "bé"]), np.array([3, 4])], [np.array([], str), np.array([], int)], ["x", None, "y", "z"], [], 7]
+    plain = [[["a", "bé"], [3, 4]], [[], []], ["x", None, "y", "z"], [], 7]
+    assert "".join(runs._json_pieces(facts, size=3)) == "".join(runs._json_pieces(plain, size=1)) == json.dumps(plain)
 
 
 # --- In a step --------------------------------------------------------------------------------------------------------------------

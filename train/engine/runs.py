@@ -13,6 +13,7 @@ from dataclasses import asdict
 from logging import basicConfig
 from pathlib import Path
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel, TrainerCallback, set_seed
 from transformers.utils import logging
@@ -454,13 +455,34 @@ def _clips_of(dataset):
         return f"{len(dataset[0])} segments"
     if not hasattr(clips, "stores"):
         return None
-    facts = [[store.ids.tolist(), store.lengths.tolist()] for store in clips.stores]
+    facts = [[store.ids, store.lengths] for store in clips.stores]
     facts += [[str(value) for value in getattr(clips, name, ())] for name in ("texts", "glosses", "labels")]
     return f"{sum(len(store.lengths) for store in clips.stores)} clips ({_digest(facts)})"
 
 
 def _digest(facts):
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
+    digest = hashlib.sha256()
+    for piece in _json_pieces(facts):
+        digest.update(piece.encode())
+    return digest.hexdigest()[:12]
+
+
+def _json_pieces(value, size=65536):
+    """What json.dumps makes of nested lists and arrays, piece by piece: of ten million clips it is gigabytes as a whole."""
+    nested = isinstance(value, list) and any(isinstance(inner, (list, np.ndarray)) for inner in value)
+    if not nested and not isinstance(value, (list, np.ndarray)):
+        yield json.dumps(value)
+        return
+    yield "["
+    for start in range(0, len(value), 1 if nested else size):
+        if start:
+            yield ", "
+        part = value[start : start + size]
+        if nested:
+            yield from _json_pieces(part[0], size)
+        else:
+            yield json.dumps(part.tolist() if isinstance(part, np.ndarray) else part)[1:-1]
+    yield "]"
 
 
 # --- How a script ends ------------------------------------------------------------------------------------------------------------
