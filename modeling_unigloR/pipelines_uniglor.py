@@ -172,7 +172,7 @@ class ClipPipeline(UniGloRPipeline):
             }
             outputs = self.forward(padded, **forward_params)
             for row, index in enumerate(batch):
-                own = {name: values[row : row + 1] for name, values in outputs.items()}
+                own: Any = {name: values[row : row + 1] for name, values in outputs.items()}
                 answers[index] = self.postprocess(own, **postprocess_params)
         return answers
 

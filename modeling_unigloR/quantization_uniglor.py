@@ -110,7 +110,7 @@ def is_int8(model: nn.Module) -> bool:
 
 def check_int8() -> None:
     """Raises `ValueError` unless this machine computes in int8."""
-    known = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not have it
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not have it
     operators = hasattr(torch.ops.onednn, "qlinear_pointwise") and torch.backends.mkldnn.is_available()
     if not operators or not any(known.get(name) for name in INSTRUCTIONS):
         raise ValueError(
