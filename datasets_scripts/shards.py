@@ -21,6 +21,7 @@ import socket
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -191,13 +192,14 @@ def _in_processes(write: Write, shards: list[Shard], num_proc: int | None, show:
 
 def _on_ray(write: Write, shards: list[Shard], num_proc: int | None, show: Show) -> Iterator[tuple[int, Report]]:
     """Each shard is a block of its own to Ray Data, which sends it to a free processor, and again to another if a machine fails."""
+    run = uuid.uuid4().hex
     with _cluster(num_proc) as ray:
 
         def make(row: dict[str, Any]) -> dict[str, Any]:
             frames: list[int] = []
             done = {"place": row["item"], "report": "", "frames": 0, "error": b""}
             try:
-                report = make_shard(write, shards[row["item"]], lambda clips, more: frames.append(more))
+                report = make_shard(_first_one(run, write), shards[row["item"]], lambda clips, more: frames.append(more))
             except Exception as error:  # Ray would wrap it in errors of its own
                 return done | {"error": pickle.dumps(error)}
             return done | {"report": json.dumps(report), "frames": sum(frames)}
@@ -222,9 +224,18 @@ def _on_ray(write: Write, shards: list[Shard], num_proc: int | None, show: Show)
             raise OSError(f"Ray's cluster failed: {' '.join(str(error).split())[:500]}.") from error
 
 
+_writes: dict[str, Write] = {}  # of this worker of Ray
+
+
+def _first_one(run: str, write: Write) -> Write:
+    """The `write` that this worker got first, with what it keeps from shard to shard; Ray unpickles another one for each shard."""
+    return _writes.setdefault(run, write)
+
+
 @contextlib.contextmanager
 def _cluster(num_proc: int | None) -> Iterator[Any]:
     """Ray, connected to the cluster that RAY_ADDRESS names, or to one of this process alone."""
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")  # a busy machine takes longer than the 30 that Ray waits for it
     try:
         ray: Any = importlib.import_module("ray")  # without types, and not installed everywhere
         importlib.import_module("ray.data")
@@ -240,7 +251,7 @@ def _cluster(num_proc: int | None) -> Iterator[Any]:
             socket.create_connection((host, int(port)), 10).close()  # Ray itself would try for minutes
         place = {} if address else {"address": "local", "num_cpus": num_proc, "include_dashboard": False}
         ray.init(log_to_driver=False, configure_logging=False, **place)
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises a bare one if a machine is too busy to start it
         raise ConnectionError(
             f"Found no cluster of Ray at {address or 'this machine'} ({' '.join(str(error).split())}), expected one that runs. Start it "
             "(ray start --head), set RAY_ADDRESS to its host:port, or leave --engine out."
