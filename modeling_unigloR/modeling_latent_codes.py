@@ -8,6 +8,7 @@ R draws of noise, H hidden size, N steps of the flow.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -83,9 +84,13 @@ class FlowLayer(nn.Module):
         self.up_proj = nn.Linear(size, size)
         self.down_proj = nn.Linear(size, size)
 
-    def forward(self, hidden: torch.Tensor, modulation: torch.Tensor) -> torch.Tensor:
-        shift, scale, gate = modulation.chunk(3, dim=-1)
-        feed_forward = self.down_proj(F.silu(self.up_proj(self.norm(hidden) * (1 + scale) + shift)))
+    def modulate(self, condition: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Shift, factor and gate of a condition: (..., H) three times."""
+        shift, scale, gate = self.modulation(condition).chunk(3, dim=-1)
+        return shift, 1 + scale, gate
+
+    def forward(self, hidden: torch.Tensor, shift: torch.Tensor, factor: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+        feed_forward = self.down_proj(F.silu(self.up_proj(self.norm(hidden) * factor + shift)))
         return hidden + gate * feed_forward
 
 
@@ -104,21 +109,21 @@ class FlowHead(nn.Module):
         self.norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
         self.output_projection = nn.Linear(size, config.num_components)
 
-    def modulations(self, condition: torch.Tensor, time: torch.Tensor) -> list[torch.Tensor]:
-        """What a condition (..., H) and times (..., 1) make of each layer: tensors (..., 3 H)."""
+    def modulations(self, condition: torch.Tensor, time: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
+        """What a condition (..., H) and times (..., 1) make of each layer: see `FlowLayer.modulate`."""
         frequencies = torch.exp(
             torch.arange(condition.shape[-1] // 2, device=time.device) * (-math.log(1000.0) / (condition.shape[-1] // 2))
         )
         angles = 1000 * exact(time) * frequencies
         waves = torch.cat([angles.sin(), angles.cos()], dim=-1).to(condition.dtype)
         condition = F.silu(condition + self.time_projection(waves))
-        return [layer.modulation(condition) for layer in self.layers]
+        return [layer.modulate(condition) for layer in self.layers]
 
-    def forward(self, points: torch.Tensor, modulations: list[torch.Tensor]) -> torch.Tensor:
+    def forward(self, points: torch.Tensor, modulations: Sequence[tuple[torch.Tensor, ...]]) -> torch.Tensor:
         """The expected data: points (..., F) -> (..., F)."""
         hidden = self.input_projection(points)
         for layer, modulation in zip(self.layers, modulations):
-            hidden = layer(hidden, modulation)
+            hidden = layer(hidden, *modulation)
         return self.output_projection(self.norm(hidden))
 
     def error(self, condition: torch.Tensor, data: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
@@ -134,12 +139,12 @@ class FlowHead(nn.Module):
     def sample(self, condition: torch.Tensor, noise: torch.Tensor, num_steps: int, guidance: float) -> torch.Tensor:
         """Data from noise: (B, H), or (2 B, H) with that of no text behind it, and (B, F) -> (B, F)."""
         times = torch.arange(num_steps, device=noise.device) / num_steps
-        modulations = self.modulations(condition, times[:, None, None])  # of all steps at once: (N, B, 3 H) for each layer
+        modulations = self.modulations(condition, times[:, None, None])  # of all steps at once: (N, B, H)
+        steps = zip(*(zip(*(values.unbind() for values in modulation)) for modulation in modulations))
         points, num_copies = noise, len(condition) // len(noise)
-        for step in range(num_steps):
-            expected = self(points.repeat(num_copies, 1), [modulation[step] for modulation in modulations])
-            velocity = (guided(expected, guidance) - points) / (1 - step / num_steps)
-            points = points + velocity / num_steps  # the last step arrives at what is expected
+        for step, modulations_of_step in enumerate(steps):
+            expected = self(points.repeat(num_copies, 1) if num_copies > 1 else points, modulations_of_step)
+            points = points + (guided(expected, guidance) - points) / (num_steps - step)  # the last step arrives at what is expected
         return points
 
 

@@ -254,6 +254,15 @@ def test_seams_are_mended_unless_it_is_asked_not_to(model):
     assert not torch.allclose(mended, plain)
 
 
+def test_it_trains_and_samples_where_an_evaluation_computes_in_half_precision(model):
+    inputs, targets = batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model.train()(**inputs, **targets).loss
+        latents, _ = model.eval().generate_latents(**inputs, num_segments=3, seed=0)
+    loss.backward()
+    assert loss.isfinite() and latents.isfinite().all()
+
+
 # --- The pipeline and what travels --------------------------------------------------------------------------------------------------
 
 
