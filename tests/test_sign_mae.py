@@ -473,3 +473,16 @@ def test_recomputed_activations_change_no_gradient(tiny_sign_mae):
         gradients.append({name: p.grad for name, p in model.named_parameters()})
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, msg=name)
+
+
+def test_encoding_of_whole_clips_compiles_into_one_graph_and_gives_the_same(tiny_sign_mae):
+    """Also of clips with padding, of which one is shorter than a window."""
+    model = tiny_sign_mae()
+    keypoints = torch.from_numpy(random_signing(80)).view(2, 40, 73, 2)
+    attention_mask = torch.ones(2, 40, dtype=torch.long)
+    attention_mask[1, 9:] = 0
+    with torch.no_grad():
+        expected = model.encode_sequence(keypoints, attention_mask)
+        found = torch.compile(model.encode_sequence, backend="eager", fullgraph=True)(keypoints, attention_mask)
+    assert torch.equal(found[1], expected[1])
+    torch.testing.assert_close(found[0], expected[0], atol=1e-5, rtol=1e-5)

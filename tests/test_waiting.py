@@ -9,7 +9,7 @@ from torch import nn
 
 from modeling_unigloR import SignToText
 from modeling_unigloR.modeling_clip_reader import norm_of_real
-from train import train_sign_to_text, train_text_to_sign
+from train import train_recognition, train_sign_to_text, train_text_to_sign
 from train.data.clips import LatentStore, TextToSignCollator, TranslationCollator
 from train.engine import runs
 from train.engine.arguments import UniGloRTrainingArguments
@@ -17,6 +17,8 @@ from train.engine.runs import padding_of
 from train.engine.trainers import NonFiniteLossError
 
 from .test_sign_to_text import batch as clips_and_labels
+from .test_train_recognition import arguments as recognition_arguments
+from .test_train_recognition import corpus as labelled  # noqa: F401 (a fixture)
 from .test_train_sign_to_text import arguments as sign_to_text_arguments
 from .test_train_text_to_sign import arguments as text_to_sign_arguments
 
@@ -27,8 +29,15 @@ class Built(Exception):
     pass
 
 
-@pytest.mark.parametrize("script", [train_sign_to_text, train_text_to_sign])
-def test_latents_are_encoded_on_the_trainings_device_and_no_process_waits_at_a_barrier(script, corpus, sign_mae_dir, tmp_path, monkeypatch):
+@pytest.mark.parametrize("script", [train_sign_to_text, train_recognition, train_text_to_sign])
+def test_latents_are_encoded_on_the_trainings_device_and_no_process_waits_at_a_barrier(
+    script,
+    corpus,
+    labelled,  # noqa: F811
+    sign_mae_dir,
+    tmp_path,
+    monkeypatch,
+):
     """Latents of a large corpus were encoded on the CPU beside a GPU, and took longer than the half hour after which a barrier gives up."""
     moved = []
     monkeypatch.setattr(
@@ -45,6 +54,7 @@ def test_latents_are_encoded_on_the_trainings_device_and_no_process_waits_at_a_b
     monkeypatch.setattr(LatentStore, "build", build)
     argv = {
         train_sign_to_text: lambda: sign_to_text_arguments(corpus, tmp_path / "out", "--sign_mae", sign_mae_dir),
+        train_recognition: lambda: recognition_arguments(labelled, tmp_path / "out", "--sign_mae", sign_mae_dir),
         train_text_to_sign: lambda: text_to_sign_arguments((corpus, corpus), sign_mae_dir, tmp_path / "out"),
     }
     with pytest.raises(Built):

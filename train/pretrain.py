@@ -185,7 +185,7 @@ def first_segments(train_set, count=512):
         if not segments:
             raise ValueError(f"The stream has no clip of at least window_size={train_set.window_size} frames: nothing to train on.")
         return torch.stack(segments)
-    return train_set.__getitems__(list(SegmentSampler(train_set))[:count])["keypoints"]
+    return train_set.__getitems__(list(islice(SegmentSampler(train_set), count)))["keypoints"]
 
 
 def set_keypoint_statistics(model, stores, chunk=100_000):
