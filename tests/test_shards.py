@@ -1,11 +1,12 @@
 """Work in shards on an engine: Ray gives the files that processes give, and what is missing is said in one line."""
 
+import pickle
 import sys
 import types
 
 import pytest
 
-from datasets_scripts import commands, extract
+from datasets_scripts import commands, extract, shards
 from datasets_scripts.build import build
 from datasets_scripts.commands import check_num_proc
 from datasets_scripts.shards import make_shards
@@ -63,6 +64,63 @@ def test_a_cluster_that_does_not_answer_is_one_line(monkeypatch, address):
         ConnectionError, match=f"Found no cluster of Ray at {address} .*, expected one that runs. Start it .ray start --head"
     ):
         make_shards(write_number, [NumberShard(1)], engine="ray")
+
+
+class InlineRay:
+    """What `shards` asks of Ray, in this process and with the last shard first; what is sent is pickled as Ray pickles it."""
+
+    class RayError(Exception):
+        pass
+
+    def __init__(self):
+        self.exceptions = types.SimpleNamespace(RayError=self.RayError)
+        self.data = types.ModuleType("ray.data")
+        self.data.from_items = self.from_items
+        self.is_initialized = lambda: True
+
+    def from_items(self, items, override_num_blocks):
+        assert override_num_blocks == len(items)
+        self.items = items
+        return self
+
+    def map(self, make):
+        self.make = make
+        return self
+
+    def iter_rows(self):
+        for item in reversed(self.items):
+            yield pickle.loads(pickle.dumps(self.make({"item": item})))
+
+
+@pytest.fixture
+def inline_ray(monkeypatch):
+    ray = InlineRay()
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.data", ray.data)
+
+
+def test_ray_gets_a_task_for_each_shard_and_gives_the_same_files(tmp_path, inline_ray, capsys):
+    table = write_clips(tmp_path / "clips", 6)
+    (tmp_path / "clips" / "clip_002.npz").write_bytes(b"broken")
+    for engine in ("processes", "ray"):
+        build("folder", tmp_path / "clips", tmp_path / engine, engine=engine, annotations=table, clips_per_shard=2)
+    assert files_of(tmp_path / "ray") == files_of(tmp_path / "processes") and "6/6" in capsys.readouterr().err
+
+
+def test_an_error_on_another_machine_is_that_of_this_one(inline_ray):
+    def fail(*_):
+        raise ValueError("a.mp4: no video")
+
+    with pytest.raises(ValueError, match="a.mp4: no video"):
+        make_shards(fail, [NumberShard(1)], engine="ray")
+
+
+def test_an_output_that_only_the_other_machine_sees_is_told_of(tmp_path, inline_ray, monkeypatch):
+    shard = NumberShard(1)
+    shard.path = tmp_path / "nowhere"
+    monkeypatch.setattr(shards, "make_shard", lambda *_: {})
+    with pytest.raises(ValueError, match="nowhere, but it is not on this one. Expected a folder that all machines share"):
+        make_shards(write_number, [shard], engine="ray")
 
 
 def test_more_processes_than_processors_name_a_remedy(monkeypatch):
