@@ -243,17 +243,15 @@ class SignMAEConfig(TransformerConfig):
     stride: int = number(7, 1, MAX_CLIP_FRAMES)  # frames between segment starts in sign-to-text (Fig 3)
 
     # What the encoder reads of a frame
+    input_whitening: int = number(0, 0, MAX_HIDDEN_SIZE)  # ours: principal axes of a frame, each / its spread, in its token too; 0: none
     # Channels of the graph block: "position" is the paper's; ours: "offset" from the point that a point hangs on (a finger's from the
     # wrist), "velocity" from frame to frame
     input_streams: list[str] | tuple[str, ...] | None = None
-    # Ours: principal axes of the training frames that a frame's token holds too, each divided by its spread; 0 leaves them out
-    input_whitening: int = number(0, 0, MAX_HIDDEN_SIZE)
     # Ours: latent and reconstruction have a linear part beside what the networks compute, which starts as principal components of windows
     linear_skip: bool = False
 
     # Features: CTR-GC block, then multi-scale temporal block
-    # Channels of the graph convolution, for each keypoint. Ours: 0 leaves out both blocks, and a token is its whitened frame alone
-    graph_channels: int = number(64, 0, MAX_HIDDEN_SIZE)
+    graph_channels: int = number(64, 0, MAX_HIDDEN_SIZE)  # channels of the graph convolution, for each keypoint; ours: 0, neither block
     relation_channels: int = number(8, 1, MAX_HIDDEN_SIZE)  # ours, as CTR-GCN for a first layer
     temporal_branch_channels: int = number(16, 1, MAX_HIDDEN_SIZE)  # ours: six branches, 96 channels
     temporal_kernel_size: int = number(3, 1, MAX_WINDOW_SIZE)  # frames that a temporal convolution spans

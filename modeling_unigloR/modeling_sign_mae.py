@@ -336,16 +336,19 @@ class EncodesSegments(SignMAEPreTrainedModel):
         Returns:
             latents (B, S, D), 0 where there is no window; latent_mask (B, S) int64.
         """
-        batch_size = batch_size or (64 if keypoints.device.type == "cpu" else 1024)
         if torch.compiler.is_compiling() and not self.training:  # no shape may depend on the data: padding is encoded too, and left out
             windows, latent_mask = self._windows(keypoints, attention_mask, stride)
-            encoded = torch.cat([self.encode(batch) for batch in windows.flatten(0, 1).split(batch_size)])
+            encoded = self._encode_in_batches(windows.flatten(0, 1), batch_size)
             return torch.where(latent_mask[..., None] != 0, encoded.unflatten(0, windows.shape[:2]), 0), latent_mask
         segments, latent_mask = self.segment(keypoints, attention_mask, stride)  # (N, W, K, C), (B, S)
-        encoded = torch.cat([self.encode(batch) for batch in segments.split(batch_size)])
+        encoded = self._encode_in_batches(segments, batch_size)
         latents = encoded.new_zeros(*latent_mask.shape, encoded.shape[-1])
         latents[latent_mask.bool()] = encoded
         return latents, latent_mask
+
+    def _encode_in_batches(self, segments: torch.Tensor, batch_size: int | None) -> torch.Tensor:
+        batch_size = batch_size or (64 if segments.device.type == "cpu" else 1024)
+        return torch.cat([self.encode(batch) for batch in segments.split(batch_size)])
 
     def segment(
         self, keypoints: torch.Tensor, attention_mask: torch.Tensor | None = None, stride: int | None = None

@@ -107,8 +107,7 @@ def test_latents_have_another_key_by_weights_config_type_code_and_stride(corpus,
     model.double().float()
     LatentStore.build(clips, model, 7, tmp_path)
     assert folders() == key
-    monkeypatch.setattr(type(model), "dtype", torch.bfloat16)
-    LatentStore.build(clips, model, 7, tmp_path)
+    LatentStore.build(clips, model.bfloat16(), 7, tmp_path)
     assert len(folders()) == 7
 
 
