@@ -302,7 +302,7 @@ QUESTION_THAT_STAYS = f"""(() => {{
   const asked = document.querySelector('[role=alert]')?.textContent
   window.since = asked ? window.since ?? Date.now() : undefined
   if (asked && Date.now() - window.since > 1500) return asked
-  if (!asked && Date.now() - (window.clicked ?? 0) > 3000) {{ window.clicked = Date.now(); {BUTTON.format("Translate")}.click() }}
+  if (!asked && Date.now() - (window.clicked ?? 0) > 12000) {{ window.clicked = Date.now(); {BUTTON.format("Translate")}.click() }}
   return ''
 }})()"""
 
