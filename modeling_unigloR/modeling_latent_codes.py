@@ -9,6 +9,7 @@ R draws of noise, H hidden size, N steps of the flow.
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import nn
@@ -117,7 +118,7 @@ class FlowHead(nn.Module):
         angles = 1000 * exact(time) * frequencies
         waves = torch.cat([angles.sin(), angles.cos()], dim=-1).to(condition.dtype)
         condition = F.silu(condition + self.time_projection(waves))
-        return [layer.modulate(condition) for layer in self.layers]
+        return [cast(FlowLayer, layer).modulate(condition) for layer in self.layers]
 
     def forward(self, points: torch.Tensor, modulations: Sequence[tuple[torch.Tensor, ...]]) -> torch.Tensor:
         """The expected data: points (..., F) -> (..., F)."""
@@ -181,10 +182,10 @@ class CodesFlowDecoder(nn.Module):
         if self.null_memory is not None:
             init.normal_(self.null_memory, std=self.config.initializer_range)
         for head in self.code_heads:
-            init.zeros_(head[-1].weight)  # all codes are equally probable
+            init.zeros_(cast(nn.Sequential, head)[-1].get_parameter("weight"))  # all codes are equally probable
         init.zeros_(self.flow.output_projection.weight)  # the remainder's mean
         for layer in self.flow.layers:
-            init.zeros_(layer.modulation.weight)  # as DiT: a layer of the flow begins as no change
+            init.zeros_(cast(FlowLayer, layer).modulation.weight)  # as DiT: a layer of the flow begins as no change
         init.copy_(self.codes.component_axes, torch.eye(*self.codes.component_axes.shape))
         init.ones_(self.codes.component_scales)
         init.ones_(self.codes.remainder_scales)
@@ -285,7 +286,7 @@ class CodesFlowDecoder(nn.Module):
             (B, S, D).
         """
         num_texts, num_segments, num_copies = len(memory), uniforms.shape[1], 1
-        if guidance != 1:  # the same clips without their texts behind them
+        if guidance != 1 and self.null_memory is not None:  # the same clips without their texts behind them
             num_copies = 2
             memory = torch.cat([memory, self.null_memory.expand_as(memory)])
             memory_mask, lengths = memory_mask.repeat(2, 1), lengths.repeat(2)

@@ -109,8 +109,8 @@ class SignMAEEncoder(nn.Module):
         super().__init__()
         self.config = config
         if config.graph_channels:
-            self.streams = KeypointStreams(config.input_streams, config.layout)
-            num_channels = config.num_channels * len(config.input_streams)
+            self.streams = KeypointStreams(config.input_streams or (), config.layout)
+            num_channels = config.num_channels * len(self.streams.streams)
             self.input_norm = KeypointNorm(config.num_keypoints, num_channels, config.block_norm)
             self.graph = ChannelTopologyGraphConv(
                 num_channels, config.graph_channels, config.relation_channels, config.layout, config.block_norm
