@@ -14,7 +14,6 @@ import importlib
 import json
 import multiprocessing
 import os
-import pickle
 import shutil
 import signal
 import socket
@@ -197,11 +196,11 @@ def _on_ray(write: Write, shards: list[Shard], num_proc: int | None, show: Show)
 
         def make(row: dict[str, Any]) -> dict[str, Any]:
             frames: list[int] = []
-            done = {"place": row["item"], "report": "", "frames": 0, "error": b""}
+            done = {"place": row["item"], "report": "", "frames": 0, "error": ""}
             try:
                 report = make_shard(_first_one(run, write), shards[row["item"]], lambda clips, more: frames.append(more))
             except Exception as error:  # Ray would wrap it in errors of its own
-                return done | {"error": pickle.dumps(error)}
+                return done | {"error": _told(error)}
             return done | {"report": json.dumps(report), "frames": sum(frames)}
 
         clips = frames = 0
@@ -210,7 +209,7 @@ def _on_ray(write: Write, shards: list[Shard], num_proc: int | None, show: Show)
         try:
             for row in tasks.iter_rows():
                 if row["error"]:
-                    raise pickle.loads(row["error"])
+                    raise _as_here(row["error"])
                 path = shards[row["place"]].path
                 if path is not None and not path.exists():
                     raise ValueError(
@@ -222,6 +221,24 @@ def _on_ray(write: Write, shards: list[Shard], num_proc: int | None, show: Show)
                 yield row["place"], json.loads(row["report"])
         except ray.exceptions.RayError as error:
             raise OSError(f"Ray's cluster failed: {' '.join(str(error).split())[:500]}.") from error
+
+
+ERRORS = {kind.__name__: kind for kind in (ValueError, OSError, MemoryError, ImportError)}  # that a shard may end with
+
+
+def _told(error: Exception) -> str:
+    """An error as JSON: the first of its classes that is known here, and what it says. It is data, never a pickle."""
+    name = next((kind.__name__ for kind in type(error).__mro__ if kind.__name__ in ERRORS), "")
+    values: list[Any] = [str(error)]
+    if isinstance(error, OSError) and error.errno is not None:
+        values = [error.errno, error.strerror] + ([] if error.filename is None else [str(error.filename)])
+    return json.dumps([name, type(error).__name__, *values])
+
+
+def _as_here(told: str) -> Exception:
+    """The error that `_told` tells of."""
+    name, own_name, *values = json.loads(told)
+    return ERRORS[name](*values) if name else RuntimeError(f"{own_name}: {values[0]}")
 
 
 _writes: dict[str, Write] = {}  # of this worker of Ray

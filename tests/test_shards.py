@@ -107,12 +107,24 @@ def test_ray_gets_a_task_for_each_shard_and_gives_the_same_files(tmp_path, inlin
     assert files_of(tmp_path / "ray") == files_of(tmp_path / "processes") and "6/6" in capsys.readouterr().err
 
 
-def test_an_error_on_another_machine_is_that_of_this_one(inline_ray):
-    def fail(*_):
-        raise ValueError("a.mp4: no video")
+@pytest.mark.parametrize(
+    "error, here",
+    [
+        (ValueError("a.mp4: no video"), ValueError("a.mp4: no video")),
+        (FileNotFoundError(2, "No such file or directory", "a.mp4"), FileNotFoundError(2, "No such file or directory", "a.mp4")),
+        (KeyError("fps"), RuntimeError("KeyError: 'fps'")),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_on_another_machine_is_told_here_as_text(error, here, inline_ray):
+    """A pickle of it could be anything."""
 
-    with pytest.raises(ValueError, match="a.mp4: no video"):
+    def fail(*_):
+        raise error
+
+    with pytest.raises(type(here)) as told:
         make_shards(fail, [NumberShard(1)], engine="ray")
+    assert type(told.value) is type(here) and str(told.value) == str(here)
 
 
 def test_an_output_that_only_the_other_machine_sees_is_told_of(tmp_path, inline_ray, monkeypatch):

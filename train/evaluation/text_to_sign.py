@@ -106,17 +106,13 @@ def evaluate_text_to_sign(
         for name, texts_of_judges in texts.items()
     }
     presence = model.sign_mae.keypoint_presence.bool().cpu().numpy()
-    window = model.config.sign_mae_config.window_size
     panel, power = panel_of(systems, again, clips, train, model.config.sign_mae_config, presence)
     for name in systems:
         panel[name] |= {"bleu4": rows[name]["bleu4"], "num_scored": len(clips)}
-    pose, motion = {}, {}
     made = {"predicted": generated, "reference": with_length, "oracle": oracle}
     if not seam_frames:  # shows how much blending over the seams would mend
         made[f"predicted, seam_frames={MENDED}"] = sign(model, tokenizer, clips.texts, **options | {"seam_frames": MENDED}, **seeds[0])
-    for name, keypoints in made.items():
-        pose[name] = production.pose_errors(keypoints, real, masks, model.config.layout, presence)
-        motion[name] = production.motion_panel(keypoints, real, masks, window, model.config.layout, presence)
+    pose, motion = pose_and_motion(made, real, masks, model.config.sign_mae_config, presence)
     return {
         "rows": rows,
         "verdict": verdict_of_rows(rows),
@@ -132,6 +128,18 @@ def evaluate_text_to_sign(
         "share_verbatim": share_verbatim(texts[SYSTEM][0], train.texts),
         "signature": production.signature(processor.layout, processor.fps, processor.normalize),
     }, generated
+
+
+def pose_and_motion(
+    made: dict[str, list[np.ndarray]], real: list[np.ndarray], masks: list[np.ndarray], config: SignMAEConfig, presence: np.ndarray
+) -> tuple[dict[str, dict], dict[str, dict]]:
+    """{name: `pose_errors`} and {name: `motion_panel`} of clips that were made, against the real ones."""
+    pose = {name: production.pose_errors(keypoints, real, masks, config.layout, presence) for name, keypoints in made.items()}
+    motion = {
+        name: production.motion_panel(keypoints, real, masks, config.window_size, config.layout, presence)
+        for name, keypoints in made.items()
+    }
+    return pose, motion
 
 
 def panel_of(
