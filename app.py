@@ -123,6 +123,7 @@ iframe { display: block }
 </style>"""
 # On a phone the answer may be below the screen's edge.
 SHOW_ANSWER = "() => { document.getElementById('answer').scrollIntoView({block: 'nearest'}) }"
+NOTHING_SAID = "() => ['', '', null, null, null]"  # of a clip: no question, and each of its facts
 KINDS = "a video, .pose, .npy, .npz, .json, .skels, or a .zip of OpenPose's JSON files"
 
 
@@ -459,14 +460,10 @@ class ClipInputs:
             with gr.Row():
                 fps, width, height = map(number_field, ("Frames a second", "Picture's width", "Picture's height"))
         self.facts = [layout, fps, width, height]
-        # Another clip: the question and the facts about the one before it are cleared.
-        gr.on(
-            [self.upload.upload, self.upload.clear],
-            lambda held: (forget(held), gr.HTML("", visible=False), "", None, None, None),
-            self.held,
-            [self.held, self.question, *self.facts],
-            api_name=False,
-        )
+        # Another clip: the question and the facts about the one before it are cleared, in the browser. From the server the answer could
+        # come after a click on the button that reads the clip, and clear the new clip's question.
+        gr.on([self.upload.upload, self.upload.clear], None, None, [self.question, *self.facts], js=NOTHING_SAID)
+        self.upload.clear(forget, self.held, api_name=False)
 
     def ask(self, read):
         """After an event that read the clip: the question, if there is one, with its fields open."""
@@ -652,7 +649,7 @@ def keep(upload, held):
     """What a session knows of its upload: a dict with the upload's path, and the key of what is held, or why nothing is."""
     if upload is None:
         raise RefusedError(f"Choose a clip first: {KINDS}.")
-    if held and held["upload"] == str(upload):
+    if held and held["upload"] == str(upload) and not Path(upload).exists():  # else it was uploaded again: what is read is deleted
         return held
     forget(held)
     try:
