@@ -15,7 +15,7 @@ def parse(argv=None):
     parser.add_argument("--split", default="train", help="of the data set; by default train")
     parser.add_argument("--processor", metavar="DIR", help="a saved KeypointProcessor, such as a checkpoint's; by default a new one")
     parser.add_argument("--window_size", type=int, help="frames in a segment; by default as a SignMAE has them")
-    parser.add_argument("--weight_variance", choices=("pooled", "temporal"), help="by default as a SignMAE has it")
+    parser.add_argument("--weight_variance", choices=("pooled", "temporal", "moving"), help="by default as a SignMAE has it")
     parser.add_argument("--cache_dir", help="where processed frames are kept; by default in the cache of datasets")
     return parser.parse_args(argv)
 
