@@ -108,9 +108,9 @@ def test_an_evaluation_generates_from_its_whole_batch(name):
 @EACH
 def test_a_batch_is_learnt_by_heart(name):
     model = make(name).train()
-    inputs, labels = batch((24, 17))
+    inputs, labels = batch((12, 9))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(60):
+    for _ in range(40):
         optimizer.zero_grad()
         model(**inputs, labels=labels, **targets(name)).loss.backward()
         optimizer.step()
