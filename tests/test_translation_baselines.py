@@ -300,7 +300,8 @@ def test_what_a_corpus_lacks_is_said_before_anything_runs(corpus, tmp_path):
     assert not (tmp_path / "made").exists()
     translators.check("joint_slt", files | {"train": tmp_path / "without.parquet"}, "fixed")
     for arguments, found in (
-        (("glofe", files, "fixed"), "glofe"),
+        (("glofe", files, "fixed"), "weights='fixed' for glofe"),
+        (("glofe", files), "needs anchor words, but the texts of"),
         (("slt", files), "Unknown baseline"),
         (("conslt", files, "apw"), "weights"),
     ):

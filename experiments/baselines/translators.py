@@ -120,6 +120,12 @@ def check(name: str, files: dict[str, Path], weights: str = "none") -> None:
         if not len(rows) or without:
             found = f"{without} of {len(rows)} clips have no gloss" if len(rows) else "it has no column 'gloss'"
             raise ValueError(f"joint_slt_glosses needs a gloss line for every clip of {files['train']}, but {found}. Use joint_slt there.")
+    texts = pq.read_table(files["train"], columns=["text"]).column("text").to_pylist() if name == "glofe" else []
+    if name == "glofe" and not glofe.anchor_words([text or "" for text in texts]):
+        raise ValueError(
+            f"glofe needs anchor words, but the texts of {files['train']} have none: words of at least {glofe.LEAST_LETTERS} letters in at "
+            f"least {glofe.LEAST_CLIPS} clips and at most {glofe.LARGEST_SHARE:.0%} of all. Take more clips."
+        )
 
 
 def best_decoding(model: Any, tokenizer: Any, clips: Clips) -> dict[str, float]:
