@@ -30,7 +30,7 @@ class ConSLTConfig(FrameTranslatorConfig):
 class ConSLT(FrameTranslator):
     """A Transformer from frames to words, run twice with other units dropped out, which are to give a token the same state.
 
-    Re-implementation from the paper, section 2.
+    Re-implementation from the paper; distances and weights are those of the authors' code.
     """
 
     config: ConSLTConfig

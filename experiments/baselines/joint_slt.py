@@ -22,7 +22,7 @@ class JointSLTConfig(FrameTranslatorConfig):
     model_type = "joint_slt"
     _auto_class = None
 
-    gloss_loss_weight: float | int = number(0.0)  # 5 where there are glosses: the best of the paper's Tab 4; 0: no recognition
+    gloss_loss_weight: float | int = number(0.0)  # 5 where there are glosses, which translated best in the paper; 0: no recognition
     translation_loss_weight: float | int = number(1.0)
     # Of a clip's glosses: slt's torch.nn.CTCLoss divides by their number, while its translation loss is a sum over words
     gloss_loss_reduction: str = choice("mean", "sum")

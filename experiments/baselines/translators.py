@@ -38,7 +38,7 @@ MODELS = {
 }
 NAMES = tuple(MODELS)
 WEIGHTS = ("none", "fixed", "adaptive")
-GLOSS_LOSS_WEIGHT = 5.0  # the best of Joint-SLT's Tab 4, beside a translation loss of weight 1
+GLOSS_LOSS_WEIGHT = 5.0  # translated best in Joint-SLT's paper, beside a translation loss of weight 1
 WINDOW_SIZE, STRIDE = 8, 6  # of GloFE's backbone, as in its authors' variant that reads windows
 # slt divides a text's log-probability by ((5 + length) / 6) ** alpha, alpha from -1, which means not at all, to 5; transformers by
 # length ** penalty. For the dozen words of a sentence penalties from 0 to 2 reach as far.
