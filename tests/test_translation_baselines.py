@@ -106,6 +106,17 @@ def test_an_evaluation_generates_from_its_whole_batch(name):
 
 
 @EACH
+def test_the_encoder_shows_what_it_attends_to(name):
+    """Fig 8 draws it."""
+    model = make(name)
+    inputs, _ = batch()
+    output = model.attentions(torch.tensor([[2], [2]]), **inputs)
+    num_inputs = output.input_mask.shape[1]
+    assert output.encoder_attentions[0].shape == (2, 2, num_inputs, num_inputs)
+    assert model.input_frames(num_inputs)[-1, 1] >= 40  # the longer clip's last frame is read
+
+
+@EACH
 def test_a_batch_is_learnt_by_heart(name):
     model = make(name).train()
     inputs, labels = batch((12, 9))
@@ -315,5 +326,6 @@ def test_what_a_corpus_lacks_is_said_before_anything_runs(corpus, tmp_path):
 def test_rows_on_rendered_sentences(name, tmp_path):
     place = Workplace(REAL_DATA.parent, tmp_path)
     files = corpora.rendered(place, 1.2, {"train": 24, "validation": 4, "test": 4})
-    texts, _, facts = translators.translations(place, files, name, SIZES, KeypointProcessor(), fields=FIELDS)
-    assert np.shape(texts) == (2, 4) and facts["parameters"] > 10_000
+    sizes = SIZES | {"rates": [1e-3, 2e-3]}
+    texts, rate, facts = translators.translations(place, files, name, sizes, KeypointProcessor(), fields=FIELDS)
+    assert np.shape(texts) == (2, 4) and rate > 0 and facts["parameters"] > 10_000
