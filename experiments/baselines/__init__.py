@@ -1,0 +1,17 @@
+"""The systems that the paper compares with, re-implemented from their papers: docs/baselines.md says what was chosen where those are open.
+
+They are baselines, and no part of the package: their checkpoints load where this package was imported, which registers them with
+transformers' Auto classes.
+"""
+
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+
+from experiments.baselines.conslt import ConSLT, ConSLTConfig
+from experiments.baselines.glofe import GloFE, GloFEConfig
+from experiments.baselines.joint_slt import JointSLT, JointSLTConfig
+from modeling_unigloR import KeypointProcessor
+
+for config, model in ((JointSLTConfig, JointSLT), (ConSLTConfig, ConSLT), (GloFEConfig, GloFE)):
+    AutoConfig.register(config.model_type, config)
+    AutoModel.register(config, model)
+    AutoFeatureExtractor.register(config, KeypointProcessor)
