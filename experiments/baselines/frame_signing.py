@@ -102,10 +102,9 @@ class TextFramesModel(UniGloRPreTrainedModel):
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         check_padding("attention_mask", attention_mask, input_ids.shape)
-        if input_ids.shape[1] > text_config.max_position_embeddings:
-            raise ValueError(
-                f"Found a text of {input_ids.shape[1]} tokens, but the text model reads {text_config.max_position_embeddings}. Cut the text."
-            )
+        longest = text_config.max_position_embeddings
+        if input_ids.shape[1] > longest:
+            raise ValueError(f"Found a text of {input_ids.shape[1]} tokens, but the text model reads {longest}. Cut the text in two.")
         around = torch.tensor([text_config.bos_token_id, text_config.eos_token_id], device=input_ids.device)
         words = (attention_mask != 0) & ~torch.isin(input_ids, around)
         if input_ids.device.type == "cpu" and not words.any(1).all():
@@ -119,13 +118,13 @@ class TextFramesModel(UniGloRPreTrainedModel):
         check_padding("frame_mask", frame_mask, keypoints.shape[:2])
         if len(keypoints) != num_texts or keypoint_mask.shape != keypoints.shape[:3]:
             raise ValueError(
-                f"Found keypoints {tuple(keypoints.shape)} and keypoint_mask {tuple(keypoint_mask.shape)} for {num_texts} texts, expected a "
-                "clip for each text, and a mask of its frames and points."
+                f"Found keypoints {tuple(keypoints.shape)} and keypoint_mask {tuple(keypoint_mask.shape)} for {num_texts} texts, expected "
+                "a clip for each text, and a mask of its frames and points."
             )
         if keypoints.shape[1] > self.config.max_frames:
             raise ValueError(
-                f"Found a clip of {keypoints.shape[1]} frames, but the model has max_frames={self.config.max_frames}. Leave the clip out, or "
-                "train with a larger max_frames."
+                f"Found a clip of {keypoints.shape[1]} frames, but the model has max_frames={self.config.max_frames}. Leave the clip out, "
+                "or train with a larger max_frames."
             )
 
     def check_num_frames(self, num_frames: int | Sequence[int] | torch.Tensor, num_texts: int) -> torch.Tensor:

@@ -62,7 +62,7 @@ class SpatialVAEConfig(KeypointsConfig):
 
 @dataclass
 class SpatialVAEOutput(ModelOutput):
-    """What `SpatialVAE.forward` returns: losses (), latent_mean (N, W, Z), reconstruction (N, W, K, C), loss_sums (N, 2) for `mean_loss`."""
+    """What `SpatialVAE.forward` returns: losses (), latent_mean (N, W, Z), reconstruction (N, W, K, C), loss_sums (N, 2)."""
 
     loss: torch.Tensor | None = None
     keypoint_loss: torch.Tensor | None = None
@@ -124,6 +124,7 @@ class SpatialVAE(UniGloRPreTrainedModel):
             noise: (N, W, Z) standard normal numbers; by default drawn while training, and 0 otherwise.
         """
         check_numbers("keypoints", keypoints, ("segments", "frames", self.config.num_keypoints, self.config.num_channels))
+        keypoint_mask = keypoint_mask.to(torch.float32)
         mean, log_variance = self.distribution(keypoints)  # (N, W, Z) twice
         if noise is None:
             noise = torch.randn_like(mean) if self.training else torch.zeros_like(mean)
@@ -175,6 +176,10 @@ class NSLPGConfig(TextFramesConfig):
     @property
     def layout(self) -> str:
         return self.vae_config.layout
+
+    @property
+    def keypoint_weighting(self) -> str:
+        return self.vae_config.keypoint_weighting
 
 
 class NSLPG(TextFramesModel):
