@@ -1,4 +1,4 @@
-"""Progressive Transformer and NSLP-G: what stops, what is masked, what is weighted, against naive versions; trained and scored at a toy size."""
+"""Progressive Transformer and NSLP-G: what ends, masks and weighs a clip, against naive versions; trained and scored at a toy size."""
 
 import math
 from pathlib import Path
@@ -14,6 +14,7 @@ from experiments.baselines.nslpg import NSLPG, SpatialVAE, SpatialVAEConfig
 from experiments.baselines.progressive_transformer import ProgressiveTransformer, ProgressiveTransformerConfig
 from experiments.workplace import Workplace
 from modeling_unigloR import KeypointProcessor, keypoint_weights
+from modeling_unigloR.keypoints_uniglor import point_index
 from modeling_unigloR.modeling_layers_uniglor import mean_loss
 from tests.conftest import TINY_ENCODER, TINY_TEXT, TINY_TEXT_ENCODER, assert_same_weights, random_signing, stopped_at
 from train import train_judges
@@ -37,12 +38,16 @@ def make(name, seed=0, **fields):
         vae = SpatialVAE(SpatialVAEConfig(hidden_size=32, latent_size=8, **weighting))
         vae.set_statistics(keypoints.mean(0), torch.ones(73))
         model = NSLPG.from_parts(vae, 0.5, **fields)
-        torch.nn.init.normal_(model.latent_projection.weight)  # a new one says nearly the same of every text
+        torch.nn.init.normal_(model.latent_projection.weight)
+        classifier = model.length_regulator.classifier
+        classifier.weight.data[:] = torch.randn(16)
+        classifier.bias.data = torch.linspace(4, -4, 40)  # lengths about 20, by the text
     else:
         model = ProgressiveTransformer(ProgressiveTransformerConfig(**fields | weighting))
         model.set_statistics(keypoints.mean(0), torch.ones(73), 1 / 16)
         torch.nn.init.normal_(model.frame_head.weight, std=0.2)
         torch.nn.init.normal_(model.counter_head.weight, std=0.2)
+    torch.nn.init.normal_(model.get_input_embeddings().weight)  # new ones say nearly the same of every text
     return model.eval()
 
 
@@ -61,12 +66,15 @@ def batch(chosen=(0, 1, 2)):
 
 @pytest.mark.parametrize("name", [*NAMES, "vae"])
 def test_a_saved_model_comes_back_through_auto_model(name, tmp_path):
-    model = make("nslpg").vae if name == "vae" else make(name)
+    model = make("nslpg" if name == "vae" else name, keypoint_weighting="fixed")
+    model = model.vae if name == "vae" else model
     model.save_pretrained(tmp_path)
     loaded = AutoModel.from_pretrained(tmp_path)
-    assert type(loaded) is type(model) and loaded.config.to_diff_dict() == model.config.to_diff_dict()
+    assert type(loaded) is type(model) and loaded.config.keypoint_weighting == "fixed"
     assert_same_weights(model, loaded)
-    assert not any(parameter.requires_grad for parameter in loaded.vae.parameters()) if name == "nslpg" else True
+    if name != "vae":
+        signed = (each.eval().generate(IDS, (IDS != 0).long()).keypoints for each in (model, loaded))
+        torch.testing.assert_close(*signed, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -132,7 +140,8 @@ def test_points_that_no_training_clip_shows_are_put_on_their_anchors():
         owner = model.vae if hasattr(model, "vae") else model
         owner.keypoint_presence[50:] = 0  # the right hand
         signed = model.generate(IDS[1:2], num_frames=4).keypoints
-        assert (signed[:, :, 50:] == signed[:, :, 50:51]).all() and not (signed[:, :, 27:50] == signed[:, :, 27:28]).all()
+        wrist = point_index("uniglor73")["right_wrist"]
+        assert (signed[:, :, 50:72] == signed[:, :, wrist, None]).all() and not (signed[:, :, 27:50] == signed[:, :, 27:28]).all()
 
 
 # --- Progressive Transformer ------------------------------------------------------------------------------------------------------
@@ -259,7 +268,7 @@ def test_weights_change_the_loss_and_not_what_it_is_divided_by(name):
         losses[weighting] = model(**given).keypoint_loss.item()
         terms, counts = model(**given).loss_sums[:, :1], model.count_items(**given)[:, :1]
         assert mean_loss(terms, counts).item() == pytest.approx(losses[weighting], rel=1e-5)
-    assert losses["none"] < losses["fixed"] < 1.18 * losses["none"] and losses["adaptive"] not in losses.values() - {losses["adaptive"]}
+    assert losses["none"] < losses["fixed"] < 1.18 * losses["none"] and len(set(losses.values())) == 3
 
 
 # --- Trained and scored -----------------------------------------------------------------------------------------------------------

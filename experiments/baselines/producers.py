@@ -90,14 +90,15 @@ def reports(
     Returns:
         A report of each seed, as `evaluate_text_to_sign` makes them: without `latents`, and with oracle latents of NSLP-G only, which are
             those of its own autoencoder. Lengths are compared in segments, as there.
-        The learning rate with the best LCS-F on held-out training sentences, by a reader of glosses that no table uses.
+        The learning rate with the best LCS-F on held-out training sentences, by a reader of glosses that no table uses;
+            found without weights and kept with them, so that what differs between rows of Tab 5b are the weights alone.
         {"parameters", "steps", "seconds"} of a training, the mean of the seeds; of NSLP-G also "vae_seconds".
     """
     if name.removesuffix(GLOSS) not in MODELS or weights not in WEIGHTS:
         raise ValueError(f"Found name={name!r}, weights={weights!r}, expected one of {', '.join(NAMES)}, and of {', '.join(WEIGHTS)}.")
     producer = Producer(place, files, name, sizes, sign_mae, weights)
     producer.check()
-    rate = rate_that_is_best(sizes["rates"], producer.score_of_rate)
+    rate = rate_that_is_best(sizes["rates"], dataclasses.replace(producer, weights="none").score_of_rate)
     pieces = [producer.report(judges, rate, seed) for seed in range(sizes["seeds"])]
     facts = {fact: float(np.mean([piece["facts"][fact] for piece in pieces])) for fact in pieces[0]["facts"]}
     facts |= {fact: int(facts[fact]) for fact in ("parameters", "steps")}

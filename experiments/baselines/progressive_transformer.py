@@ -1,8 +1,9 @@
 """Progressive Transformer (Saunders, Camgoz, Bowden 2020, "Progressive Transformers for End-to-End Sign Language Production").
 
-A re-implementation from the paper: a symbolic encoder of words (section 3.1), and a causal decoder that reads the frame before, joined
-with a counter from 0 to 1 that says how far the clip is, and predicts the next frame and its counter (3.2). The clip ends where the counter
-reaches 1. docs/baselines_production.md says what the paper leaves open. Nothing true is known when it signs, not even the first frame.
+A re-implementation from the paper: its symbolic encoder of words, and its progressive, causal decoder, which reads the frame before, joined
+with a counter from 0 to 1 that says how far the clip is, and predicts the next frame and its counter ("counter decoding"). The clip ends
+where the counter reaches 1. Its three ways of data augmentation, against drift, are "just counter", "future prediction" and "Gaussian
+noise". docs/baselines_production.md says what the paper leaves open. Nothing true is known when it signs, not even the first frame.
 
 Shapes: B clips, L text tokens, T frames, F frames that are predicted at a time, K keypoints, C channels, H hidden size.
 """
@@ -41,7 +42,7 @@ class ProgressiveTransformerConfig(KeypointsConfig, TextFramesConfig):
 
     model_type = "progressive_transformer"
 
-    just_counter: bool = False  # the decoder reads the counter alone, and no frame (section 3.3)
+    just_counter: bool = False  # the decoder reads the counter alone, and no frame
     future_frames: int = number(10, 1, MAX_WINDOW_SIZE)  # that are predicted at a time; the first of them is signed, 1 predicts no others
     noise_factor: float | int = number(5.0)  # r_n: of Gaussian noise on the frames that are read, in deviations of the model's own errors
 
@@ -144,7 +145,7 @@ class ProgressiveTransformer(TextFramesModel):
         return torch.stack([(seen * times).sum(1) * keypoints.shape[-1], (frame_mask != 0).sum(1)], dim=1)
 
     def with_noise(self, keypoints: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
-        """Frames as the decoder reads them while training: those that it will have made itself are not exact either (section 3.3)."""
+        """Frames as the decoder reads them while training: those that it will have made itself are not exact either."""
         if not self.config.noise_factor or self.config.just_counter or (noise is None and not self.training):
             return keypoints
         noise = torch.randn_like(keypoints) if noise is None else noise
