@@ -39,9 +39,7 @@ def make(name, seed=0, **fields):
         vae.set_statistics(keypoints.mean(0), torch.ones(73))
         model = NSLPG.from_parts(vae, 0.5, **fields)
         torch.nn.init.normal_(model.latent_projection.weight)
-        classifier = model.length_regulator.classifier
-        classifier.weight.data[:] = torch.randn(16)
-        classifier.bias.data = torch.linspace(4, -4, 40)  # lengths about 20, by the text
+        model.length_regulator.classifier.bias.data = torch.linspace(4, -4, 40)  # lengths about 20
     else:
         model = ProgressiveTransformer(ProgressiveTransformerConfig(**fields | weighting))
         model.set_statistics(keypoints.mean(0), torch.ones(73), 1 / 16)
@@ -81,15 +79,17 @@ def test_a_saved_model_comes_back_through_auto_model(name, tmp_path):
 def test_padding_and_batching_change_neither_losses_nor_signing(name):
     model, whole = make(name, keypoint_weighting="adaptive"), batch()
     sums, counts = model(**whole).loss_sums, model.count_items(**whole)
-    signed = model.generate(whole["input_ids"], whole["attention_mask"])
+    texts = whole["input_ids"], whole["attention_mask"]
+    signed, with_length = model.generate(*texts), model.generate(*texts, num_frames=LENGTHS)
     for index in range(3):
         alone = batch([index])
         torch.testing.assert_close(model(**alone).loss_sums[0], sums[index], rtol=1e-4, atol=1e-4)
         assert model.count_items(**alone)[0].tolist() == counts[index].tolist()
-        again = model.generate(alone["input_ids"])
-        assert again.num_frames[0] == signed.num_frames[index]
-        torch.testing.assert_close(again.keypoints[0], signed.keypoints[index, : again.num_frames[0]], rtol=1e-4, atol=1e-4)
-    assert len(set(signed.num_frames.tolist())) > 1 and not signed.keypoints[:, -1][signed.num_frames < signed.keypoints.shape[1]].any()
+        for lengths, together in ((None, signed), (LENGTHS[index], with_length)):
+            again = model.generate(alone["input_ids"], num_frames=lengths)
+            count = again.num_frames.item()
+            assert count == together.num_frames[index] and not together.keypoints[index, count:].any()
+            torch.testing.assert_close(again.keypoints[0], together.keypoints[index, :count], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)
