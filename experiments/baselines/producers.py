@@ -32,6 +32,7 @@ from modeling_unigloR.modeling_text_to_sign import segments_end_to_end
 from train.data.clips import Clips, pad
 from train.data.segments import SegmentDataset
 from train.engine.arguments import TextToSignTrainingArguments, read_fields
+from train.engine.checkpoints import checkpoints
 from train.engine.loading import load_model, load_processor
 from train.engine.runs import prepare, run
 from train.engine.trainers import SegmentTrainer, TranslationTrainer
@@ -150,7 +151,8 @@ class Producer:
             report = evaluate(model, tokenizer, processor, self.sources(test), test, train, readers, self._panel(), common)
             facts = {"parameters": sum(parameter.numel() for parameter in model.parameters()), **compute_of(folder)}
             facts |= {"vae_seconds": compute_of(self.vae_folder(processor))["seconds"]} if isinstance(model, NSLPG) else {}
-            shutil.rmtree(folder)
+            for _, checkpoint in checkpoints(folder):  # the model itself stays, for figures of what it signs
+                shutil.rmtree(checkpoint)
             return plain({"report": report, "facts": facts})
 
         return self.place.once(self.place.path("producer", *self._facts(rate, seed), self._names(judges)), make)
