@@ -4,6 +4,8 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from transformers import AutoModel
@@ -288,13 +290,23 @@ def producer(corpus, sign_mae_dir, tmp_path):
     return make_producer
 
 
-def test_glosses_are_the_source_where_the_name_says_so_and_missing_ones_are_refused(producer, corpus):
+def test_glosses_are_the_source_where_the_name_says_so(producer, corpus):
     clips = Clips([corpus], "train", KeypointProcessor())
     assert producer("progressive_transformer").sources(clips) == clips.texts
     assert producer("progressive_transformer_gloss").sources(clips) == clips.glosses
-    clips.glosses = [None, *clips.glosses[1:]]
+
+
+def test_missing_glosses_are_refused_before_anything_is_trained(producer, tmp_path, monkeypatch):
+    monkeypatch.setattr(producers, "train", None)
+    made = producer()
+    table = pq.read_table(made.files["train"])
+    glosses = pa.array([None, *table["gloss"].to_pylist()[1:]], pa.string())
+    pq.write_table(table.set_column(table.column_names.index("gloss"), "gloss", glosses), tmp_path / "without.parquet")
+    files = made.files | {"train": tmp_path / "without.parquet"}
     with pytest.raises(ValueError, match="progressive_transformer_gloss signs glosses, but 1 of 12 clips have none, the first 'train-0'"):
-        producer("progressive_transformer_gloss").sources(clips)
+        producers.reports(made.place, files, "progressive_transformer_gloss", TOY, made.sign_mae, [])
+    with pytest.raises(ValueError, match="without.parquet has clips without glosses, by which the learning rate is chosen"):
+        producers.reports(made.place, files, "nslpg", TOY | {"rates": [1e-3, 2e-3]}, made.sign_mae, [])
 
 
 def test_unknown_names_and_clips_that_are_too_long_are_refused(producer, corpus, sign_mae_dir, tmp_path):
