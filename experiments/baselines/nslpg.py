@@ -55,7 +55,7 @@ class SpatialVAEConfig(KeypointsConfig):
 
     model_type = "nslpg_spatial_vae"
 
-    hidden_size: int = number(512, 1, MAX_HIDDEN_SIZE)  # hidden units of each of the two layers of encoder and decoder
+    hidden_size: int = number(512, 1, MAX_HIDDEN_SIZE)  # hidden units of encoder and decoder
     latent_size: int = number(64, 1, MAX_HIDDEN_SIZE)
     kl_weight: float | int = number(1e-5)  # of the divergence from a standard Gaussian, summed over a latent's numbers
 
@@ -72,6 +72,18 @@ class SpatialVAEOutput(ModelOutput):
     loss_sums: torch.Tensor | None = None
 
 
+class ResidualLayer(nn.Module):
+    """Two fully connected layers beside their input, so that what is linear in a pose is learnt at once: (..., H) -> (..., H)."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.up_proj = nn.Linear(size, size)
+        self.down_proj = nn.Linear(size, size)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden + self.down_proj(F.relu(self.up_proj(hidden)))
+
+
 class SpatialVAE(UniGloRPreTrainedModel):
     """A variational autoencoder of single frames, by fully connected layers. It is trained on segments, whose weights SignMAE knows."""
 
@@ -86,12 +98,10 @@ class SpatialVAE(UniGloRPreTrainedModel):
     def __init__(self, config: SpatialVAEConfig) -> None:
         super().__init__(config)
         size = config.hidden_size
-        self.encoder = nn.Sequential(nn.Linear(config.num_coordinates, size), nn.ReLU(), nn.Linear(size, size), nn.ReLU())
+        self.encoder = nn.Sequential(nn.Linear(config.num_coordinates, size), ResidualLayer(size))
         self.mean_head = nn.Linear(size, config.latent_size)
         self.log_variance_head = nn.Linear(size, config.latent_size)
-        self.decoder = nn.Sequential(
-            nn.Linear(config.latent_size, size), nn.ReLU(), nn.Linear(size, size), nn.ReLU(), nn.Linear(size, config.num_coordinates)
-        )
+        self.decoder = nn.Sequential(nn.Linear(config.latent_size, size), ResidualLayer(size), nn.Linear(size, config.num_coordinates))
         self.register_buffer("frame_mean", torch.zeros(config.num_keypoints, config.num_channels))
         self.register_buffer("keypoint_presence", torch.ones(config.num_keypoints))
         self.post_init()
