@@ -22,6 +22,7 @@ from experiments.results import Result
 from experiments.workplace import Workplace, words
 from modeling_unigloR import SignMAEEncoderModel
 from train import train_judges, train_text_to_sign
+from train.data.clips import Clips
 from train.engine.loading import load_pipeline
 from train.evaluation.tables import without_nan
 from train.evaluation.text_to_sign import PHRASES, evaluate_text_to_sign, keypoints_of, load_readers, sign
@@ -153,10 +154,8 @@ class System:
         def make():
             pipe = self._trained(rate, 0)
             held_out, train = (translation.clips_of(self.files[part], pipe.feature_extractor) for part in ("validation", "train"))
-            keypoints, _ = keypoints_of(train)
-            reader = GlossReader(keypoints[::2], [line.split() for line in train.glosses[::2]])
             signed = sign(pipe.model, pipe.tokenizer, held_out.texts, **({"seed": 0} if pipe.model.samples else {}))
-            return reader.scores(signed, [line.split() for line in held_out.glosses])["lcs_f"]
+            return held_out_lcs(signed, held_out, train)
 
         return self.place.once(self.place.path("signing-rate", *self._facts(rate, 0)), make)
 
@@ -190,6 +189,13 @@ class System:
     def _facts(self, rate, seed):
         sizes = self.sizes["steps"], self.sizes["model"]
         return code_version(), names(self.files.values()), self.sign_mae.name, *sizes, self.decoder, rate, seed
+
+
+def held_out_lcs(signed: list[np.ndarray], held_out: Clips, train: Clips) -> float:
+    """LCS-F of what was signed for held-out training sentences, by a reader of every second training clip."""
+    keypoints, _ = keypoints_of(train)
+    reader = GlossReader(keypoints[::2], [line.split() for line in train.glosses[::2]])
+    return reader.scores(signed, [line.split() for line in held_out.glosses])["lcs_f"]
 
 
 def _row(reports, name):

@@ -9,9 +9,15 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 from experiments.baselines.conslt import ConSLT, ConSLTConfig
 from experiments.baselines.glofe import GloFE, GloFEConfig
 from experiments.baselines.joint_slt import JointSLT, JointSLTConfig
+from experiments.baselines.nslpg import NSLPG, NSLPGConfig, SpatialVAE, SpatialVAEConfig
+from experiments.baselines.progressive_transformer import ProgressiveTransformer, ProgressiveTransformerConfig
 from modeling_unigloR import KeypointProcessor
 
-for config, model in ((JointSLTConfig, JointSLT), (ConSLTConfig, ConSLT), (GloFEConfig, GloFE)):
+MODELS = {
+    JointSLTConfig: JointSLT, ConSLTConfig: ConSLT, GloFEConfig: GloFE, ProgressiveTransformerConfig: ProgressiveTransformer,
+    NSLPGConfig: NSLPG, SpatialVAEConfig: SpatialVAE,
+}  # fmt: skip
+for config, model in MODELS.items():
     AutoConfig.register(config.model_type, config)
     AutoModel.register(config, model)
     AutoFeatureExtractor.register(config, KeypointProcessor)

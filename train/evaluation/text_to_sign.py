@@ -97,18 +97,12 @@ def evaluate_text_to_sign(
     if best_of is not None:
         name = f"system, length=predicted, best of {best_of[0]} by a judge"
         systems[name] = best_samples(model, tokenizer, clips.texts, *best_of, **options, **seeds[0])
-    texts = {name: [translate_inputs(*judge, keypoints) for judge in judges] for name, keypoints in systems.items()}
+    presence = model.sign_mae.keypoint_presence.bool().cpu().numpy()
+    texts, rows, panel, power = rows_and_panel(systems, again, clips, train, judges, model.config.sign_mae_config, presence, final_dot)
     if shared_encoder is not None:
         latents = [encode(shared_encoder[0], clip) for clip in generated]
-        texts["system, read by a reader with the same SignMAE (shared_encoder)"] = [translate_inputs(*shared_encoder, latents)]
-    rows = {
-        name: _over_judges([text_scores(predictions, clips.texts, final_dot, families=FAMILIES) for predictions in texts_of_judges])
-        for name, texts_of_judges in texts.items()
-    }
-    presence = model.sign_mae.keypoint_presence.bool().cpu().numpy()
-    panel, power = panel_of(systems, again, clips, train, model.config.sign_mae_config, presence)
-    for name in systems:
-        panel[name] |= {"bleu4": rows[name]["bleu4"], "num_scored": len(clips)}
+        scores = text_scores(translate_inputs(*shared_encoder, latents), clips.texts, final_dot, families=FAMILIES)
+        rows["system, read by a reader with the same SignMAE (shared_encoder)"] = _over_judges([scores])
     made = {"predicted": generated, "reference": with_length, "oracle": oracle}
     if not seam_frames:  # shows how much blending over the seams would mend
         made[f"predicted, seam_frames={MENDED}"] = sign(model, tokenizer, clips.texts, **options | {"seam_frames": MENDED}, **seeds[0])
@@ -128,6 +122,37 @@ def evaluate_text_to_sign(
         "share_verbatim": share_verbatim(texts[SYSTEM][0], train.texts),
         "signature": production.signature(processor.layout, processor.fps, processor.normalize),
     }, generated
+
+
+def rows_and_panel(
+    systems: dict[str, list[np.ndarray]],
+    again: dict[str, list[np.ndarray]],
+    clips: Clips,
+    train: Clips,
+    judges: list,
+    config: SignMAEConfig,
+    presence: np.ndarray,
+    final_dot: str = "keep",
+) -> tuple[dict[str, list], dict[str, dict], dict[str, dict], dict | None]:
+    """What judges read of each system, its scores, its panel and the gloss reader's power. However a clip was made, it is scored here.
+
+    Args:
+        systems, again, clips, train, config, presence: see `panel_of`.
+        judges: list of (model, tokenizer) of frame-level readers.
+        final_dot: see `metrics.text`.
+
+    Returns:
+        texts (name -> a list of texts of each judge); `rows`, `panel` and `reader` of `evaluate_text_to_sign`.
+    """
+    texts = {name: [translate_inputs(*judge, keypoints) for judge in judges] for name, keypoints in systems.items()}
+    rows = {
+        name: _over_judges([text_scores(predictions, clips.texts, final_dot, families=FAMILIES) for predictions in texts_of_judges])
+        for name, texts_of_judges in texts.items()
+    }
+    panel, power = panel_of(systems, again, clips, train, config, presence)
+    for name in systems:
+        panel[name] |= {"bleu4": rows[name]["bleu4"], "num_scored": len(clips)}
+    return texts, rows, panel, power
 
 
 def pose_and_motion(
@@ -216,18 +241,20 @@ def _over_judges(scores):
     return {**scores[0], **dict(zip(names, values.mean(0).tolist())), "std": dict(zip(names, spread.tolist())), "num_judges": len(scores)}
 
 
-def sign(model, tokenizer, texts, num_segments=None, batch_size=32, **options):
+def sign(model, tokenizer, texts, num_segments=None, batch_size=32, num_frames=None, **options):
     """List of (T, K, C) float32, one for each text; `num_segments` (texts,) is the policy length=reference.
 
     Args:
+        num_frames: (texts,), in the place of num_segments, of a model that signs frame by frame.
         options: of `TextToSign.generate`; with num_samples, the samples of a text are side by side.
     """
     clips = []
+    set_lengths = {name: counts for name, counts in (("num_segments", num_segments), ("num_frames", num_frames)) if counts is not None}
     for start in range(0, len(texts), batch_size):
         batch = slice(start, start + batch_size)
         encoded = tokenizer(list(texts[batch]), padding=True, return_tensors="pt").to(model.device)
-        lengths = None if num_segments is None else num_segments[batch]
-        generated = model.generate(encoded["input_ids"], encoded["attention_mask"], num_segments=lengths, **options)
+        lengths = {name: counts[batch] for name, counts in set_lengths.items()}
+        generated = model.generate(encoded["input_ids"], encoded["attention_mask"], **lengths, **options)
         keypoints = generated.keypoints.float().cpu().numpy()
         clips += [clip[:length] for clip, length in zip(keypoints, generated.num_frames.tolist())]
     return clips
@@ -268,6 +295,15 @@ def length_report(model: TextToSign, tokenizer, texts: list[str], lengths: np.nd
         predicted.append(model.length_regulator.num_segments(logits).cpu().numpy())
         distributions.append(logits.float().cumsum(1).softmax(1).cpu().numpy())  # of the masks: n ones, then zeros
     predicted, cumulative = np.concatenate(predicted), np.concatenate(distributions).cumsum(1)
+    report = compare_lengths(predicted, lengths)
+    for share in INTERVALS:
+        low, high = ((cumulative < bound).sum(1) + 1 for bound in (0.5 - share / 200, 0.5 + share / 200))  # the lengths at both bounds
+        report[f"coverage_{share}"] = float(100 * ((low <= lengths) & (lengths <= high)).mean())
+    return report
+
+
+def compare_lengths(predicted: np.ndarray, lengths: np.ndarray) -> dict[str, float]:
+    """What `length_report` says of predicted lengths (texts,) without their distribution."""
     difference = predicted - lengths
     varies = predicted.std() > 0 and lengths.std() > 0
     report = {
@@ -278,9 +314,6 @@ def length_report(model: TextToSign, tokenizer, texts: list[str], lengths: np.nd
     }
     for name, values in (("predicted", predicted), ("real", lengths)):
         report |= {f"{name}_p{share}": float(np.percentile(values, share)) for share in (10, 50, 90)}
-    for share in INTERVALS:
-        low, high = ((cumulative < bound).sum(1) + 1 for bound in (0.5 - share / 200, 0.5 + share / 200))  # the lengths at both bounds
-        report[f"coverage_{share}"] = float(100 * ((low <= lengths) & (lengths <= high)).mean())
     return report
 
 
