@@ -183,7 +183,10 @@ class Producer:
     def fields(self, kind: type) -> dict[str, Any]:
         """Those of the settings that a configuration or the training arguments declare, with the sizes over them."""
         declared = {field.name for field in dataclasses.fields(kind)}
-        return {name: value for name, value in (read_fields([CONFIG], CONFIG) | self.sizes["model"]).items() if name in declared}
+        settings = dict(read_fields([CONFIG], CONFIG)) | self.sizes["model"]
+        if isinstance(settings["max_segments"], int):  # and not "auto"
+            settings.setdefault("max_frames", settings["max_segments"] * SpatialVAEConfig.window_size)  # as long as TextToSign's clips
+        return {name: value for name, value in settings.items() if name in declared}
 
     def _common(self, judges, processor, test, train, readers):
         """Rows and panel of real clips and floors, which are the same for all baselines."""
