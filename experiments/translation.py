@@ -107,17 +107,19 @@ def floors(train_clips, test_clips, mean_vectors):
     }
 
 
-def score(texts_of_rows, references, times=None):
+def score(texts_of_rows, references, times=None, metrics=METRICS, compared=None):
     """{row: [texts] of each seed} and the true texts -> rows and contrasts of a result; sentences are drawn for the intervals.
 
-    `times` (R, N) says how often each draw holds each sentence, where something else is drawn: see `intervals.times_of_parts`.
+    `times` (R, N) says how often each draw holds each sentence, where something else is drawn: see `intervals.times_of_parts`. `compared`
+    are pairs of rows; by default `intervals.pairs`.
     """
 
     def scored(seeds, metric):
         scores, draws, _ = zip(*(drawn_scores(texts, references, metric, NUM_SAMPLES, times=times) for texts in seeds))
         return np.array(scores), np.stack(draws)
 
-    return over_draws({row: {metric: scored(seeds, metric) for metric in METRICS} for row, seeds in texts_of_rows.items()})
+    rows = {row: {metric: scored(seeds, metric) for metric in metrics} for row, seeds in texts_of_rows.items()}
+    return over_draws(rows, compared)
 
 
 def clips_of(path, processor):

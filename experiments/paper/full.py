@@ -1,0 +1,109 @@
+"""Scale `paper`: ours trained by train/configs/paper*.yaml as they stand, on a GPU where there is one; nothing of them is repeated here."""
+
+import json
+import shutil
+from pathlib import Path
+
+from experiments.pretraining import names
+from experiments.readers import code_version
+from experiments.workplace import Workplace, words
+from modeling_unigloR import SignMAEEncoderModel
+from train import train_judges, train_sign_to_text, train_text_to_sign
+from train.data.clips import Clips, LatentStore
+from train.engine.arguments import read_fields
+from train.engine.loading import load_pipeline
+from train.evaluation.tables import without_nan
+from train.evaluation.text_to_sign import evaluate_text_to_sign, load_readers
+from train.evaluation.translation import translate_inputs
+
+UNSELECTED = {"early_stopping_patience": None, "eval_strategy": "no", "load_best_model_at_end": False}  # of baselines
+READING, SIGNING = "paper_sign_to_text.yaml", "paper_text_to_sign.yaml"
+
+
+def values_in(config: str) -> dict:
+    """The fields of a file in train/configs."""
+    return dict(read_fields([config], config))
+
+
+def translations(
+    place: Workplace, files: dict[str, Path], sign_mae: Path, sizes: dict, stride: int, fields: dict | None = None
+) -> tuple[list[list[str]], float, dict]:
+    """What `SignToText` on the latents of a SignMAE makes of the test sentences: texts of each seed, learning rate, facts.
+
+    Args:
+        fields: further ones of the training, such as `sign_encoder`.
+    """
+    settings = values_in(READING)
+    texts_of_seeds, facts = [], {}
+    for seed in range(sizes["seeds"]):
+
+        def make(seed=seed):
+            folder, report = reader(place, files, sign_mae, sizes, stride, seed, fields)
+            pipe = load_pipeline("sign-to-text", str(folder))
+            test = Clips([str(files["test"])], "test", pipe.feature_extractor)
+            if pipe.model.config.sign_encoder == "segments":
+                store = LatentStore.build(test, pipe.model.sign_mae, pipe.model.config.stride)
+                inputs = [store[index] for index in range(len(store))]
+            else:
+                inputs = [test.keypoints(index)[0] for index in range(len(test))]
+            texts = translate_inputs(pipe.model, pipe.tokenizer, inputs, num_beams=settings["generation_num_beams"])
+            made = {"parameters": pipe.model.num_parameters(), "steps": report.get("steps")}
+            made["seconds"] = 3600 * report.get("compute", {}).get("hours", float("nan"))
+            shutil.rmtree(folder)
+            return [texts, made]
+
+        texts, facts = place.once(place.path("paper-translations", *_facts(files, sign_mae, stride, seed, fields)), make)
+        texts_of_seeds.append(texts)
+    return texts_of_seeds, settings["learning_rate"], facts
+
+
+def reader(place, files, sign_mae, sizes, stride, seed, fields=None):
+    """-> the folder of a trained SignToText, and its report."""
+    folder = place.path("paper-sign-to-text", *_facts(files, sign_mae, stride, seed, fields))
+    if not (folder / "report.json").exists():
+        options = {"sign_mae": sign_mae, "datasets": files["train"], "validation": files["validation"], "stride": stride, "seed": seed}
+        options |= {"use_cpu": sizes["use_cpu"], "output_dir": folder, "resume_from_checkpoint": True}
+        train_sign_to_text.main([READING, *words(options | (fields or {}))])
+    return folder, json.loads((folder / "report.json").read_text())
+
+
+def judges_of(place: Workplace, sizes: dict, files: dict[str, Path], sign_mae: Path) -> list[Path]:
+    """Folders of judges: the first one selects what `TextToSign` keeps, the others report."""
+    folder = place.path("paper-judges", code_version(), names(files.values()), sizes["judges"])
+    if not (folder / "judges.json").exists():
+        options = ["--datasets", str(files["train"].parent), "--output_dir", str(folder), "--sign_mae", str(sign_mae)]
+        options += ["--seeds", *map(str, range(sizes["judges"])), "--use_cpu", str(sizes["use_cpu"]).lower()]
+        train_judges.main(options)
+    return [folder / str(seed) for seed in range(sizes["judges"])]
+
+
+def signing(place: Workplace, files: dict[str, Path], sign_mae: Path, sizes: dict, judges: list[Path], decoder: str) -> list[dict]:
+    """Reports of `evaluate_text_to_sign` on the test sentences, one for each seed."""
+    reports = []
+    for seed in range(sizes["seeds"]):
+        facts = [*_facts(files, sign_mae, 0, seed, None), decoder]
+
+        def make(seed=seed):
+            pipe = signer(place, files, sign_mae, sizes, judges, decoder, seed)
+            test, train = (Clips([str(files[part])], part, pipe.feature_extractor) for part in ("test", "train"))
+            encoder = SignMAEEncoderModel.from_pretrained(sign_mae)
+            readers = load_readers([str(judge) for judge in judges[1:]], pipe.device)
+            report, _ = evaluate_text_to_sign(pipe.model, pipe.tokenizer, pipe.feature_extractor, encoder, test, train, readers)
+            return json.loads(json.dumps(without_nan(report), default=float))
+
+        reports.append(place.once(place.path("paper-signing", *facts), make))
+    return reports
+
+
+def signer(place: Workplace, files: dict[str, Path], sign_mae: Path, sizes: dict, judges: list[Path], decoder: str, seed: int):
+    """The pipeline of a trained TextToSign, whose steps the first judge chose among."""
+    folder = place.path("paper-text-to-sign", *_facts(files, sign_mae, 0, seed, None), decoder)
+    if not (folder / "report.json").exists():
+        options = {"sign_mae": sign_mae, "datasets": files["train"], "validation": files["validation"], "judge": judges[0]}
+        options |= {"latent_decoder": decoder, "seed": seed, "use_cpu": sizes["use_cpu"], "output_dir": folder}
+        train_text_to_sign.main([SIGNING, *words(options | {"resume_from_checkpoint": True})])
+    return load_pipeline("text-to-sign", str(folder))
+
+
+def _facts(files, sign_mae, stride, seed, fields):
+    return code_version(), names(files.values()), sign_mae.name, stride, seed, fields
