@@ -31,7 +31,7 @@ HOW = {  # table: what is done otherwise than in the paper, whatever the data
     ),
     "tab4a": WEIGHED,
     "tab4b": WEIGHED,
-    "tab4c": WEIGHED,
+    "tab4c": f"{WEIGHED} Clips that are shorter than a window are not pretrained on, which are more with 32 frames.",
     "tab4d": (
         f"{WEIGHED} The second corpus is the real clips of six small sets where How2Sign is not at hand. The paper does not say whether "
         "its rows have equally many steps or epochs."

@@ -37,11 +37,12 @@ Translate = Callable[[dict[str, Path]], tuple[list[list[str]], float, dict]]
 
 
 def own_sign_mae(place: Workplace, sizes: dict, corpus: corpora.Corpus, fields: dict | None = None) -> Path:
-    """The folder of a SignMAE; with `fields`, those of the ablations, and else the project's own, which other experiments read too."""
+    """The folder of a SignMAE; with `fields`, one of the ablations, and else the project's own, which other experiments read too."""
+    held_out = corpus.held_out if fields is None else []  # windows of 32 are longer than all clips of some sets
     fields = sizes["sign_mae"] if fields is None else fields
     if sizes["scale"] == "paper":
         fields = fields | {"use_cpu": sizes["use_cpu"]}
-    return pretrained(place, corpus.pretraining, corpus.held_out, fields, sizes["pretrain_steps"])
+    return pretrained(place, corpus.pretraining, held_out, fields, sizes["pretrain_steps"])
 
 
 def ours(place: Workplace, sizes: dict, sign_mae: Path, stride: int = STRIDE) -> Translate:
