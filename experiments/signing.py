@@ -132,7 +132,7 @@ class System:
         """LCS-F on the held-out training sentences, of the first seed, by a reader of every second training clip."""
 
         def make():
-            pipe = self.trained(rate, 0)
+            pipe = self._trained(rate, 0)
             held_out, train = (translation.clips_of(self.files[part], pipe.feature_extractor) for part in ("validation", "train"))
             keypoints, _ = keypoints_of(train)
             reader = GlossReader(keypoints[::2], [line.split() for line in train.glosses[::2]])
@@ -145,19 +145,18 @@ class System:
         """What `evaluate_text_to_sign` says on the test sentences."""
 
         def make():
-            pipe = self.trained(rate, seed)
+            pipe = self._trained(rate, seed)
             encoder = SignMAEEncoderModel.from_pretrained(self.sign_mae)
             test, train = (translation.clips_of(self.files[part], pipe.feature_extractor) for part in ("test", "train"))
             readers = load_readers([str(path) for path in judges], "cpu")
             report, _ = evaluate_text_to_sign(pipe.model, pipe.tokenizer, pipe.feature_extractor, encoder, test, train, readers)
-            shutil.rmtree(self.folder(rate, seed))
+            shutil.rmtree(self._folder(rate, seed))
             return json.loads(json.dumps(without_nan(report), default=float))
 
         return self.place.once(self.place.path("signing", *self._facts(rate, seed), [path.parent.name for path in judges]), make)
 
-    def trained(self, rate: float, seed: int):
-        """The pipeline of a model, which is trained where it is not there yet."""
-        folder = self.folder(rate, seed)
+    def _trained(self, rate, seed):
+        folder = self._folder(rate, seed)
         if not (folder / "report.json").exists():
             fields = self.sizes["model"] | {"latent_decoder": self.decoder, "max_steps": self.sizes["steps"], "learning_rate": rate}
             fields |= {"seed": seed, "output_dir": folder, "sign_mae": self.sign_mae, "datasets": self.files["train"]}
@@ -166,7 +165,7 @@ class System:
             train_text_to_sign.main(["phoenix_rendered_text_to_sign.yaml", *words(fields), "--validation", "[]"])
         return load_pipeline("text-to-sign", str(folder), "cpu")
 
-    def folder(self, rate, seed):
+    def _folder(self, rate, seed):
         return self.place.path("text-to-sign", *self._facts(rate, seed))
 
     def _facts(self, rate, seed):

@@ -20,7 +20,7 @@ def score(mean, low=None, high=None, seeds=2):
 def content(rows, contrasts, table="tab1", dataset="spliced_signs", **more):
     return {
         "name": f"{table}-{dataset}", "what": "made-up signing", "scale": "small", "rows": rows, "contrasts": contrasts,
-        "unit": "nothing", "scored": "never", "config": {}, "command": f"python -m experiments.run {table} --dataset {dataset}", "commit": "abc", "versions": {},
+        "unit": "nothing", "scored": "never", "config": {}, "command": "python -m experiments.run ...", "commit": "abc", "versions": {},
         "device": "1 threads of a CPU", "date": "2026-01-01", "form": command.FORM, "table": table, "dataset": dataset,
         "orderings": orderings.judged(table, dataset, contrasts),
     } | more  # fmt: skip
@@ -249,15 +249,15 @@ def test_an_estimate_grows_with_clips_and_seeds_and_knows_every_table_of_sentenc
         if values.DATASETS[name] != ("include",):
             made = estimate.stages(name, clips=7096, pretraining_clips=38224, seeds=1, judges=3)
             more = estimate.stages(name, clips=2 * 7096, pretraining_clips=38224, seeds=2, judges=3)
-            assert 1e9 < max(stage.memory for stage in made) < 80e9
+            assert 5e8 < max(stage.memory for stage in made) < 80e9
             assert sum(stage.operations for stage in more) > 1.2 * sum(stage.operations for stage in made)
 
 
 def test_baselines_have_the_steps_of_the_papers_epochs(tmp_path):
     rows = [{"id": str(index), "gloss": None} for index in range(130)]
     datasets.Dataset.from_list(rows).to_parquet(tmp_path / "train.parquet")
-    made = tables.of_baselines({"scale": "paper"}, {"train": tmp_path / "train.parquet"}, tables.full.READING)
-    assert made["steps"] == 75 * 3 and made["rates"] == [1e-4]
+    made = tables.of_baselines({"scale": "paper", "use_cpu": True}, {"train": tmp_path / "train.parquet"}, tables.full.READING)
+    assert made["steps"] == 75 * 3 and made["rates"] == [1e-4] and made["model"]["use_cpu"]
     assert tables.of_baselines({"scale": "tiny"}, {}, "") == {"scale": "tiny"}
 
 
@@ -278,7 +278,7 @@ def test_a_gru_learns_a_batch_and_its_padding_changes_nothing():
     draw = np.random.default_rng(0)
     vectors = [draw.normal(label, 1, (5 + label, 6)).astype(np.float32) for label in (0, 1, 2, 3)]
     labels = torch.arange(4)
-    model = gru.train(vectors, labels, rate=1e-2, seed=0, steps=60)
+    model = gru.train(vectors, labels, rate=1e-2, seed=0, steps=30)
     logits = gru.predict(model, vectors)
     assert logits.argmax(1).tolist() == labels.tolist()
     torch.testing.assert_close(gru.predict(model, vectors, batch_size=1), logits, atol=1e-5, rtol=1e-4)  # sums in another order

@@ -102,14 +102,17 @@ def signer(place, sizes, files, sign_mae):
         return full.signer(place, files, sign_mae, sizes, judges, "regression", 0), full.values_in(full.SIGNING)["learning_rate"]
     system = signing.System(place, sizes, files, sign_mae, "regression")
     rate = rate_that_is_best(sizes["rates"], system.score_of_rate)
-    return system.trained(rate, 0), rate
+    return system._trained(rate, 0), rate
 
 
 def signed_by_baseline(place, files, name, sizes, sign_mae, texts):
     """[(T, K, C)] of a baseline with its first seed."""
     from experiments.baselines import producers
 
-    return producers.signed(place, files, name, sizes, sign_mae, texts)
+    producer = producers.Producer(place, files, name, of_baselines(sizes, files, full.SIGNING), sign_mae, "none")
+    rate = rate_that_is_best(producer.sizes["rates"], producer.score_of_rate)
+    model, tokenizer, _ = producers.load(producer.trained(rate, 0))
+    return sign(model, tokenizer, texts)
 
 
 def fig4(place: Workplace, sizes: dict, dataset: str) -> Result:

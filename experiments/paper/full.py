@@ -17,6 +17,10 @@ from train.evaluation.text_to_sign import evaluate_text_to_sign, load_readers
 from train.evaluation.translation import translate_inputs
 
 UNSELECTED = {"early_stopping_patience": None, "eval_strategy": "no", "load_best_model_at_end": False}  # of baselines
+OF_A_SIGNER = (  # fields of text-to-sign that its baselines have too
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_dropout_prob", "per_device_train_batch_size",
+    "lr_scheduler_kwargs", "warmup_steps", "max_warmup_steps", "adam_beta2", "weight_decay",
+)  # fmt: skip
 READING, SIGNING = "paper_sign_to_text.yaml", "paper_text_to_sign.yaml"
 
 

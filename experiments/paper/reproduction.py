@@ -22,7 +22,8 @@ HOW = {  # table: what is done otherwise than in the paper, whatever the data
     "tab1": "GloFE-VN's visual encoder was pretrained with glosses in the paper; here it is trained from its start.",
     "tab2": (
         "`ours` predicts all latents at once, as the paper's; `codes_flow` samples them. Back-translation is by frame-level judges on "
-        "keypoints. NSLP-G from glosses has no row here. MPJPE is in shoulder lengths, of clips resampled to the real length."
+        "keypoints. `..._gloss` signs the corpus' glosses, and all others the text. "
+        "MPJPE is in shoulder lengths, of clips resampled to the real length."
     ),
     "tab3": (
         "INCLUDE in the place of KSL-Guide-Word: other signs, words and cameras, and 432 clips. `untrained` and `pca` are what the paper "

@@ -79,7 +79,8 @@ def of_baselines(sizes: dict, files: dict[str, Path], config: str) -> dict:
     settings = full.values_in(config)
     clips = len(corpora.glosses_of(files["train"]))
     batches = math.ceil(clips / settings["per_device_train_batch_size"])
-    return sizes | {"rates": [settings["learning_rate"]], "steps": settings["num_train_epochs"] * batches}
+    model = {name: settings[name] for name in full.OF_A_SIGNER if name in settings} | {"use_cpu": sizes["use_cpu"]}
+    return sizes | {"rates": [settings["learning_rate"]], "steps": settings["num_train_epochs"] * batches, "model": model}
 
 
 def true_glosses(place: Workplace, sizes: dict, sign_mae: Path, size: int) -> Translate:
@@ -288,8 +289,9 @@ def seed_differences(one: list[dict], other: list[dict]) -> dict:
 def tab2(place: Workplace, sizes: dict, dataset: str) -> Result:
     corpus = corpora.corpus_of(place, dataset, sizes)
     sign_mae = own_sign_mae(place, sizes, corpus)
-    glosses = [] if dataset in WITHOUT_GLOSSES else ["progressive_transformer_gloss"]
-    systems = {name: producer(place, sizes, name, sign_mae) for name in ("progressive_transformer", *glosses, "nslpg")}
+    sources = ("",) if dataset in WITHOUT_GLOSSES else ("", "_gloss")
+    names = [f"{name}{source}" for source in sources for name in ("progressive_transformer", "nslpg")]
+    systems = {name: producer(place, sizes, name, sign_mae) for name in names}
     systems |= {"ours": signer(place, sizes, sign_mae), "codes_flow": signer(place, sizes, sign_mae, "codes_flow")}
     return signed(place, sizes, corpus, "tab2", systems, sign_mae)
 

@@ -106,7 +106,7 @@ def _weighed(*models: str) -> list[tuple[str, str]]:
 
 CLAIMS: dict[str, list[tuple[str, str]]] = {  # table: rows that the paper compares; where it gives both values, they say which is above
     "tab1": [("ours", other) for other in ("joint_slt", "joint_slt_glosses", "conslt", "glofe")] + [("joint_slt_glosses", "joint_slt")],
-    "tab2": [("ours", other) for other in ("progressive_transformer", "progressive_transformer_gloss", "nslpg")],
+    "tab2": [("ours", f"{other}{source}") for source in ("", "_gloss") for other in ("progressive_transformer", "nslpg")],
     "tab3": [("ours", "gru"), ("ours", "transformer")],
     "tab4a": [("parallel", "autoregressive")],
     "tab4b": [("learned", "sinusoidal")],
