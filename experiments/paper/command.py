@@ -41,6 +41,8 @@ def check(table: str, dataset: str, scale: str, place: Workplace, expect: bool =
     """
     from experiments.paper import corpora
 
+    if scale != "paper" and dataset in corpora.BUILT:
+        raise SystemExit(f"{table} on {dataset} has the scale paper alone. Give --scale paper, or another --dataset.")
     if scale == "paper" and dataset == "include":
         raise SystemExit(f"{table} has no scale paper on INCLUDE: the paper's is on KSL-Guide-Word. Give --scale small.")
     if dataset == "how2sign" and table == "fig8":

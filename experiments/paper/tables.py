@@ -18,7 +18,7 @@ from experiments.include import STRIDE, rows_of
 from experiments.intervals import over_units, t_interval
 from experiments.paper import corpora, full, gru, orderings
 from experiments.paper.sizes import ablated
-from experiments.paper.values import STRIDES, TEXT_METRICS
+from experiments.paper.values import STRIDES, TEXT_METRICS, ours_in
 from experiments.pretraining import pretrained
 from experiments.readers import rate_that_is_best
 from experiments.results import Result
@@ -246,7 +246,7 @@ def signed(place: Workplace, sizes: dict, corpus: corpora.Corpus, table: str, sy
     for row, of_row in reports.items():
         for name, suffix in signing.SYSTEM_ROWS.items():
             of_seeds[f"{row}{suffix}"] = [scores_in(report, name) for report in of_row]
-    shared = next(iter(reports.values()))[:1]
+    shared = reports[ours_in(table)][:1]
     of_seeds |= {row: [scores_in(report, name) for report in shared] for name, row in signing.ROWS.items()}
     for row, made in of_seeds.items():
         values = {metric: [scores[metric] for scores in made] for metric in SIGNS if all(scores.get(metric) is not None for scores in made)}
@@ -257,7 +257,7 @@ def signed(place: Workplace, sizes: dict, corpus: corpora.Corpus, table: str, sy
     contrasts = {
         f"{one} - {other}": seed_differences(of_seeds[one], of_seeds[other]) for one, other in orderings.compared(table, list(rows))
     }
-    part = f", fold {files['test'].parent.name.split('-')[2]} alone" if len(corpus.parts) > 1 else ""
+    part = "; the first of its two folds alone" if len(corpus.parts) > 1 else ""
     return Result(
         what=corpus.what + part,
         rows=rows,
