@@ -74,13 +74,15 @@ def paper_table(arguments, place, folder):
     """Runs a table or figure of the paper, once it is known that it can be finished."""
     from experiments import results
     from experiments.paper import reproduction
+    from experiments.readers import code_version
 
     name, scale, kept = arguments.name, arguments.scale, None
     dataset = command.dataset_for(name, arguments.dataset)
     command.check(name, dataset, scale, place, arguments.expect)
     if arguments.expect:
         kept = command.read_kept(name, dataset)
-        print(f"Compares with the kept result, which was made with commit {kept['commit']}.", flush=True)
+        same = kept["code"] == code_version()
+        print(f"The kept result is of commit {kept['commit']}, with {'the same' if same else 'other'} code of the models.", flush=True)
     print(f"{name} on {dataset}, scale {scale}", flush=True)
     written = command.run(name, dataset, scale, arguments.seeds, place, folder)
     print(f"\n{reproduction.section(written)}\n", flush=True)

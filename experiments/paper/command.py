@@ -5,7 +5,7 @@ import importlib.util
 import json
 from pathlib import Path
 
-from experiments.paper.values import DATASETS, TITLES, ours_in
+from experiments.paper.values import DATASETS
 from experiments.workplace import Workplace
 
 FORM = 1  # of a kept result; one of another form is not read
@@ -15,7 +15,6 @@ NEEDS = {  # table: the module of `experiments.baselines` that its rows are of
     **dict.fromkeys(("tab2", "tab5b", "fig4", "fig9", "fig10"), "producers"),
 }
 NEEDS_GLOSSES = ("tab1", "tab2", "fig8")  # where the paper's table has rows with glosses for a corpus that has them
-FIGURES = {"fig3": "stride_curve"}  # where the function has another name
 
 
 def dataset_for(table: str, dataset: str | None) -> str:
@@ -97,18 +96,9 @@ def run(table: str, dataset: str, scale: str, seeds: int | None, place: Workplac
     made_of = sizes.sizes_of(table, dataset, scale, seeds)
     if scale == "paper":
         estimate.announce(table, place, dataset, made_of)
-    name = FIGURES.get(table, table)
-    result = getattr(figures if hasattr(figures, name) and name != "fig3" else tables, name)(place, made_of, dataset)
+    result = getattr(figures if table.startswith("fig") else tables, table)(place, made_of, dataset)
     verdicts = orderings.judged(table, dataset, result.contrasts)
-    result.more |= {
-        "form": FORM,
-        "table": table,
-        "dataset": dataset,
-        "code": code_version(),
-        "title": TITLES[table],
-        "ours": ours_in(table),
-    }
-    result.more |= {"orderings": verdicts} | device_of(made_of)
+    result.more |= {"form": FORM, "table": table, "dataset": dataset, "code": code_version(), "orderings": verdicts} | device_of(made_of)
     return results.write(name_of(table, dataset), result, folder, scale, results.command_line())
 
 

@@ -11,7 +11,7 @@ from experiments import signing, translation
 from experiments.include import rows_of
 from experiments.intervals import draws_of_ratio, over_draws
 from experiments.paper import corpora, full, orderings
-from experiments.paper.tables import evenly, fig3, of_baselines, own_sign_mae
+from experiments.paper.tables import evenly, of_baselines, own_sign_mae, strides
 from experiments.pretraining import names
 from experiments.readers import code_version, rate_that_is_best
 from experiments.results import Result
@@ -41,9 +41,9 @@ def as_svg(figure) -> str:
 # --- Fig 3 ------------------------------------------------------------------------------------------------------------------------
 
 
-def stride_curve(place: Workplace, sizes: dict, dataset: str) -> Result:
-    """The rows of `tables.fig3`, drawn."""
-    made = fig3(place, sizes, dataset)
+def fig3(place: Workplace, sizes: dict, dataset: str) -> Result:
+    """The rows of `tables.strides`, drawn."""
+    made = strides(place, sizes, dataset)
     scores = {int(row.split("_")[1]): scores["bleu4"] for row, scores in made.rows.items() if row.startswith("stride_")}
     figure = new_figure(5, 3.2)
     axes = figure.add_subplot()

@@ -141,7 +141,8 @@ def section(content: dict, folder: Path | None = None) -> str:
 
 def _glance(table, content):
     counts = Counter(ordering["verdict"] for ordering in content["orderings"]) if content["scale"] != "tiny" else None
-    seeds = max((score["seeds"] for row in content["rows"].values() for score in row.values()), default=0)
+    systems = [row for name, row in content["rows"].items() if not name.startswith(("floor", "ceiling"))]
+    seeds = max((score["seeds"] for row in systems for score in row.values()), default=0)
     numbers = ["", "", ""] if counts is None else [counts[AGREES], counts[SAME] + counts[OTHER] + counts[NONE], counts[CONTRADICTS]]
     return f"| {TITLES[table]} | `{content['dataset']}` | {content['scale']} | {seeds} | {' | '.join(map(str, numbers))} |"
 

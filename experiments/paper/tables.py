@@ -195,7 +195,7 @@ def tab5a(place: Workplace, sizes: dict, dataset: str) -> Result:
     return translated(place, sizes, corpus, "tab5a", systems, folders["adaptive"])
 
 
-def fig3(place: Workplace, sizes: dict, dataset: str) -> Result:
+def strides(place: Workplace, sizes: dict, dataset: str) -> Result:
     corpus = corpora.corpus_of(place, dataset, sizes)
     sign_mae = own_sign_mae(place, sizes, corpus)
     return translated(
