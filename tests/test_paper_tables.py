@@ -22,7 +22,7 @@ def content(rows, contrasts, table="tab1", dataset="spliced_signs", **more):
         "name": f"{table}-{dataset}", "what": "made-up signing", "scale": "small", "rows": rows, "contrasts": contrasts,
         "unit": "nothing", "scored": "never", "config": {}, "command": "python -m experiments.run ...", "commit": "abc", "versions": {},
         "device": "1 threads of a CPU", "date": "2026-01-01", "form": command.FORM, "table": table, "dataset": dataset,
-        "orderings": orderings.judged(table, dataset, contrasts),
+        "orderings": orderings.judged(table, dataset, rows, contrasts),
     } | more  # fmt: skip
 
 
@@ -94,16 +94,23 @@ def test_an_ordering_holds_where_the_interval_leaves_out_zero(difference, interv
 def test_a_metric_by_which_the_paper_has_ours_below_is_turned_around():
     """GloFE-VN is 0.02 BLEU-4 above ours on How2Sign, and 0.37 ROUGE below it."""
     contrasts = {"ours - glofe": {"bleu4": score(-2.0, -3.0, -1.0), "rouge_l": score(-2.0, -3.0, -1.0)}}
-    bleu, rouge = orderings.judged("tab1", "how2sign", contrasts)
+    bleu, rouge = orderings.judged("tab1", "how2sign", {}, contrasts)
     assert (bleu["above"], bleu["below"], bleu["paper"], bleu["ours"], bleu["interval"]) == ("glofe", "ours", 0.02, 2.0, [1.0, 3.0])
     assert bleu["verdict"] == orderings.AGREES
     assert rouge["above"] == "ours" and rouge["verdict"] == orderings.CONTRADICTS
 
 
 def test_a_pair_without_values_of_the_paper_is_no_claim_of_it_unless_it_shows_a_curve():
-    assert orderings.judged("tab1", "phoenix14t", {"ours - glofe": {"bleu4": score(1.0, 0.5, 1.5)}}) == []
-    (answer,) = orderings.judged("fig3", "phoenix14t", {"stride_7 - stride_3": {"bleu4": score(1.0, 0.5, 1.5)}})
+    assert orderings.judged("tab1", "phoenix14t", {}, {"ours - glofe": {"bleu4": score(1.0, 0.5, 1.5)}}) == []
+    (answer,) = orderings.judged("fig3", "phoenix14t", {}, {"stride_7 - stride_3": {"bleu4": score(1.0, 0.5, 1.5)}})
     assert answer["paper"] is None and answer["verdict"] == orderings.AGREES
+
+
+@pytest.mark.parametrize("floor, expected", [("floor_random_sentence", orderings.UNLEARNT), ("floor_nearest_clip", orderings.CONTRADICTS)])
+def test_rows_below_a_floor_that_sees_nothing_answer_nothing(floor, expected):
+    rows = {name: {"bleu4": score(mean)} for name, mean in (("joint_slt", 5.0), ("ours", 1.0), (floor, 6.0))}
+    (answer,) = orderings.judged("tab1", "phoenix14t", rows, {"ours - joint_slt": {"bleu4": score(-4.0, -6.0, -2.0)}})
+    assert answer["verdict"] == expected
 
 
 def test_ours_is_compared_with_every_row_once():

@@ -97,7 +97,7 @@ def run(table: str, dataset: str, scale: str, seeds: int | None, place: Workplac
     if scale == "paper":
         estimate.announce(table, place, dataset, made_of)
     result = getattr(figures if table.startswith("fig") else tables, table)(place, made_of, dataset)
-    verdicts = orderings.judged(table, dataset, result.contrasts)
+    verdicts = orderings.judged(table, dataset, result.rows, result.contrasts)
     result.more |= {"form": FORM, "table": table, "dataset": dataset, "code": code_version(), "orderings": verdicts} | device_of(made_of)
     return results.write(name_of(table, dataset), result, folder, scale, results.command_line())
 

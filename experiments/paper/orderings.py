@@ -5,6 +5,14 @@ from experiments.paper.values import BASELINES, CLAIMED_METRICS, CLAIMS, LOWER_I
 AGREES, SAME, NONE, OTHER, CONTRADICTS = (
     "agrees", "same sign, not resolved", "no difference", "other sign, not resolved", "contradicts",
 )  # fmt: skip
+UNLEARNT = "neither is above the floors"
+BLIND = (
+    "floor_random",
+    "floor_constant",
+    "floor_another",
+    "floor_mean_pose",
+    "floor_most_frequent",
+)  # floors that see no signing, or others'
 TEXT, HEADLINE = ("bleu4", "rouge_l"), ("bleu4", "top1", "same_gloss", "near")
 
 
@@ -15,10 +23,11 @@ def compared(table: str, rows: list[str]) -> list[tuple[str, str]]:
     return pairs + [(ours, other) for other in rows if ours in rows and other != ours and (ours, other) not in pairs]
 
 
-def judged(table: str, dataset: str, contrasts: dict) -> list[dict]:
+def judged(table: str, dataset: str, rows: dict, contrasts: dict) -> list[dict]:
     """The paper's orderings that a result can answer, each with a verdict.
 
     Args:
+        rows: of a result: {row: {metric: {"mean", ...}}}; where neither row of a pair is above the floors, it answers nothing.
         contrasts: of a result: {"A - B": {metric: {"mean", "interval"}}}.
 
     Returns:
@@ -41,7 +50,7 @@ def judged(table: str, dataset: str, contrasts: dict) -> list[dict]:
                 {
                     "above": first if sign > 0 else second, "below": second if sign > 0 else first, "metric": metric,
                     "paper": None if paper is None else sign * paper, "ours": ours, "interval": interval,
-                    "verdict": verdict(ours, interval, metric),
+                    "verdict": verdict(ours, interval, metric) if _learnt(rows, (first, second), metric) else UNLEARNT,
                 }
             )  # fmt: skip
     return answers
@@ -54,6 +63,14 @@ def verdict(difference: float, interval: list[float] | None, metric: str) -> str
         return NONE
     resolved = interval is not None and (interval[0] > 0 or interval[1] < 0)
     return (AGREES if resolved else SAME) if better > 0 else (CONTRADICTS if resolved else OTHER)
+
+
+def _learnt(rows, pair, metric):
+    """Whether one row of a pair is better than all floors that are blind, where there are such floors."""
+    better = -1 if metric in LOWER_IS_BETTER else 1
+    floors = [better * row[metric]["mean"] for name, row in rows.items() if name.startswith(BLIND) and metric in row]
+    reached = [better * rows[name][metric]["mean"] for name in pair if metric in rows.get(name, {})]
+    return not floors or not reached or max(reached) > max(floors)
 
 
 def beaten_by(content: dict, table: str) -> list[str]:

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from experiments.paper.command import KEPT, name_of, read_kept
-from experiments.paper.orderings import AGREES, CONTRADICTS, NONE, OTHER, SAME, beaten_by
+from experiments.paper.orderings import AGREES, CONTRADICTS, beaten_by
 from experiments.paper.values import CORPUS_OF, DATASETS, PHOENIX, SIGN_METRICS, TABLES, TITLES, values_for
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reproduction.md"
@@ -81,7 +81,9 @@ python -m experiments.run tab1 --dataset phoenix14t --scale paper         # the 
 Every cell is what was measured here, with its 95 % interval, and after the stroke what the paper reports for its own corpus: the two are
 not comparable as numbers, since data, sizes and training differ. What can be compared is the order of rows. An ordering *agrees* where
 the difference has the paper's sign and its interval leaves out zero; it is *not resolved* where the interval holds zero, and
-*contradicts* where it lies on the other side.
+*contradicts* where it lies on the other side. Where neither row is above the floors that see no signing, both have learnt too little to
+answer. Intervals go over test items, seeds of a reader are averaged, and a SignMAE has one seed: a difference between rows with different
+SignMAEs holds for these two.
 """
 
 
@@ -143,7 +145,9 @@ def _glance(table, content):
     counts = Counter(ordering["verdict"] for ordering in content["orderings"]) if content["scale"] != "tiny" else None
     systems = [row for name, row in content["rows"].items() if not name.startswith(("floor", "ceiling"))]
     seeds = max((score["seeds"] for row in systems for score in row.values()), default=0)
-    numbers = ["", "", ""] if counts is None else [counts[AGREES], counts[SAME] + counts[OTHER] + counts[NONE], counts[CONTRADICTS]]
+    numbers = (
+        ["", "", ""] if counts is None else [counts[AGREES], counts.total() - counts[AGREES] - counts[CONTRADICTS], counts[CONTRADICTS]]
+    )
     return f"| {TITLES[table]} | `{content['dataset']}` | {content['scale']} | {seeds} | {' | '.join(map(str, numbers))} |"
 
 
