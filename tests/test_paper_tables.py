@@ -168,7 +168,7 @@ def test_the_document_shows_the_kept_results():
         (["tab3", "--dataset", "phoenix14t"], r"^Found --dataset phoenix14t for tab3, expected one of include\.$"),
         (["tab1", "--dataset", "how2sign"], r"^tab1 on how2sign has the scale paper alone\. Give --scale paper, or another --dataset\.$"),
         (["tab3", "--scale", "paper"], r"^tab3 has no scale paper on INCLUDE: .* Give --scale small\.$"),
-        (["fig8", "--dataset", "how2sign"], r"^fig8 compares a reader with glosses, and how2sign has none\."),
+        (["fig8", "--dataset", "how2sign", "--scale", "paper"], r"^fig8 compares a reader with glosses, and how2sign has none\."),
         (["fig3", "--dataset", "phoenix14t", "--scale", "paper"], r"^.*phoenix14t/data is missing\. Set UNIGLOR_DATA"),
     ],
 )
