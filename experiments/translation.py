@@ -49,18 +49,7 @@ def translations(place, files, row, encode, sizes, processor):
         [texts] of each seed, in the order of the test clips; a number.
     """
 
-    def score(rate):
-        facts = [code_version(), names(files.values()), row, rate, sizes["steps"], READER]
-
-        def make():
-            folder, _ = train(place, files, row, encode, rate, 0, max(1, sizes["steps"] // 4), processor, files["validation"])
-            scores = json.loads((folder / "report.json").read_text())["validation"]
-            shutil.rmtree(folder)
-            return [scores["eval_bleu4"], scores["eval_chrf"]]
-
-        return place.once(place.path("rate", facts), make)
-
-    rate = rate_that_is_best(sizes["rates"], score)
+    rate = best_rate(place, files, row, encode, sizes, processor)
     texts_of_seeds = []
     for seed in range(sizes["seeds"]):
         facts = [code_version(), names(files.values()), row, rate, seed, sizes["steps"], READER]
@@ -75,6 +64,23 @@ def translations(place, files, row, encode, sizes, processor):
 
         texts_of_seeds.append(place.once(place.path("translations", facts), make))
     return texts_of_seeds, rate
+
+
+def best_rate(place, files, row, encode, sizes, processor):
+    """The learning rate of a row; the arguments are those of `translations`."""
+
+    def score(rate):
+        facts = [code_version(), names(files.values()), row, rate, sizes["steps"], READER]
+
+        def make():
+            folder, _ = train(place, files, row, encode, rate, 0, max(1, sizes["steps"] // 4), processor, files["validation"])
+            scores = json.loads((folder / "report.json").read_text())["validation"]
+            shutil.rmtree(folder)
+            return [scores["eval_bleu4"], scores["eval_chrf"]]
+
+        return place.once(place.path("rate", facts), make)
+
+    return rate_that_is_best(sizes["rates"], score)
 
 
 def train(place, files, row, encode, rate, seed, steps, processor, validation=None, fields=READER):

@@ -1,9 +1,9 @@
 """Scale `paper`: ours trained by train/configs/paper*.yaml as they stand, on a GPU where there is one; nothing of them is repeated here."""
 
 import json
-import shutil
 from pathlib import Path
 
+from experiments.paper import decoding
 from experiments.pretraining import names
 from experiments.readers import code_version
 from experiments.workplace import Workplace, words
@@ -14,7 +14,6 @@ from train.engine.arguments import read_fields
 from train.engine.loading import load_pipeline
 from train.evaluation.tables import without_nan
 from train.evaluation.text_to_sign import evaluate_text_to_sign, load_readers
-from train.evaluation.translation import translate_inputs
 
 UNSELECTED = {"early_stopping_patience": None, "eval_strategy": "no", "load_best_model_at_end": False}  # of baselines
 OF_A_SIGNER = (  # fields of text-to-sign that its baselines have too
@@ -30,44 +29,40 @@ def values_in(config: str) -> dict:
 
 
 def translations(
-    place: Workplace, files: dict[str, Path], sign_mae: Path, sizes: dict, stride: int, fields: dict | None = None
+    place: Workplace, files: dict[str, Path], sign_mae: Path, sizes: dict, stride: int, tuned: bool = False
 ) -> tuple[list[list[str]], float, dict]:
     """What `SignToText` on the latents of a SignMAE makes of the test sentences: texts of each seed, learning rate, facts.
 
     Args:
-        fields: further ones of the training, such as `sign_encoder`.
+        tuned: whether beams and length penalty are chosen on the validation sentences, as the baselines'; else the config's beams.
     """
     settings = values_in(READING)
     texts_of_seeds, facts = [], {}
     for seed in range(sizes["seeds"]):
 
         def make(seed=seed):
-            folder, report = reader(place, files, sign_mae, sizes, stride, seed, fields)
+            folder, report = reader(place, files, sign_mae, sizes, stride, seed)
             pipe = load_pipeline("sign-to-text", str(folder))
-            test = Clips([str(files["test"])], "test", pipe.feature_extractor)
-            if pipe.model.config.sign_encoder == "segments":
-                store = LatentStore.build(test, pipe.model.sign_mae, pipe.model.config.stride)
-                inputs = [store[index] for index in range(len(store))]
-            else:
-                inputs = [test.keypoints(index)[0] for index in range(len(test))]
-            texts = translate_inputs(pipe.model, pipe.tokenizer, inputs, num_beams=settings["generation_num_beams"])
-            made = {"parameters": pipe.model.num_parameters(), "steps": report.get("steps")}
-            made["seconds"] = 3600 * report.get("compute", {}).get("hours", float("nan"))
-            shutil.rmtree(folder)
-            return [texts, made]
+            held_out, test = (Clips([str(files[part])], part, pipe.feature_extractor) for part in ("validation", "test"))
+            read, test_latents = (LatentStore.build(clips, pipe.model.sign_mae, pipe.model.config.stride) for clips in (held_out, test))
+            chosen = {"num_beams": settings["generation_num_beams"]}
+            if tuned:
+                chosen = decoding.best_decoding(pipe.model, pipe.tokenizer, read, held_out.texts)
+            texts = decoding.translate(pipe.model, pipe.tokenizer, test_latents, chosen)
+            return [texts, decoding.facts_of(pipe.model, report) | chosen]
 
-        texts, facts = place.once(place.path("paper-translations", *_facts(files, sign_mae, stride, seed, fields)), make)
+        texts, facts = place.once(place.path("paper-translations", *_facts(files, sign_mae, stride, seed), tuned), make)
         texts_of_seeds.append(texts)
     return texts_of_seeds, settings["learning_rate"], facts
 
 
-def reader(place, files, sign_mae, sizes, stride, seed, fields=None):
+def reader(place, files, sign_mae, sizes, stride, seed):
     """-> the folder of a trained SignToText, and its report."""
-    folder = place.path("paper-sign-to-text", *_facts(files, sign_mae, stride, seed, fields))
+    folder = place.path("paper-sign-to-text", *_facts(files, sign_mae, stride, seed))
     if not (folder / "report.json").exists():
         options = {"sign_mae": sign_mae, "datasets": files["train"], "validation": files["validation"], "stride": stride, "seed": seed}
         options |= {"use_cpu": sizes["use_cpu"], "output_dir": folder, "resume_from_checkpoint": True}
-        train_sign_to_text.main([READING, *words(options | (fields or {}))])
+        train_sign_to_text.main([READING, *words(options)])
     return folder, json.loads((folder / "report.json").read_text())
 
 
@@ -85,7 +80,7 @@ def signing(place: Workplace, files: dict[str, Path], sign_mae: Path, sizes: dic
     """Reports of `evaluate_text_to_sign` on the test sentences, one for each seed."""
     reports = []
     for seed in range(sizes["seeds"]):
-        facts = [*_facts(files, sign_mae, 0, seed, None), decoder]
+        facts = [*_facts(files, sign_mae, 0, seed), decoder]
 
         def make(seed=seed):
             pipe = signer(place, files, sign_mae, sizes, judges, decoder, seed)
@@ -101,7 +96,7 @@ def signing(place: Workplace, files: dict[str, Path], sign_mae: Path, sizes: dic
 
 def signer(place: Workplace, files: dict[str, Path], sign_mae: Path, sizes: dict, judges: list[Path], decoder: str, seed: int):
     """The pipeline of a trained TextToSign, whose steps the first judge chose among."""
-    folder = place.path("paper-text-to-sign", *_facts(files, sign_mae, 0, seed, None), decoder)
+    folder = place.path("paper-text-to-sign", *_facts(files, sign_mae, 0, seed), decoder)
     if not (folder / "report.json").exists():
         options = {"sign_mae": sign_mae, "datasets": files["train"], "validation": files["validation"], "judge": judges[0]}
         options |= {"latent_decoder": decoder, "seed": seed, "use_cpu": sizes["use_cpu"], "output_dir": folder}
@@ -109,5 +104,5 @@ def signer(place: Workplace, files: dict[str, Path], sign_mae: Path, sizes: dict
     return load_pipeline("text-to-sign", str(folder))
 
 
-def _facts(files, sign_mae, stride, seed, fields):
-    return code_version(), names(files.values()), sign_mae.name, stride, seed, fields
+def _facts(files, sign_mae, stride, seed):
+    return code_version(), names(files.values()), sign_mae.name, stride, seed
