@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from experiments import results, run, table
-from experiments.paper import command, corpora, estimate, gru, orderings, reproduction, sizes, tables, values
+from experiments.paper import command, corpora, decoding, estimate, gru, orderings, reproduction, sizes, tables, values
 from experiments.workplace import MissingDataError, Workplace
-from tests.test_experiments import data_dir, place  # noqa: F401  fixtures
+from tests.conftest import TINY_TEXT
+from tests.test_experiments import TOY, data_dir, place  # noqa: F401  fixtures
 
 
 def score(mean, low=None, high=None, seeds=2):
@@ -300,21 +301,83 @@ def test_attention_near_itself_is_compared_with_even_attention():
     assert figures.near(np.full((4, 4), 0.25), seconds)[0] == pytest.approx(6 / 16)
 
 
-@pytest.mark.slow
-def test_a_table_goes_from_data_to_its_section(place, tmp_path, monkeypatch):  # noqa: F811
-    """Strides on toy data, beside a made-up baseline table; the second run trains nothing."""
-    from tests.test_experiments import TOY
+TOY_SIZES = {
+    "sign_mae": TOY, "pretrain_steps": 2, "pretrain_seeds": 1, "rates": [1e-3], "seeds": 1, "steps": 2, "mix_limit": None, "scale": "tiny",
+    "limit": {"train": 12, "validation": 4, "test": 4}, "weights": ["none", "adaptive"], "judges": 1, "judge_steps": 2,
+    "model": {"hidden_size": 16, "codebook_size": 8}, "judge_text_config": TINY_TEXT,
+}  # fmt: skip
 
-    toy = {"sign_mae": TOY, "pretrain_steps": 2, "rates": [1e-3], "seeds": 2, "steps": 2, "mix_limit": None, "scale": "tiny"}
-    toy |= {"limit": {"train": 12, "validation": 4, "test": 4}}
-    monkeypatch.setattr(sizes, "sizes_of", lambda *arguments: toy)
+
+@pytest.fixture
+def toy(place, tmp_path, monkeypatch):  # noqa: F811
+    """Runs a table at a toy size; baselines are ours under their names."""
+
+    def run_toy(name, dataset="phoenix_rendered_varied", **changed):
+        monkeypatch.setattr(sizes, "sizes_of", lambda *arguments: TOY_SIZES | changed)
+        written = command.run(name, dataset, "tiny", None, place, tmp_path / "results")
+        assert json.loads((tmp_path / "results" / f"{name}-{dataset}.json").read_text()) == written
+        assert written["command"].startswith("python") and reproduction.TINY in reproduction.section(written, tmp_path / "results")
+        return written, results.read_predictions(f"{name}-{dataset}", tmp_path / "results")
+
+    monkeypatch.setattr(decoding, "best_decoding", lambda *arguments: {"num_beams": 1, "length_penalty": 0.0})
+    ours = tables.ours
+    monkeypatch.setattr(tables, "translator", lambda place, sizes, name, sign_mae, weights="none": ours(place, sizes, sign_mae, tuned=True))
+    monkeypatch.setattr(tables, "producer", lambda place, sizes, name, sign_mae, weights="none": tables.signer(place, sizes, sign_mae))
+    return run_toy
+
+
+@pytest.mark.slow
+def test_strides_go_from_data_to_a_drawn_section_and_a_second_run_trains_nothing(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "STRIDES", (7, 15))
-    written = command.run("fig3", "phoenix_rendered_varied", "tiny", None, place, tmp_path / "results")
+    written, kept = toy("fig3", seeds=2)
     assert {"stride_7", "stride_15", "floor_constant_sentence"} <= set(written["rows"])
     assert written["orderings"][0]["above"] == "stride_7" and (tmp_path / "results" / "fig3-phoenix_rendered_varied.svg").exists()
-    kept = results.read_predictions("fig3-phoenix_rendered_varied", tmp_path / "results")
     assert len(kept["texts"]["stride_7"]) == 2 and len(kept["texts"]["stride_7"][0]) == len(kept["ids"]) == 4
     assert "fig3-phoenix_rendered_varied.svg)" in reproduction.section(written, tmp_path / "results")
     monkeypatch.setattr(tables.translation, "train", None)
-    again = command.run("fig3", "phoenix_rendered_varied", "tiny", None, place, tmp_path / "results")
+    again, _ = toy("fig3", seeds=2)
     assert again["rows"] == written["rows"]
+
+
+@pytest.mark.slow
+def test_translation_has_baselines_ceilings_and_floors_and_examples_show_its_texts(toy):
+    written, _ = toy("tab1")
+    assert list(written["rows"])[:6] == ["joint_slt", "joint_slt_glosses", "conslt", "glofe", "ours", "ceiling_true_glosses"]
+    assert written["systems"]["ours"]["length_penalty"] == 0 and written["systems"]["ours"]["parameters"] > 1000
+    assert {"ours - joint_slt", "ours - floor_nearest_clip", "joint_slt_glosses - joint_slt"} <= set(written["contrasts"])
+    written, kept = toy("tab8")
+    assert len(written["examples"]) == 6 and set(written["examples"][0]) == {"id", "reference", "joint_slt", "conslt", "ours"}
+    assert written["examples"][0]["ours"] == kept["texts"]["ours"][0][0]
+
+
+@pytest.mark.slow
+def test_production_has_baselines_ceilings_and_floors_and_its_frames_are_drawn(toy, monkeypatch):
+    from experiments.paper import figures
+
+    written, _ = toy("tab2")
+    systems = {"progressive_transformer", "progressive_transformer_gloss", "nslpg", "nslpg_gloss", "ours", "codes_flow"}
+    assert systems | {"ceiling_real", "ceiling_oracle", "floor_mean_pose"} <= set(written["rows"])
+    assert {"bleu1", "bleu4", "rouge_l", "mpjpe", "speed"} <= set(written["rows"]["ours"])
+    assert written["contrasts"]["ours - nslpg"]["bleu4"] == {"mean": 0.0, "interval": [None, None]}
+    moved = [np.zeros((20, 73, 2), np.float32)] * 2
+    monkeypatch.setattr(figures, "signed_by_baseline", lambda *arguments: moved)
+    written, kept = toy("fig4")
+    assert set(written["rows"]) == {"ours", "nslpg", "progressive_transformer"} and len(kept["ids"]) == 2
+
+
+@pytest.mark.slow
+def test_words_are_recognised_by_a_gru_too_and_their_latents_stand_on_a_plane(toy, tmp_path):
+    written, _ = toy("tab3", "include", limit=None, folds=2)
+    assert list(written["rows"]) == ["gru", "transformer", "ours", "untrained", "pca", "floor_most_frequent"]
+    assert set(written["rows"]["gru"]) == {"top1", "top5", "top10"} and "ours - gru" in written["contrasts"]
+    written, kept = toy("fig5", "include", limit=None, folds=2)
+    assert set(written["rows"]) == {"ours", "untrained", "pca", "floor_chance"} and set(kept["planes"]) == {"ours", "untrained", "pca"}
+    assert (tmp_path / "results" / "fig5-include.svg").read_text().count("by chance") == 3
+
+
+@pytest.mark.slow
+def test_two_corpora_have_equal_steps_and_equal_epochs(toy):
+    written, _ = toy("tab4d")
+    steps = written["pretraining_steps"]
+    assert steps["one_corpus"] == steps["two_corpora_equal_steps"] == 2 < steps["two_corpora_equal_epochs"]
+    assert {ordering["below"] for ordering in written["orderings"]} == {"one_corpus"}
