@@ -18,7 +18,7 @@ from train.engine.commands import CommandParser
 
 NAMES = (
     "include", "real_mix", "dgs", "bsl", "gloss_probe", "inputs", "phoenix_rendered", "phoenix_rendered_varied", "spliced_signs",
-    "signing", "signing_varied",
+    "signing", "signing_varied", "signing_spliced",
 )  # fmt: skip
 ENTRIES = {  # where an experiment is not `run` of the module of its name
     "phoenix_rendered": ("sentences", "phoenix_rendered"),
@@ -26,6 +26,7 @@ ENTRIES = {  # where an experiment is not `run` of the module of its name
     "spliced_signs": ("spliced_translation", "run"),
     "signing": ("signing", "signing"),
     "signing_varied": ("signing", "signing_varied"),
+    "signing_spliced": ("signing", "signing_spliced"),
 }
 
 

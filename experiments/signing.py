@@ -1,4 +1,4 @@
-"""Text-to-sign on rendered PHOENIX14T: systems, their ceilings and floors. The motion is procedural; no PHOENIX14T result.
+"""Text-to-sign on rendered PHOENIX14T, where the motion is procedural, and on spliced real signs: systems, their ceilings and floors.
 
 Judges and systems are trained for a fixed number of steps. `regression` predicts latents, `codes_flow` samples them, at equal steps; rows
 of `..._reference_length` have the real clips' lengths. `retrieval` stitches phrases of training clips, `ceiling_oracle` decodes the real
@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import corpora, translation
+from experiments import corpora, spliced_signs, translation
+from experiments.include import SIZES as INCLUDE_SIZES
+from experiments.include import trained_on_the_mix
 from experiments.intervals import t_interval
 from experiments.pretraining import SMALL, TINY, names, pretrained
 from experiments.readers import code_version, rate_that_is_best
@@ -48,26 +50,43 @@ JUDGE = {name: value for name, value in translation.READER.items() if name != "t
 SIZES = {
     "small": {"sign_mae": SMALL | {"segments_per_clip": 2}, "pretrain_steps": 1500, "judges": 2, "judge_steps": 1250,
               "steps": 1500, "rates": [5e-4, 1e-3, 2e-3], "seeds": 3, "limit": {"train": 1600, "validation": 266, "test": 519}, "model": {},
-              "judge_text_config": translation.READER["text_config"]},
+              "judge_text_config": translation.READER["text_config"], "corpus": "small"},
     "tiny": {"sign_mae": TINY, "pretrain_steps": 20, "judges": 1, "judge_steps": 4, "steps": 4, "rates": [1e-3], "seeds": 1,
              "limit": {"train": 48, "validation": 8, "test": 8}, "model": {"hidden_size": 32, "intermediate_size": 64, "codebook_size": 32},
-             "judge_text_config": translation.READER["text_config"] | {"d_model": 32}},
+             "judge_text_config": translation.READER["text_config"] | {"d_model": 32}, "corpus": "tiny"},
 }  # fmt: skip
 
 
 def signing(place, sizes):
     """Runs on a corpus in which every token of a sign is signed alike."""
-    return run(place, sizes, 0.0)
+    return _rendered(place, sizes, 0.0)
 
 
 def signing_varied(place, sizes):
     """Runs on a corpus in which signers and tokens vary, which makes it as hard as real signs."""
-    return run(place, sizes, 1.2)
+    return _rendered(place, sizes, 1.2)
 
 
-def run(place, sizes, variation):
+def signing_spliced(place, sizes):
+    """Runs on sentences of real signs, several takes of each: does a system choose one, or blur them? The SignMAE saw none of them."""
+    fold = next(iter(spliced_signs.FOLDS))
+    folder = spliced_signs.build(place.data("real", "include43"), place.output_dir, fold, sizes["corpus"])
+    files = {split: next(folder.glob(f"{split}-*.parquet")) for split in ("train", "validation", "test")}
+    _, _, [sign_mae] = trained_on_the_mix(place, INCLUDE_SIZES[sizes["corpus"]] | {"pretrain_seeds": 1})
+    what = "text-to-sign on sentences spliced of real INCLUDE clips, tested on sentences of recording sessions that were never trained on"
+    scored = "once in this run; the clips that its sentences are compared with are of other sessions than those that were learnt"
+    return run(place, sizes, files, sign_mae, what, scored)
+
+
+def _rendered(place, sizes, variation):
     files = corpora.rendered(place, variation, sizes["limit"])
     sign_mae = pretrained(place, [files["train"]], [files["validation"]], sizes["sign_mae"], sizes["pretrain_steps"])
+    what = f"text-to-sign on rendered PHOENIX14T, variation {variation:g}; no PHOENIX14T result"
+    return run(place, sizes, files, sign_mae, what, "once in this run; the official dev was scored by earlier versions of this table too")
+
+
+def run(place, sizes, files, sign_mae, what, scored):
+    """The `Result` of the systems on one corpus, of which `files` are the splits."""
     judges = judges_of(place, sizes, files["train"].parent, sign_mae)
     rows, reports, rates = {}, {}, {}
     for decoder in DECODERS:
@@ -78,11 +97,11 @@ def run(place, sizes, variation):
     first = reports[DECODERS[0]][:1]
     rows |= {row: _row(first, name) for name, row in ROWS.items()}
     return Result(
-        what=f"text-to-sign on rendered PHOENIX14T, variation {variation:g}; no PHOENIX14T result",
+        what=what,
         rows={name: row for name, row in rows.items() if row},
         contrasts={},
         unit=f"t interval over the seeds of the system, where there are several; the mean of {sizes['judges']} judges",
-        scored="once in this run; the official dev was scored by earlier versions of this table too",
+        scored=scored,
         config=sizes | {"judge": JUDGE, "chosen_rates": rates},
         predictions={"reports": reports},
         more={

@@ -148,7 +148,7 @@ TABLES = {"benchmarks": speed, "rendering and data": rendering_and_data} | {
     name: partial(result, name)
     for name in (
         "include", "real_mix", "dgs", "bsl", "gloss_probe", "phoenix_rendered", "phoenix_rendered_varied", "spliced_signs", "signing",
-        "signing_varied",
+        "signing_varied", "signing_spliced",
     )
 }  # fmt: skip
 MARKER = "<!-- {}: python -m experiments.table --write -->"

@@ -274,8 +274,8 @@ class SignMAEConfig(TransformerConfig):
     # Loss (section 3.3)
     # Ours: minus sign; "adaptive_as_printed" is Eq 1; "fixed" (Tab 5), "none"
     keypoint_weighting: str = choice("adaptive", "adaptive_as_printed", "fixed", "none")
-    # Over frames and points; or "temporal": of each point over frames, then the mean
-    weight_variance: str = choice("pooled", "temporal")
+    # Over frames and points; ours: "temporal", of each point over frames, then the mean; "moving", the mean over the points that move
+    weight_variance: str = choice("pooled", "temporal", "moving")
     fixed_body_weight: float | int = number(1.0)  # of the body's points with keypoint_weighting "fixed" (section 6)
     fixed_face_weight: float | int = number(1.17)  # of the face's points, the same
     fixed_hand_weight: float | int = number(1.18)  # of the hands' points, the same

@@ -40,7 +40,8 @@ def part_variances(keypoints: torch.Tensor, keypoint_mask: torch.Tensor, layout_
 
     Args:
         keypoints, keypoint_mask: (N, W, K, C), (N, W, K).
-        variance: "pooled" over frames and present points, or "temporal": of each point over frames, then the mean over points.
+        variance: "pooled" over frames and present points; "temporal", of each point over frames, then the mean over points; or "moving",
+            the same, but the mean counts each point by its own variance: it is that of the points that move, however many stand still.
 
     Returns:
         (N, 3): summed over coordinates; 0 for a part of which nothing was seen.
@@ -91,4 +92,6 @@ def _variance(points: torch.Tensor, mask: torch.Tensor, variance: str) -> torch.
     if variance == "pooled":
         return _masked_mean(squared, mask, dims, keepdim=False).sum(-1)
     over_frames = _masked_mean(squared, mask, 1, keepdim=False).sum(-1, keepdim=True)  # (N, K', 1)
+    if variance == "moving":
+        return (over_frames.square().sum(1) / over_frames.sum(1).clamp_min(MOTIONLESS)).squeeze(-1)
     return _masked_mean(over_frames, mask.any(1), 1, keepdim=False).squeeze(-1)

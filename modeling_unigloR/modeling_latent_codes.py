@@ -19,7 +19,7 @@ from transformers.activations import ACT2FN
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 
 from .configuration_uniglor import TextToSignConfig
-from .modeling_layers_uniglor import AttentionCache, SinusoidalPositions, TransformerLayer, exact
+from .modeling_layers_uniglor import AttentionCache, AttentionMask, SinusoidalPositions, TransformerLayer, exact
 
 NEAREST_TO_DATA = 0.05  # least 1 - time that the flow's error is divided by; nearer to the data the quotient grows without bound
 
@@ -207,7 +207,8 @@ class CodesFlowDecoder(nn.Module):
         components = self.codes.components(latents)  # (B, S, F)
         codes, remainder = self.codes.encode(components)  # (B, S, Q), (B, S, F)
         history = self.add_history_noise(components)[:, :-1].to(memory.dtype)
-        states = self.states(self.embed(history, real.sum(1)), self.hide_texts(memory), memory_mask)  # (B, S, H)
+        hidden, memory = self.embed(history, real.sum(1)), self.hide_texts(memory)
+        states = self.states(hidden, memory, self.text_mask(hidden, memory, memory_mask))  # (B, S, H)
         logits, states = self.code_logits(states, codes)  # (B, S, E) of each codebook, (B, S, H)
         code_errors = [
             F.cross_entropy(
@@ -245,14 +246,17 @@ class CodesFlowDecoder(nn.Module):
         table = self.places.table.to(tokens.dtype)
         return self.dropout(tokens + table[place] + self.remaining_projection(table[remaining]))
 
+    def text_mask(self, hidden: torch.Tensor, memory: torch.Tensor, memory_mask: torch.Tensor) -> AttentionMask:
+        """Where inputs (B, S, H) may attend to the text (B, L, H), (B, L)."""
+        return create_bidirectional_mask(self.config, hidden, memory_mask != 0, encoder_hidden_states=memory)
+
     def states(
-        self, hidden: torch.Tensor, memory: torch.Tensor, memory_mask: torch.Tensor, cache: AttentionCache | None = None
+        self, hidden: torch.Tensor, memory: torch.Tensor, text_mask: AttentionMask, cache: AttentionCache | None = None
     ) -> torch.Tensor:
         """What the layers make of each segment, those before it and the text: (B, S, H) -> same; a cache knows the earlier ones."""
-        text = create_bidirectional_mask(self.config, hidden, memory_mask != 0, encoder_hidden_states=memory)
         causal = create_causal_mask(self.config, hidden, attention_mask=None, past_key_values=None) if cache is None else None
         for layer in self.layers:
-            hidden = layer(hidden, memory, attention_mask=causal, memory_mask=text, cache=cache)
+            hidden = layer(hidden, memory, attention_mask=causal, memory_mask=text_mask, cache=cache)
         return self.norm(hidden)
 
     def code_logits(self, states: torch.Tensor, codes: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
@@ -291,11 +295,13 @@ class CodesFlowDecoder(nn.Module):
             memory = torch.cat([memory, self.null_memory.expand_as(memory)])
             memory_mask, lengths = memory_mask.repeat(2, 1), lengths.repeat(2)
         cache = AttentionCache() if use_cache else None
+        text_mask = self.text_mask(memory[:, :1], memory, memory_mask)  # of one segment, the only one that a cache leaves to compute
         components = noise.new_zeros(num_texts, 0, noise.shape[-1])  # (B, segments so far, F)
         for segment in range(num_segments):
             history = components.repeat(num_copies, 1, 1).to(memory.dtype)
             inputs = self.embed(history, lengths, segment if use_cache else 0)
-            state = self.states(inputs, memory, memory_mask, cache)[:, -1]  # (B, H)
+            mask = text_mask if use_cache else self.text_mask(inputs, memory, memory_mask)
+            state = self.states(inputs, memory, mask, cache)[:, -1]  # (B, H)
             codes = []
             for index, (head, embedding) in enumerate(zip(self.code_heads, self.code_embeddings)):
                 codes.append(choose(guided(head(state), guidance), uniforms[:, segment, index], temperature))

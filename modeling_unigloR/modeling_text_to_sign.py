@@ -510,7 +510,7 @@ class TextToSign(UniGloRPreTrainedModel):
         decoded = torch.cat([self.sign_mae(batch).keypoints for batch in latents[real].split(DECODED_TOGETHER)])  # (N, W, K, C)
         # Points that SignMAE never learned are put where `KeypointProcessor` puts points that were never seen, as judges expect.
         learned = self.sign_mae.keypoint_presence.bool().cpu().numpy()
-        decoded = decoded[:, :, torch.from_numpy(stand_ins(self.config.layout, learned)).to(decoded.device)]
+        decoded = decoded.index_select(2, torch.from_numpy(stand_ins(self.config.layout, learned)).to(decoded.device))
         segments = decoded.new_zeros(*real.shape, *decoded.shape[1:])
         segments[real] = decoded
         segments = mend_seams(segments, latent_mask, seam_frames)

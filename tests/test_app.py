@@ -165,6 +165,16 @@ def test_a_clip_stays_until_another_takes_its_place(tmp_path, monkeypatch):
     assert not app.HELD.clips
 
 
+def test_the_same_file_can_be_uploaded_again(tmp_path):
+    """Gradio names an upload after its content, so a file that is chosen a second time comes under the path of the first."""
+    *_, held = app.translate("reader", str(relative(tmp_path / "a" / "clip.npy")))
+    app.forget(held)  # as when it is cleared, or after ten minutes
+    assert "Choose the file again" in app.translate("reader", held["upload"], held)[1]
+    *_, held = app.translate("reader", str(relative(tmp_path / "a" / "clip.npy")), held)
+    assert "How large was the picture?" in held["question"]
+    app.forget(held)
+
+
 def test_a_clip_that_fits_other_layouts_is_asked_about(tmp_path):
     *_, held = app.translate("reader", str(relative(tmp_path / "a" / "clip.npy")), None, "mediapipe75", None, 640, 480)
     assert "Which layout do its keypoints have? They fit" in held["question"] and "openpose137" in held["question"]

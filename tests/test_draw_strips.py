@@ -41,6 +41,20 @@ def test_a_text_to_sign_is_drawn_under_its_sentence_with_both_durations(tiny_tex
     assert TEXTS[1] in (tmp_path / "a.svg").read_text()
 
 
+def test_systems_and_retrieval_are_played_beside_the_ground_truth(tiny_text_to_sign, corpus, tmp_path):
+    for name in ("first", "second"):
+        tiny_text_to_sign().save_pretrained(tmp_path / name)
+    argv = ["--checkpoint", str(tmp_path / "first"), str(tmp_path / "second"), "--datasets", corpus, "--num_clips", "2"]
+    strips = draw_strips.main([*argv, "--train_datasets", corpus, "--output", str(tmp_path / "a.html")])
+    rows = [label.split(",")[0] for label in strips[1].labels]
+    assert rows == ["ground truth", "first", "second", "retrieval of training clips"]
+    assert all(len(keypoints) >= len(shown) for (keypoints, _), (shown, _) in zip(strips[1].whole, strips[1].clips))
+    page = (tmp_path / "a.html").read_text()
+    assert page.count("<iframe") == 2 and all(strip.title in page for strip in strips)
+    with pytest.raises(ValueError, match="one folder name twice"):
+        draw_strips.main([*argv[:2], str(tmp_path / "first"), *argv[3:], "--output", str(tmp_path / "a.svg")])
+
+
 def test_the_png_has_the_svgs_lines_at_the_svgs_places(sign_mae_dir, corpus, tmp_path):
     image = pytest.importorskip("PIL.Image")
     argv = ["--checkpoint", sign_mae_dir, "--datasets", corpus, "--num_frames", "7", "--num_clips", "1", "--size", "40"]
@@ -78,7 +92,7 @@ def test_what_cannot_be_drawn_says_why(sign_mae_dir, corpus, tiny_sign_to_text, 
         draw_strips.main([*argv, "--checkpoint", str(tmp_path / "model")])
     with pytest.raises(SystemExit):
         draw_strips.main(["--checkpoint", sign_mae_dir, "--datasets", corpus, "--output", "a.gif"])
-    assert "expected a name that ends in .svg or .png" in capsys.readouterr().err
+    assert "expected a name that ends in .svg, .png or .html" in capsys.readouterr().err
 
 
 def test_a_word_is_drawn_beside_what_a_text_to_sign_makes_of_it(tiny_text_to_sign, tmp_path):

@@ -36,7 +36,7 @@ def weights(keypoints, mask=None, **fields):
     return [round(float(spread[0, 0, part.start]), 5) for part in (BODY, FACE, LEFT)]
 
 
-@pytest.mark.parametrize("variance", ["pooled", "temporal"])
+@pytest.mark.parametrize("variance", ["pooled", "temporal", "moving"])
 def test_variances_of_parts_that_step(variance):
     """Steps of 2 give a variance of 1 for the body. Of 19 face points 10 step by 2 and the centroid by 20/19."""
     found = part_variances(two_frames(body=2.0, face=2.0, hand=4.0), torch.ones(1, 2, 73), "uniglor73", variance)[0]
@@ -44,6 +44,8 @@ def test_variances_of_parts_that_step(variance):
     face_steps = [stepping] * 10 + [standing] * 9
     if variance == "temporal":
         face = sum(step**2 / 4 for step in face_steps) / 19
+    elif variance == "moving":
+        face = sum((step**2 / 4) ** 2 for step in face_steps) / sum(step**2 / 4 for step in face_steps)
     else:  # over frames and points: half of the values are 0 (the first frame), half are the steps
         values = [0.0] * 19 + face_steps
         face = sum(value**2 for value in values) / 38 - (sum(values) / 38) ** 2
@@ -56,6 +58,17 @@ def test_pooled_variance_counts_how_far_apart_the_points_are():
         variance: float(part_variances(keypoints, torch.ones(1, 2, 73), "uniglor73", variance)[0, 0]) for variance in ("pooled", "temporal")
     }
     assert body == pytest.approx({"pooled": 2.0, "temporal": 1.0})
+
+
+def test_the_moving_variance_is_that_of_the_points_that_move():
+    """One wrist of eight points of the body moves: the mean over all says an eighth of what the wrist does."""
+    keypoints = torch.zeros(1, 2, 73, 2)
+    keypoints[0, 1, BODY.start + 7, 0] = 2.0
+    mask = torch.ones(1, 2, 73)
+    found = {variance: float(part_variances(keypoints, mask, "uniglor73", variance)[0, 0]) for variance in ("temporal", "moving")}
+    assert found == pytest.approx({"temporal": 1 / 8, "moving": 1.0})
+    mask[0, 0, BODY.start + 7] = 0  # seen once: nothing is known of its movement
+    assert float(part_variances(keypoints, mask, "uniglor73", "moving")[0, 0]) == 0
 
 
 def test_adaptive_weights_keep_the_body_at_one():
@@ -82,7 +95,7 @@ def test_no_weighting_is_one_everywhere():
     assert weights(two_frames(body=2.0), keypoint_weighting="none") == [1.0, 1.0, 1.0]
 
 
-@pytest.mark.parametrize("variance", ["pooled", "temporal"])
+@pytest.mark.parametrize("variance", ["pooled", "temporal", "moving"])
 @pytest.mark.parametrize("weighting", ["adaptive", "adaptive_as_printed"])
 def test_a_motionless_segment_weighs_one(variance, weighting):
     keypoints = two_frames(body_spread=1.0)
@@ -100,6 +113,6 @@ def test_a_part_that_was_not_seen_leaves_the_sum():
 def test_weights_stay_between_zero_and_two():
     torch.manual_seed(0)
     keypoints, mask = torch.randn(64, 15, 73, 2) * torch.rand(64, 1, 73, 1), (torch.rand(64, 15, 73) > 0.3).float()
-    for variance in ("pooled", "temporal"):
+    for variance in ("pooled", "temporal", "moving"):
         found = keypoint_weights(keypoints, mask, SignMAEConfig(weight_variance=variance))
         assert (found >= 0).all() and (found <= 2).all() and (found[:, :, BODY] == 1).all()

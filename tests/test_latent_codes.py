@@ -125,8 +125,9 @@ def test_a_segment_is_predicted_from_those_before_it_alone(model):
     _, memory, memory_mask = model.encode_text(**inputs)
     memory, lengths = model.memory_projection(memory), torch.tensor([4])
     first, second = (
-        decoder.states(decoder.embed(decoder.codes.components(latents)[:, :-1], lengths), memory, memory_mask)
+        decoder.states(hidden, memory, decoder.text_mask(hidden, memory, memory_mask))
         for latents in (targets["latents"], changed)
+        for hidden in [decoder.embed(decoder.codes.components(latents)[:, :-1], lengths)]
     )
     torch.testing.assert_close(first[:, :3], second[:, :3])
     assert not torch.allclose(first[:, 3], second[:, 3], atol=1e-3)

@@ -24,8 +24,9 @@ def test_weights_are_the_mean_over_segments(segments):
     one_by_one = [keypoint_weights(keypoints[[n]], mask[[n]], SignMAEConfig())[0, 0] for n in range(len(keypoints))]
     assert found["num_segments"] == len(keypoints) > 10
     for part, span in (("body", BODY), ("face", FACE), ("hand", RIGHT)):
-        expected = np.mean([float(weights[span.start]) for weights in one_by_one])
-        assert found["weights"][part] == pytest.approx(expected, abs=1e-5)
+        values = [float(weights[span.start]) for weights in one_by_one]
+        assert found["weights"][part] == pytest.approx(np.mean(values), abs=1e-5)
+        assert found["deviations"][part] == pytest.approx(np.std(values), abs=1e-3)
         assert found["seen"][part] == 1
     assert sum(found["variance_shares"].values()) == pytest.approx(1)
 

@@ -2,8 +2,8 @@
 
     python -m train.pose_weights --datasets DIR [--split train] [--processor outputs/sign-mae]
 
-Prints YAML that train/pretrain.py takes, and as comments how much of the variance each part has. The paper found 1, 1.17 and 1.18
-on its corpora (section 6).
+Prints YAML that train/pretrain.py takes, and as comments how far segments differ in it and how much of the variance each part has. The
+paper found 1, 1.17 and 1.18 on its corpora (section 6).
 """
 
 from train.engine.commands import CommandParser
@@ -15,7 +15,7 @@ def parse(argv=None):
     parser.add_argument("--split", default="train", help="of the data set; by default train")
     parser.add_argument("--processor", metavar="DIR", help="a saved KeypointProcessor, such as a checkpoint's; by default a new one")
     parser.add_argument("--window_size", type=int, help="frames in a segment; by default as a SignMAE has them")
-    parser.add_argument("--weight_variance", choices=("pooled", "temporal"), help="by default as a SignMAE has it")
+    parser.add_argument("--weight_variance", choices=("pooled", "temporal", "moving"), help="by default as a SignMAE has it")
     parser.add_argument("--cache_dir", help="where processed frames are kept; by default in the cache of datasets")
     return parser.parse_args(argv)
 
@@ -46,8 +46,8 @@ def main(argv=None):
     print(f"# {statistics['num_segments']} segments of {config.window_size} frames: {describe(dataset)}, {arguments.split}")
     print("keypoint_weighting: fixed")
     for part, share in statistics["variance_shares"].items():
-        seen = statistics["seen"][part]
-        print(f"fixed_{part}_weight: {statistics['weights'][part]:.3f}  # {share:.1%} of the variance, seen in {seen:.1%} of the segments")
+        weight, spread, seen = (statistics[name][part] for name in ("weights", "deviations", "seen"))
+        print(f"fixed_{part}_weight: {weight:.3f}  # +- {spread:.2f}, {share:.1%} of the variance, seen in {seen:.1%} of the segments")
     return statistics
 
 
@@ -60,25 +60,32 @@ def mean_weights(keypoints, keypoint_mask, config, batch_size=1024):
         config: a `SignMAEConfig` with keypoint_weighting="adaptive"; its layout and weight_variance are read.
 
     Returns:
-        dict: `num_segments`; and by part (body, face, hand) `weights`, 1.0 where no segment shows it; `variance_shares`, of the mean
-        variances of the three; `seen`, the share of segments that show it.
+        dict: `num_segments`; and by part (body, face, hand) `weights`, 1.0 where no segment shows it, and their `deviations` between
+        segments; `variance_shares`, of the mean variances of the three; `seen`, the share of segments that show it.
     """
     spans = get_layout(config.layout).parts
-    weights, counts, variances = (torch.zeros(len(PARTS), dtype=torch.double) for _ in range(3))
+    weights, squares, counts, variances = (torch.zeros(len(PARTS), dtype=torch.double) for _ in range(4))
     for batch, mask in zip(keypoints.split(batch_size), keypoint_mask.split(batch_size)):
         per_keypoint = keypoint_weights(batch, mask, config)[:, 0]  # (N, K)
         seen = torch.stack([torch.stack([mask[:, :, spans[part]].bool().any((1, 2)) for part in parts]).any(0) for parts in PARTS.values()])
         part_weights = torch.stack([per_keypoint[:, spans[parts[0]].start] for parts in PARTS.values()])  # (3, N)
         weights += (part_weights.double() * seen).sum(1)
+        squares += (part_weights.double().square() * seen).sum(1)
         counts += seen.sum(1)
         variances += part_variances(batch, mask, config.layout, config.weight_variance).double().sum(0)
     means = torch.where(counts > 0, weights / counts.clamp_min(1), torch.ones_like(weights))
+    deviations = torch.where(counts > 0, squares / counts.clamp_min(1) - means.square(), 0).clamp_min(0).sqrt()
     shares = variances / variances.sum().clamp_min(1e-12)
     return {
         "num_segments": len(keypoints),
         **{
             name: dict(zip(PARTS, values.tolist()))
-            for name, values in (("weights", means), ("variance_shares", shares), ("seen", counts / len(keypoints)))
+            for name, values in (
+                ("weights", means),
+                ("deviations", deviations),
+                ("variance_shares", shares),
+                ("seen", counts / len(keypoints)),
+            )  # fmt: skip
         },
     }
 

@@ -189,10 +189,14 @@ class SegmentDataset(Dataset):
             clips = self._clips_of(number, epoch[rows], place[rows] - self.bounds[number])
             starts = self._starts(number, epoch[rows], place[rows], store.lengths[clips])
             frames = (store.offsets[clips] + starts)[:, None] + np.arange(self.window_size)  # (N', W)
-            if keypoints is None:
-                keypoints = np.empty((len(place), self.window_size, *store.keypoints.shape[1:]), np.float32)
-                mask = np.empty(keypoints.shape[:3], np.bool_)
-            keypoints[rows], mask[rows] = store.keypoints[frames], store.keypoint_mask[frames]
+            taken = np.take(store.keypoints, frames, axis=0), np.take(store.keypoint_mask, frames, axis=0)  # twice as fast as an index
+            if len(rows) == len(place):
+                keypoints, mask = taken
+            else:
+                if keypoints is None:
+                    keypoints = np.empty((len(place), *taken[0].shape[1:]), np.float32)
+                    mask = np.empty(keypoints.shape[:3], np.bool_)
+                keypoints[rows], mask[rows] = taken
             clip_index[rows] = sum(len(other.lengths) for other in self.stores[:number]) + clips
         return {
             "keypoints": torch.from_numpy(keypoints),
