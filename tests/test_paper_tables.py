@@ -6,9 +6,10 @@ import datasets
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from experiments import results, run, table
-from experiments.paper import command, corpora, decoding, estimate, gru, orderings, reproduction, sizes, tables, values
+from experiments.paper import command, corpora, decoding, estimate, full, gru, orderings, reproduction, sizes, tables, values
 from experiments.workplace import MissingDataError, Workplace
 from tests.conftest import TINY_TEXT
 from tests.test_experiments import TOY, data_dir, place  # noqa: F401  fixtures
@@ -381,3 +382,27 @@ def test_two_corpora_have_equal_steps_and_equal_epochs(toy):
     steps = written["pretraining_steps"]
     assert steps["one_corpus"] == steps["two_corpora_equal_steps"] == 2 < steps["two_corpora_equal_epochs"]
     assert {ordering["below"] for ordering in written["orderings"]} == {"one_corpus"}
+
+
+@pytest.mark.slow
+def test_scale_paper_trains_by_the_config_files_and_lets_a_judge_choose(place, tmp_path, monkeypatch):  # noqa: F811
+    """Epochs, early stopping, beams and judge are the config files', here with toy sizes in the place of theirs."""
+    small = {"per_device_train_batch_size": 4, "num_train_epochs": 2, "max_new_tokens": 6, "generation_num_beams": 2, "warmup_steps": 1}
+    widths = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    text = {"text_model": None, "tokenizer": "words", "text_config": widths | {"max_position_embeddings": 32}}
+    signing = {name: value for name, value in small.items() if name != "max_new_tokens"} | widths | text
+    changes = {"READING": small | {"text_config": TINY_TEXT}, "SIGNING": signing | {"max_segments": 8, "codebook_size": 8}}
+    for name, changed in changes.items():
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(full.values_in(getattr(full, name)) | changed))
+        monkeypatch.setattr(full, name, str(path))
+    monkeypatch.setattr(decoding, "best_decoding", lambda *arguments: {"num_beams": 1, "length_penalty": 0.0})
+    monkeypatch.setattr(tables, "translator", lambda place, sizes, name, sign_mae: tables.ours(place, sizes, sign_mae, tuned=True))
+    monkeypatch.setattr(tables, "producer", lambda place, sizes, name, sign_mae: tables.signer(place, sizes, sign_mae))
+    made_of = sizes.PAPER_SCALE | {"scale": "paper", "use_cpu": True, "seeds": 1, "judges": 2, "limit": TOY_SIZES["limit"]}
+    made_of |= {"sign_mae": TOY | {"num_train_epochs": 1}}
+    made = tables.tab1(place, made_of, "phoenix_rendered_varied")
+    assert made.more["systems"]["ours"] | {"seconds": 0} == made.more["systems"]["ours"] | {"steps": 6, "num_beams": 1, "seconds": 0}
+    assert {"joint_slt", "glofe", "ours", "floor_nearest_clip"} <= set(made.rows)
+    made = tables.tab2(place, made_of, "phoenix_rendered_varied")
+    assert {"nslpg", "ours", "codes_flow", "ceiling_real"} <= set(made.rows) and made.predictions["reports"]["ours"][0]["judges"] == 1

@@ -70,7 +70,7 @@ def judges_of(place: Workplace, sizes: dict, files: dict[str, Path], sign_mae: P
     """Folders of judges: the first one selects what `TextToSign` keeps, the others report."""
     folder = place.path("paper-judges", code_version(), names(files.values()), sizes["judges"])
     if not (folder / "judges.json").exists():
-        options = ["--datasets", str(files["train"].parent), "--output_dir", str(folder), "--sign_mae", str(sign_mae)]
+        options = ["--datasets", str(files["train"].parent), "--output_dir", str(folder), "--sign_mae", str(sign_mae), "--config", READING]
         options += ["--seeds", *map(str, range(sizes["judges"])), "--use_cpu", str(sizes["use_cpu"]).lower()]
         train_judges.main(options)
     return [folder / str(seed) for seed in range(sizes["judges"])]

@@ -26,7 +26,7 @@ HOW = {  # table: what is done otherwise than in the paper, whatever the data
     "tab2": (
         "`ours` predicts all latents at once, as the paper's; `codes_flow` samples them. Back-translation is by frame-level judges on "
         "keypoints. `..._gloss` signs the corpus' glosses, and all others the text. "
-        "MPJPE is in shoulder lengths, of clips resampled to the real length."
+        "MPJPE is in shoulder lengths, of clips resampled to the real length; a resting pose has a low one, so read it beside `speed`."
     ),
     "tab3": (
         "INCLUDE in the place of KSL-Guide-Word: other signs, words and cameras, and 432 clips. `untrained` and `pca` are what the paper "
