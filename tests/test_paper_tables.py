@@ -11,7 +11,7 @@ import yaml
 from experiments import results, run, table
 from experiments.paper import command, corpora, decoding, estimate, full, gru, orderings, reproduction, sizes, tables, values
 from experiments.workplace import MissingDataError, Workplace
-from tests.conftest import TINY_TEXT
+from tests.conftest import TINY_TEXT, random_signing
 from tests.test_experiments import TOY, data_dir, place  # noqa: F401  fixtures
 
 
@@ -325,6 +325,17 @@ def toy(place, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setattr(tables, "translator", lambda place, sizes, name, sign_mae, weights="none": ours(place, sizes, sign_mae, tuned=True))
     monkeypatch.setattr(tables, "producer", lambda place, sizes, name, sign_mae, weights="none": tables.signer(place, sizes, sign_mae))
     return run_toy
+
+
+@pytest.mark.parametrize("sign_encoder, inputs", [("segments", 4), ("frames", 40)])
+def test_attention_of_a_clip_has_a_weight_for_each_of_its_inputs(sign_encoder, inputs, tiny_sign_to_text):
+    from experiments.paper import figures
+
+    pipe, keypoints = tiny_sign_to_text(sign_encoder=sign_encoder), random_signing(40)
+    made = figures.attention_of(pipe.model, pipe.tokenizer, keypoints, 25.0)
+    tokens = len(made["tokens"])
+    assert made["encoder"].shape[2:] == (inputs, inputs) and made["cross"].shape[2:] == (tokens, inputs) and len(made["seconds"]) == inputs
+    np.testing.assert_allclose(made["encoder"].sum(-1), 1, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import torch
 from transformers import AutoFeatureExtractor, AutoModel, AutoTokenizer
 
 from experiments import corpora as real_corpora
@@ -16,9 +17,7 @@ from experiments.pretraining import names
 from experiments.readers import code_version, rate_that_is_best
 from experiments.results import Result
 from experiments.workplace import Workplace, words
-from modeling_unigloR import SignToTextPipeline
 from train import train_sign_to_text
-from train.data.segments import specs
 from train.engine.loading import load_pipeline
 from train.evaluation.text_to_sign import keypoints_of, sign
 from train.figures import attention, latents, strips
@@ -187,17 +186,18 @@ def fig8(place: Workplace, sizes: dict, dataset: str) -> Result:
     """
     corpus = corpora.corpus_of(place, dataset, sizes)
     files, sign_mae = corpus.parts[0], own_sign_mae(place, sizes, corpus)
-    pipes = {name: reader(place, sizes, files, sign_mae, name) for name in ("joint_slt_glosses", "joint_slt", "ours")}
-    ids = translation.clips_of(files["test"], pipes["ours"].feature_extractor).ids
-    ids = [ids[index] for index in evenly(len(ids), min(MOST_CLIPS, len(ids)))]
-    (spec,) = specs([str(files["test"])])
+    readers = {name: reader(place, sizes, files, sign_mae, name) for name in ("joint_slt_glosses", "joint_slt", "ours")}
+    processor = AutoFeatureExtractor.from_pretrained(sign_mae)
+    test = translation.clips_of(files["test"], processor)
+    chosen = evenly(len(test), min(MOST_CLIPS, len(test)))
     shown, drawn, measured = {}, {}, {}
-    for row, pipe in pipes.items():
-        answers = [pipe(attention.clip_of_row(spec, "train", name), return_attentions=True)["attentions"] for name in ids]
+    for row, (model, tokenizer) in readers.items():
+        answers = [attention_of(model, tokenizer, test.keypoints(index)[0], processor.fps or 25) for index in chosen]
         shown[row] = {"attentions": answers[len(answers) // 2]}
         measured[row] = [near(answer["encoder"][0].mean(0), answer["seconds"]) for answer in answers]
         parts, counts = np.array(measured[row]).T
         drawn[row] = {"near": (np.array([parts.sum() / counts.sum()]), draws_of_ratio(parts, counts)[None])}
+    ids = [test.ids[index] for index in chosen]
     rows, contrasts = over_draws(drawn, orderings.compared("fig8", list(drawn)))
     return Result(
         what=corpus.what,
@@ -213,7 +213,7 @@ def fig8(place: Workplace, sizes: dict, dataset: str) -> Result:
 
 
 def reader(place, sizes, files, sign_mae, name):
-    """The pipeline of a baseline, or of ours, with its first seed at the middle one of the learning rates."""
+    """-> model and tokenizer of a baseline, or of ours, with its first seed at the middle one of the learning rates."""
     rate = sorted(sizes["rates"])[len(sizes["rates"]) // 2]
     if name != "ours":
         from experiments.baselines import translators
@@ -221,18 +221,40 @@ def reader(place, sizes, files, sign_mae, name):
         processor, sizes = AutoFeatureExtractor.from_pretrained(sign_mae), of_baselines(sizes, files, full.READING)
         fields = translation.READER if sizes["scale"] != "paper" else full.UNSELECTED | {"use_cpu": sizes["use_cpu"]}
         folder = translators.train(place, files, name, rate, 0, sizes["steps"], processor, fields=fields)
-        model, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
-        return SignToTextPipeline(model=model, tokenizer=tokenizer, feature_extractor=processor)
+        return AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
     if sizes["scale"] == "paper":
         folder, _ = full.reader(place, files, sign_mae, sizes, full.values_in(full.READING)["stride"], 0)
-        return load_pipeline("sign-to-text", str(folder), "cpu")
+        return load_reader(folder)
     folder = place.path("attention", code_version(), names(files.values()), sign_mae.name, rate, sizes["steps"], translation.READER)
     if not (folder / "report.json").exists():
         options = translation.READER | {"learning_rate": rate, "max_steps": sizes["steps"], "seed": 0, "output_dir": folder}
         options |= {"save_strategy": "steps", "save_steps": max(1, min(250, sizes["steps"])), "save_total_limit": 1, "use_cpu": True}
         options |= {"resume_from_checkpoint": True, "sign_mae": sign_mae, "datasets": files["train"]}
         train_sign_to_text.main([full.READING, *words(options), "--validation", "[]"])
-    return load_pipeline("sign-to-text", str(folder), "cpu")
+    return load_reader(folder)
+
+
+def load_reader(folder):
+    pipe = load_pipeline("sign-to-text", str(folder), "cpu")
+    return pipe.model.eval(), pipe.tokenizer
+
+
+@torch.no_grad()
+def attention_of(model, tokenizer, keypoints: np.ndarray, fps: float) -> dict:
+    """What `attention.draw` takes, of a clip (T, K, C) and its translation: see `attentions` of `SignToTextPipeline`.
+
+    That pipeline takes no baselines.
+    """
+    inputs = {"keypoints": torch.from_numpy(keypoints)[None], "attention_mask": torch.ones(1, len(keypoints), dtype=torch.long)}
+    ids = model.generate(**inputs)  # (1, 1 + L)
+    made = model.attentions(ids[:, :-1], **inputs)
+    frames = model.input_frames(int(made.input_mask[0].sum())).numpy()
+    return {
+        "tokens": tokenizer.convert_ids_to_tokens(ids[0, 1:].tolist()),
+        "cross": torch.stack(made.cross_attentions, 1)[0].numpy(),  # (layers, heads, L, S)
+        "encoder": torch.stack(made.encoder_attentions, 1)[0].numpy(),  # (layers, heads, S, S)
+        "seconds": frames / fps,
+    }
 
 
 def near(weights: np.ndarray, seconds: np.ndarray) -> tuple[float, float]:
