@@ -26,6 +26,7 @@ from train.metrics.production import pose_errors
 
 FRAMES = {"fig4": (2, 0), "fig9": (3, 3), "fig10": (3, 6)}  # how many sentences, and where between two evenly spaced places they stand
 SHOWN, SIZE = 12, 90  # frames of a row, and pixels of their sides
+FARTHEST = 4.0  # shoulder lengths from the neck that are drawn
 NUM_GLOSSES = 10
 NEAR = 0.5  # seconds
 MOST_CLIPS = 60  # whose attention is measured
@@ -75,7 +76,8 @@ def frames(figure: str, place: Workplace, sizes: dict, dataset: str) -> Result:
     for place_of, index in enumerate(chosen):
         strip = strips.Strip(texts[place_of])
         shown = min(SHOWN, len(real[index]), *(len(made[place_of]) for made in systems.values()))
-        strips.add_row(strip, "true", real[index], masks[index], shown)
+        near_body = (np.abs(real[index]) < FARTHEST).all(-1)  # one misplaced point would make all frames small
+        strips.add_row(strip, "true", real[index], masks[index] & near_body, shown)
         for name, made in systems.items():
             shape = np.tile(presence, (len(made[place_of]), 1))
             strips.add_row(strip, name, made[place_of], shape, shown, window if name == "ours" else None)
