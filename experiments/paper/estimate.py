@@ -1,9 +1,9 @@
-"""What a table needs at scale `paper`, estimated before it starts: rough, within a factor of about three.
+"""What a table needs at scale `paper`, estimated before it starts: the order of magnitude, of the trainings alone.
 
 Memory: 16 bytes for each parameter (float32 weights, gradients and Adam's two moments), and for each layer and token of a batch 34 hidden
 sizes and 5 heads x tokens of activations (Korthikanti et al. 2022, equation 2, in float32 twice their 2 bytes). Time: 6 operations for
-each parameter and token of a step, forth and back, at the rate that a matrix product reaches in a second of this machine, times
-`EFFICIENCY`.
+each parameter that computes and each token of a step, forth and back, at the rate that a matrix product reaches in a second of this
+machine, times `EFFICIENCY`. Scoring, waiting for data and what is signed frame by frame come on top.
 """
 
 import math
@@ -19,7 +19,7 @@ from experiments.workplace import Workplace
 
 EFFICIENCY = 0.25  # of a matrix product's rate that a training of models of this size reaches
 LATENT_TOKENS, FRAME_TOKENS = 32, 256  # of an average clip, padded: latents at stride 7, or frames
-TEXT_ENCODER = 135e6  # parameters of M-BERT-Distil
+TEXT_ENCODER, ITS_LAYERS = 135e6, 43e6  # parameters of M-BERT-Distil: all, and without its embeddings
 STAGES = {  # table: how many SignMAEs, readers of latents, readers of frames, and models that sign there are to train, for one seed
     "tab1": (1, 1, 4, 0), "tab2": (1, 0, 0, 6), "tab4a": (2, 2, 0, 0), "tab4b": (2, 2, 0, 0), "tab4c": (2, 2, 0, 0), "tab4d": (3, 3, 0, 0),
     "tab5a": (3, 3, 6, 0), "tab5b": (3, 0, 0, 9), "tab6": (1, 1, 2, 0), "tab8": (1, 1, 2, 0), "fig3": (1, 6, 0, 0), "fig4": (1, 0, 0, 3),
@@ -30,9 +30,10 @@ JUDGED = ("tab2", "tab5b", "fig4", "fig9", "fig10")
 
 @dataclass
 class Stage:
-    """One training: parameters, tokens of a batch, steps, and the sizes that its activations have."""
+    """One training: parameters, those of them that compute, tokens of a batch, steps, and the sizes that its activations have."""
 
     parameters: float
+    computing: float
     sequences: int
     tokens: int  # of a sequence
     steps: int
@@ -47,7 +48,7 @@ class Stage:
 
     @property
     def operations(self) -> float:
-        return 6 * self.parameters * self.sequences * self.tokens * self.steps
+        return 6 * self.computing * self.sequences * self.tokens * self.steps
 
 
 def transformer(hidden_size: int, intermediate_size: int, layers: int, cross: bool = False) -> float:
@@ -70,14 +71,15 @@ def stages(table: str, clips: int, pretraining_clips: int, seeds: int, judges: i
     sizes = (text["d_model"], text["encoder_layers"] + text["decoder_layers"], text["encoder_attention_heads"])
 
     def reader(tokens):
-        return Stage(of_reader, reading["per_device_train_batch_size"], tokens, epochs * reading["num_train_epochs"], *sizes)
+        return Stage(of_reader, of_reader, reading["per_device_train_batch_size"], tokens, epochs * reading["num_train_epochs"], *sizes)
 
+    of_decoder = transformer(signing["hidden_size"], signing["intermediate_size"], signing["num_hidden_layers"], cross=True)
     signer = Stage(
-        TEXT_ENCODER + transformer(signing["hidden_size"], signing["intermediate_size"], signing["num_hidden_layers"], cross=True),
+        TEXT_ENCODER + of_decoder, ITS_LAYERS + of_decoder,
         signing["per_device_train_batch_size"], signing["max_segments"], epochs * signing["num_train_epochs"], signing["hidden_size"],
         6 + signing["num_hidden_layers"], signing["num_attention_heads"],
     )  # fmt: skip
-    made = [Stage(size, batch, mae["window_size"], steps, hidden, both, mae["num_attention_heads"])] * sign_maes
+    made = [Stage(size, size, batch, mae["window_size"], steps, hidden, both, mae["num_attention_heads"])] * sign_maes
     made += ([reader(LATENT_TOKENS)] * of_latents + [reader(FRAME_TOKENS)] * of_frames + [signer] * signers) * seeds
     return made + [reader(FRAME_TOKENS)] * (judges if table in JUDGED else 0)
 
@@ -129,7 +131,8 @@ def announce(table: str, place: Workplace, dataset: str, sizes: dict) -> None:
     device = "the GPU" if torch.cuda.is_available() else "this machine"
     print(
         f"{table} on {dataset}, scale paper, {sizes['seeds']} seeds: estimated {memory / 2**30:.1f} GiB of the {free / 2**30:.1f} GiB "
-        f"that are free on {device}, and {seconds / 3600:.1f} hours (within a factor of three; what is trained already is not subtracted).",
+        f"that are free on {device}, and {seconds / 3600:.1f} hours of training "
+        "(the order of magnitude; scoring comes on top, and what is trained already is not subtracted).",
         flush=True,
     )
     if memory > free:
