@@ -11,6 +11,7 @@ import yaml
 from experiments import results, run, table
 from experiments.paper import command, corpora, decoding, estimate, full, gru, orderings, reproduction, sizes, tables, values
 from experiments.workplace import MissingDataError, Workplace
+from modeling_unigloR import SignMAEConfig
 from tests.conftest import TINY_TEXT, random_signing
 from tests.test_experiments import TOY, data_dir, place  # noqa: F401  fixtures
 
@@ -71,6 +72,17 @@ def test_what_a_table_shares_with_the_other_experiments_is_trained_once():
     made, shared = sizes.sizes_of("tab1", "phoenix_rendered_varied", "small"), sentences.SIZES["small"]
     assert all(made[name] == shared[name] for name in ("sign_mae", "pretrain_steps", "rates", "steps", "limit"))
     assert sizes.sizes_of("tab2", "phoenix_rendered_varied", "small")["steps"] == signing.SIZES["small"]["steps"]
+
+
+def test_the_papers_choice_is_one_sign_mae_in_tables_4_and_5(monkeypatch):
+    asked = []
+    monkeypatch.setattr(tables, "own_sign_mae", lambda place, sizes, corpus, fields: asked.append(fields) or fields)
+    made_of = {"scale": "paper", "sign_mae": {}, "weights": ["none", "fixed", "adaptive"]}
+    assert tables.weighted_sign_maes(None, made_of, None)["adaptive"] == {} and asked[0] == {"keypoint_weighting": "none"}
+    for fields in tables.TABLE_4.values():
+        assert list(fields.values()).count({}) == 1
+    config = SignMAEConfig()
+    assert (config.decoding, config.query_type, config.window_size, config.keypoint_weighting) == ("parallel", "learned", 15, "adaptive")
 
 
 # --- Orderings --------------------------------------------------------------------------------------------------------------------

@@ -45,6 +45,12 @@ def own_sign_mae(place: Workplace, sizes: dict, corpus: corpora.Corpus, fields: 
     return pretrained(place, corpus.pretraining, held_out, fields, sizes["pretrain_steps"])
 
 
+def weighted_sign_maes(place: Workplace, sizes: dict, corpus: corpora.Corpus) -> dict[str, Path]:
+    """{weights: folder} of Table 5; "adaptive", the default, is the SignMAE of Table 4 too."""
+    fields = {weights: {} if weights == "adaptive" else {"keypoint_weighting": weights} for weights in sizes["weights"]}
+    return {weights: own_sign_mae(place, sizes, corpus, ablated(sizes) | changed) for weights, changed in fields.items()}
+
+
 def ours(place: Workplace, sizes: dict, sign_mae: Path, stride: int = STRIDE, tuned: bool = False) -> Translate:
     """`SignToText` on the latents of a SignMAE. With `tuned`, its decoding is chosen as that of the baselines beside it."""
     if sizes["scale"] == "paper":
@@ -185,9 +191,7 @@ def tab4d(place: Workplace, sizes: dict, dataset: str) -> Result:
 
 def tab5a(place: Workplace, sizes: dict, dataset: str) -> Result:
     corpus, systems = corpora.corpus_of(place, dataset, sizes), {}
-    folders = {
-        weights: own_sign_mae(place, sizes, corpus, ablated(sizes) | {"keypoint_weighting": weights}) for weights in sizes["weights"]
-    }
+    folders = weighted_sign_maes(place, sizes, corpus)
     for name in ("joint_slt", "conslt"):
         systems |= {f"{name}_{weights}": translator(place, sizes, name, folder, weights) for weights, folder in folders.items()}
     systems |= {f"ours_{weights}": ours(place, sizes, folder, tuned=True) for weights, folder in folders.items()}
@@ -297,9 +301,7 @@ def tab2(place: Workplace, sizes: dict, dataset: str) -> Result:
 
 def tab5b(place: Workplace, sizes: dict, dataset: str) -> Result:
     corpus, systems = corpora.corpus_of(place, dataset, sizes), {}
-    folders = {
-        weights: own_sign_mae(place, sizes, corpus, ablated(sizes) | {"keypoint_weighting": weights}) for weights in sizes["weights"]
-    }
+    folders = weighted_sign_maes(place, sizes, corpus)
     for name in ("progressive_transformer", "nslpg"):
         systems |= {f"{name}_{weights}": producer(place, sizes, name, folder, weights) for weights, folder in folders.items()}
     systems |= {f"ours_{weights}": signer(place, sizes, folder) for weights, folder in folders.items()}
