@@ -76,7 +76,7 @@ def test_what_a_table_shares_with_the_other_experiments_is_trained_once():
 
 def test_the_papers_choice_is_one_sign_mae_in_tables_4_and_5(monkeypatch):
     asked = []
-    monkeypatch.setattr(tables, "own_sign_mae", lambda place, sizes, corpus, fields: asked.append(fields) or fields)
+    monkeypatch.setattr(tables, "own_sign_mae", lambda _, sizes, corpus, fields: asked.append(fields) or fields)
     made_of = {"scale": "paper", "sign_mae": {}, "weights": ["none", "fixed", "adaptive"]}
     assert tables.weighted_sign_maes(None, made_of, None)["adaptive"] == {} and asked[0] == {"keypoint_weighting": "none"}
     for fields in tables.TABLE_4.values():

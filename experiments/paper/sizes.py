@@ -11,8 +11,8 @@ from experiments.include import SIZES as INCLUDE_SIZES
 from experiments.pretraining import PAPER
 
 SEEDS = {"small": 2, "tiny": 1, "paper": 3}
-# At scale small, about 100 CPU minutes at most: less of what costs most. A CPU second is 11 steps of a reader of latents at stride 7, 3 of a
-# reader of frames (ConSLT's and GloFE's take two to three times as long), 3.4 of the project's SignMAE and 2 of the paper's form.
+# At scale small, about 100 CPU minutes at most: less of what costs most. A CPU second is 11 steps of a reader of latents at stride 7, 3 of
+# a reader of frames (ConSLT's and GloFE's take two to three times as long), 3.4 of the project's SignMAE and 2 of the paper's form.
 OF_TABLE = {
     "tab1": {"seeds": 1},
     "tab5a": {"seeds": 1, "weights": ["none", "adaptive"]},
