@@ -372,6 +372,9 @@ def test_translation_has_baselines_ceilings_and_floors_and_examples_show_its_tex
     written, kept = toy("tab8")
     assert len(written["examples"]) == 6 and set(written["examples"][0]) == {"id", "reference", "joint_slt", "conslt", "ours"}
     assert written["examples"][0]["ours"] == kept["texts"]["ours"][0][0]
+    written, _ = toy("tab5a")
+    assert {f"{name}_{weights}" for name in ("joint_slt", "conslt", "ours") for weights in ("none", "adaptive")} <= set(written["rows"])
+    assert "ours_adaptive - ours_none" in written["contrasts"]
 
 
 @pytest.mark.slow
