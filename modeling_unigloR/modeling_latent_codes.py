@@ -110,14 +110,16 @@ class FlowHead(nn.Module):
         self.norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
         self.output_projection = nn.Linear(size, config.num_components)
 
-    def modulations(self, condition: torch.Tensor, time: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
-        """What a condition (..., H) and times (..., 1) make of each layer: see `FlowLayer.modulate`."""
-        frequencies = torch.exp(
-            torch.arange(condition.shape[-1] // 2, device=time.device) * (-math.log(1000.0) / (condition.shape[-1] // 2))
-        )
+    def embed_time(self, time: torch.Tensor) -> torch.Tensor:
+        """(..., 1) -> (..., H)."""
+        half = self.time_projection.in_features // 2
+        frequencies = torch.exp(torch.arange(half, device=time.device) * (-math.log(1000.0) / half))
         angles = 1000 * exact(time) * frequencies
-        waves = torch.cat([angles.sin(), angles.cos()], dim=-1).to(condition.dtype)
-        condition = F.silu(condition + self.time_projection(waves))
+        return self.time_projection(torch.cat([angles.sin(), angles.cos()], dim=-1).to(self.time_projection.weight.dtype))
+
+    def modulations(self, condition: torch.Tensor, times: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
+        """What a condition (..., H) and embedded times (..., H) make of each layer: see `FlowLayer.modulate`."""
+        condition = F.silu(condition + times)
         return [cast(FlowLayer, layer).modulate(condition) for layer in self.layers]
 
     def forward(self, points: torch.Tensor, modulations: Sequence[tuple[torch.Tensor, ...]]) -> torch.Tensor:
@@ -134,18 +136,19 @@ class FlowHead(nn.Module):
         """
         start, time = noise[..., :-1], noise[..., -1:].sigmoid()
         points = time * data + (1 - time) * start  # (R, B, S, F)
-        expected = exact(self(points.to(condition.dtype), self.modulations(condition, time)))
+        expected = exact(self(points.to(condition.dtype), self.modulations(condition, self.embed_time(time))))
         return ((expected - data) / (1 - time).clamp_min(NEAREST_TO_DATA)).square().mean((0, -1))
 
-    def sample(self, condition: torch.Tensor, noise: torch.Tensor, num_steps: int, guidance: float) -> torch.Tensor:
-        """Data from noise: (B, H), or (2 B, H) with that of no text behind it, and (B, F) -> (B, F)."""
-        times = torch.arange(num_steps, device=noise.device) / num_steps
-        modulations = self.modulations(condition, times[:, None, None])  # of all steps at once: (N, B, H)
-        steps = zip(*(zip(*(values.unbind() for values in modulation)) for modulation in modulations))
-        points, num_copies = noise, len(condition) // len(noise)
-        for step, modulations_of_step in enumerate(steps):
-            expected = self(points.repeat(num_copies, 1) if num_copies > 1 else points, modulations_of_step)
-            points = points + (guided(expected, guidance) - points) / (num_steps - step)  # the last step arrives at what is expected
+    def step_times(self, num_steps: int) -> torch.Tensor:
+        """The embedded times at which `sample` looks: (N, 1, H)."""
+        return self.embed_time(torch.arange(num_steps, device=self.time_projection.weight.device)[:, None, None] / num_steps)
+
+    def sample(self, condition: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        """Data from noise in N steps: (B, H), (B, F), times (N, 1, H) of `step_times` -> (B, F)."""
+        modulations = self.modulations(condition, times)  # of all steps at once: (N, B, H)
+        points, num_steps = noise, len(times)
+        for step, modulations_of_step in enumerate(zip(*(zip(*(values.unbind() for values in modulation)) for modulation in modulations))):
+            points = points + (self(points, modulations_of_step) - points) / (num_steps - step)  # the last step arrives at what is expected
         return points
 
 
@@ -207,7 +210,7 @@ class CodesFlowDecoder(nn.Module):
         components = self.codes.components(latents)  # (B, S, F)
         codes, remainder = self.codes.encode(components)  # (B, S, Q), (B, S, F)
         history = self.add_history_noise(components)[:, :-1].to(memory.dtype)
-        hidden, memory = self.embed(history, real.sum(1)), self.hide_texts(memory)
+        hidden, memory = self.embed(history, self.place_embeddings(real.sum(1), real.shape[1])), self.hide_texts(memory)
         states = self.states(hidden, memory, self.text_mask(hidden, memory, memory_mask))  # (B, S, H)
         logits, states = self.code_logits(states, codes)  # (B, S, E) of each codebook, (B, S, H)
         code_errors = [
@@ -236,15 +239,17 @@ class CodesFlowDecoder(nn.Module):
         size = self.config.history_noise * torch.rand(len(components), 1, 1, device=components.device)
         return components + size * torch.randn_like(components)
 
-    def embed(self, history: torch.Tensor, lengths: torch.Tensor, first: int = 0) -> torch.Tensor:
-        """The inputs of the segments from `first` on, from the latents before them: history (B, S - 1, F) -> (B, S - first, H)."""
-        tokens = self.history_projection(history[:, max(first - 1, 0) :])
-        if first == 0:
+    def place_embeddings(self, lengths: torch.Tensor, num_segments: int) -> torch.Tensor:
+        """Of each segment's place, and of how many segments are still to come: (B,) -> (B, S, H)."""
+        table, place = self.places.table.to(self.start.dtype), torch.arange(num_segments, device=lengths.device)
+        return table[place] + self.remaining_projection(table[(lengths[:, None] - place).clamp_min(0)])
+
+    def embed(self, history: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """The inputs of segments at `places` (B, S, H), from the latents before each of them (B, S or, from the first on, S - 1, F)."""
+        tokens = self.history_projection(history)
+        if tokens.shape[1] < places.shape[1]:
             tokens = torch.cat([self.start.expand(len(tokens), 1, -1), tokens], dim=1)
-        place = torch.arange(first, first + tokens.shape[1], device=tokens.device)
-        remaining = (lengths[:, None] - place).clamp_min(0)
-        table = self.places.table.to(tokens.dtype)
-        return self.dropout(tokens + table[place] + self.remaining_projection(table[remaining]))
+        return self.dropout(tokens + places)
 
     def text_mask(self, hidden: torch.Tensor, memory: torch.Tensor, memory_mask: torch.Tensor) -> AttentionMask:
         """Where inputs (B, S, H) may attend to the text (B, L, H), (B, L)."""
@@ -296,10 +301,12 @@ class CodesFlowDecoder(nn.Module):
             memory_mask, lengths = memory_mask.repeat(2, 1), lengths.repeat(2)
         cache = AttentionCache() if use_cache else None
         text_mask = self.text_mask(memory[:, :1], memory, memory_mask)  # of one segment, the only one that a cache leaves to compute
+        places, times = self.place_embeddings(lengths, num_segments), self.flow.step_times(flow_steps)
         components = noise.new_zeros(num_texts, 0, noise.shape[-1])  # (B, segments so far, F)
         for segment in range(num_segments):
-            history = components.repeat(num_copies, 1, 1).to(memory.dtype)
-            inputs = self.embed(history, lengths, segment if use_cache else 0)
+            first = segment if use_cache else 0
+            history = components[:, max(first - 1, 0) :].repeat(num_copies, 1, 1).to(memory.dtype)
+            inputs = self.embed(history, places[:, first : segment + 1])
             mask = text_mask if use_cache else self.text_mask(inputs, memory, memory_mask)
             state = self.states(inputs, memory, mask, cache)[:, -1]  # (B, H)
             codes = []
@@ -307,8 +314,10 @@ class CodesFlowDecoder(nn.Module):
                 codes.append(choose(guided(head(state), guidance), uniforms[:, segment, index], temperature))
                 state = state + embedding(codes[-1]).repeat(num_copies, 1)
             vectors = self.codes.vectors(torch.stack(codes, dim=-1))  # (B, F)
-            condition = state + self.vector_projection(vectors.to(state.dtype)).repeat(num_copies, 1)
-            remainder = self.flow.sample(condition, noise[:, segment].to(state.dtype), flow_steps, guidance)
+            condition = state[:num_texts] + self.vector_projection(
+                vectors.to(state.dtype)
+            )  # the codes are led by the text, the flow is not
+            remainder = self.flow.sample(condition, noise[:, segment].to(state.dtype), times)
             sampled = vectors + exact(remainder) * self.codes.remainder_scales
             components = torch.cat([components, sampled[:, None].to(components.dtype)], dim=1)
         return self.codes.latents(components).to(memory.dtype)

@@ -38,7 +38,7 @@ from .modeling_layers_uniglor import (
 from .modeling_sign_mae import SignMAEDecoderModel, SignMAEPreTrainedModel
 
 DECODED_TOGETHER = 1024  # segments that are decoded at a time, so that memory is bounded
-SAMPLING = {"temperature": 0.7, "guidance": 2.0, "flow_steps": 10, "flow_temperature": 1.0, "num_samples": 1}  # of "codes_flow", by default
+SAMPLING = {"temperature": 0.7, "guidance": 2.0, "flow_steps": 3, "flow_temperature": 1.0, "num_samples": 1}  # of "codes_flow", by default
 SAMPLING_LIMITS = {  # name: least, most, whether it is whole
     "temperature": (0, 10, False),
     "guidance": (0, 20, False),
@@ -387,9 +387,9 @@ class TextToSign(UniGloRPreTrainedModel):
                 end to end as they are (the paper's way); by default 0 of a regression, and 3 of "codes_flow".
             temperature: of the codes, by default 0.7. Lower ones are surer and move less. 0 takes the likeliest code, and starts the flow
                 at the mean of its noise, 0: then a text is always signed alike.
-            guidance: how far the text leads, beyond what would be signed without one: 1 not at all, by default 2; of a model that was
-                trained with text_dropout=0 by default 1, and nothing else.
-            flow_steps: of the flow for each segment, by default 10.
+            guidance: how far the text leads the codes, beyond what would be signed without one: 1 not at all, by default 2; of a model
+                that was trained with text_dropout=0 by default 1, and nothing else.
+            flow_steps: of the flow for each segment, by default 3.
             flow_temperature: of the flow, what its noise is multiplied with; by default 1, and 0 where the temperature is 0.
             num_samples: how many clips of each text, by default 1; those of a text are side by side.
             generator: where the random numbers come from.
