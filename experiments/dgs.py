@@ -26,6 +26,7 @@ from experiments.pretraining import SMALL, TINY, names, pretrained, untrained
 from experiments.readers import code_version, rate_that_is_best
 from experiments.results import Result
 from experiments.workplace import Workplace
+from modeling_unigloR import SignToText
 from train.data.clips import pad
 
 TOP, NUM_MATCHED = 5, 20
@@ -93,7 +94,7 @@ def log_likelihoods(place, files, row, encode, sizes, processor):
     """[(clips, sentences): log p(sentence of clip j | clip i)] of each seed, and the learning rate that was chosen."""
 
     def made(part, tested, rate, seed, steps):
-        facts = [code_version(), names([files[part], files[tested]]), row, rate, seed, steps, READER]
+        facts = [code_version(SignToText), names([files[part], files[tested]]), row, rate, seed, steps, READER]
 
         def make():
             training_files = {"train": files[part]}

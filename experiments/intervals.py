@@ -19,8 +19,12 @@ def t_interval(values: np.ndarray, level: float = 0.95) -> list[float]:
     return [float(values.mean() - half), float(values.mean() + half)]
 
 
-def over_units(rows: dict[str, dict[str, np.ndarray]]) -> tuple[dict, dict]:
-    """Scores (S, U) of every row and metric -> the rows and contrasts of a result; t intervals over the units' means over seeds."""
+def over_units(rows: dict[str, dict[str, np.ndarray]], compared: list[tuple[str, str]] | None = None) -> tuple[dict, dict]:
+    """Scores (S, U) of every row and metric -> the rows and contrasts of a result; t intervals over the units' means over seeds.
+
+    Args:
+        compared: pairs of rows; by default `pairs`.
+    """
     result_rows, means = {}, {}
     for name, metrics in rows.items():
         means[name] = {metric: np.asarray(values, np.float64).mean(0) for metric, values in metrics.items()}
@@ -29,7 +33,7 @@ def over_units(rows: dict[str, dict[str, np.ndarray]]) -> tuple[dict, dict]:
             for metric, values in means[name].items()
         }
     contrasts = {}
-    for one, other in pairs(rows):
+    for one, other in pairs(rows) if compared is None else compared:
         shared = [metric for metric in means[one] if metric in means[other]]
         differences = {metric: means[one][metric] - means[other][metric] for metric in shared}
         contrasts[f"{one} - {other}"] = {

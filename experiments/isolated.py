@@ -14,6 +14,7 @@ from transformers import AutoModel
 from experiments import encoders
 from experiments.readers import carrier, code_version, rate_that_is_best
 from experiments.workplace import words
+from modeling_unigloR import SignRecognition
 from train import train_recognition
 from train.data.clips import LabelledClips, pad
 from train.metrics.recognition import nearest_class_mean, ranks
@@ -26,7 +27,7 @@ READER = {
 KEPT = 5  # labels that are kept of each answer
 
 
-def answers(place, data, row, encoders_of_seeds, num_folds, sizes, processor):
+def answers(place, data, row, encoders_of_seeds, num_folds, sizes, processor, recognise=None):
     """A row's answers: what its recogniser predicts for every clip that is tested.
 
     Args:
@@ -36,10 +37,12 @@ def answers(place, data, row, encoders_of_seeds, num_folds, sizes, processor):
         encoders_of_seeds: [(whatever else it depends on, `Clips` -> `Vectors`)] of each seed, or of all seeds.
         sizes: `rates`, `seeds`, `steps`.
         processor: a `KeypointProcessor`.
+        recognise: trains and tests one recogniser; by default `read`.
 
     Returns:
         [{id: [rank of the true label, most probable labels ...]}] of each seed, and the learning rate of each fold.
     """
+    recognise = recognise or read
     answers_of_seeds, chosen = [{} for _ in range(sizes["seeds"])], []
     facts, encode = encoders_of_seeds[0]
     for fold in range(num_folds):
@@ -47,19 +50,19 @@ def answers(place, data, row, encoders_of_seeds, num_folds, sizes, processor):
 
         def score(rate, fold=fold, others=others):
             quarter = max(1, sizes["steps"] // 4)
-            return _first(read(place, data, [row, facts], encode, others, sorted([fold, others]), rate, 0, quarter, processor))
+            return _first(recognise(place, data, [row, facts], encode, others, sorted([fold, others]), rate, 0, quarter, processor))
 
         chosen.append(rate_that_is_best(sizes["rates"], score))
     for seed in range(sizes["seeds"]):
         facts, encode = encoders_of_seeds[seed % len(encoders_of_seeds)]
         for fold, rate in enumerate(chosen):
-            answers_of_seeds[seed] |= read(place, data, [row, facts], encode, fold, [fold], rate, seed, sizes["steps"], processor)
+            answers_of_seeds[seed] |= recognise(place, data, [row, facts], encode, fold, [fold], rate, seed, sizes["steps"], processor)
     return answers_of_seeds, chosen
 
 
 def read(place, data, row, encode, test_fold, left_out, rate, seed, steps, processor):
     """{id: [rank, labels]} of the clips of one fold, by a recogniser that was trained without `left_out`."""
-    facts = [code_version(), data.name, row, test_fold, left_out, rate, seed, steps, READER, processor.to_json_string()]
+    facts = [code_version(SignRecognition), data.name, row, test_fold, left_out, rate, seed, steps, READER, processor.to_json_string()]
 
     def make():
         folder = place.path("recogniser", facts)
@@ -72,7 +75,7 @@ def read(place, data, row, encode, test_fold, left_out, rate, seed, steps, proce
         tested = clips_of([data / f"fold-{test_fold}.parquet"], processor)
         logits = _logits(AutoModel.from_pretrained(folder), reading.build(tested))
         shutil.rmtree(folder)
-        return dict(zip(tested.ids, _kept(logits, tested.labels)))
+        return dict(zip(tested.ids, kept(logits, tested.labels)))
 
     return place.once(place.path("words", facts), make)
 
@@ -87,7 +90,7 @@ def _logits(model, vectors, batch_size=64):
     return np.concatenate(batches)
 
 
-def _kept(logits, labels):
+def kept(logits, labels):
     """[rank of the true label, the most probable labels] of each clip; a label that no training clip has comes last."""
     missing = max(0, int(labels.max()) + 1 - logits.shape[1])
     logits = np.pad(logits, ((0, 0), (0, missing)), constant_values=-np.inf)
@@ -111,7 +114,7 @@ def class_means(data, num_folds, features, processor):
         train, test = clips_of(parts(data, [fold]), processor), clips_of([data / f"fold-{fold}.parquet"], processor)
         num_labels = int(max(train.labels.max(), test.labels.max())) + 1
         logits = nearest_class_mean(features(train), train.labels, features(test), num_labels)
-        ranked |= dict(zip(test.ids, _kept(logits, test.labels)))
+        ranked |= dict(zip(test.ids, kept(logits, test.labels)))
     return [ranked]
 
 
@@ -122,7 +125,7 @@ def most_frequent(data, num_folds, processor):
         train, test = clips_of(parts(data, [fold]), processor), clips_of([data / f"fold-{fold}.parquet"], processor)
         counts = np.bincount(train.labels, minlength=int(max(train.labels.max(), test.labels.max())) + 1)
         first = -np.argsort(np.argsort(-counts, kind="stable")).astype(float)  # without ties between equally frequent labels
-        ranked |= dict(zip(test.ids, _kept(np.tile(first, (len(test), 1)), test.labels)))
+        ranked |= dict(zip(test.ids, kept(np.tile(first, (len(test), 1)), test.labels)))
     return [ranked]
 
 
@@ -153,21 +156,22 @@ def resample_frames(keypoints, num_frames):
 # --- Scores -----------------------------------------------------------------------------------------------------------------------
 
 
-def scores(answers_of_seeds, unit_of):
+def scores(answers_of_seeds, unit_of, tops=(1, KEPT)):
     """Top-1 and top-5 in per cent, of each seed and unit: {metric: (S, U)}.
 
     Args:
         answers_of_seeds: what `answers` returns first.
         unit_of: {id: unit} of all clips that are to be scored; a clip without an answer is wrong.
+        tops: among how many of the most probable labels the true one is looked for.
     """
     units = sorted(set(unit_of.values()))
-    hits = {metric: np.zeros((len(answers_of_seeds), len(units))) for metric in ("top1", "top5")}
+    hits = {f"top{most}": np.zeros((len(answers_of_seeds), len(units))) for most in tops}
     sizes = np.bincount([units.index(unit) for unit in unit_of.values()])
     for seed, answered in enumerate(answers_of_seeds):
         for id, unit in unit_of.items():
             rank = answered.get(id, [np.inf])[0]
-            hits["top1"][seed, units.index(unit)] += rank == 1
-            hits["top5"][seed, units.index(unit)] += rank <= KEPT
+            for most in tops:
+                hits[f"top{most}"][seed, units.index(unit)] += rank <= most
     return {metric: 100 * values / sizes for metric, values in hits.items()}
 
 

@@ -20,10 +20,11 @@ TINY = SMALL | {
 
 
 def pretrained(place, datasets, validation, fields, steps, seed=0):
-    """The folder of a SignMAE; a run that was killed goes on from its last checkpoint."""
+    """The folder of a SignMAE; a run that was killed goes on from its last checkpoint. With steps=-1 the config file's epochs count."""
     folder = place.path("sign-mae", code_version(), names(datasets), fields, steps, seed)
     if not (folder / "report.json").exists():
-        saved = {"save_strategy": "steps", "save_steps": max(1, min(200, steps)), "save_total_limit": 1, "eval_strategy": "no"}
+        saved = {"save_strategy": "epoch" if steps < 0 else "steps", "save_steps": max(1, min(200, steps)), "save_total_limit": 1}
+        saved |= {"eval_strategy": "no"}
         _pretrain(folder, datasets, validation, fields | saved | {"max_steps": steps, "seed": seed, "resume_from_checkpoint": True}, place)
     return folder
 
@@ -50,6 +51,6 @@ def names(paths):
 
 
 def _pretrain(folder, datasets, validation, fields, place):
-    options = words(fields | {"output_dir": folder, "use_cpu": True})
+    options = words({"use_cpu": True} | fields | {"output_dir": folder})
     options += ["--datasets", *map(str, datasets), "--validation", *(map(str, validation) if validation else ["[]"])]
     pretrain.main(["paper.yaml", *options])

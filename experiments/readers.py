@@ -15,9 +15,14 @@ from modeling_unigloR.fingerprint_uniglor import code_hash, processing_hash
 MOST_RATES = 7
 
 
-def code_version() -> str:
-    """A string that changes with the code of models, keypoints and rows, so that pieces made by other code are made again."""
-    return code_hash(SignMAE.__module__) + processing_hash() + hashlib.sha256(inspect.getsource(encoders).encode()).hexdigest()[:16]
+def code_version(*models: type) -> str:
+    """A string that changes with the code of SignMAE, of other models, of keypoints and rows, so that pieces made by other code are made
+    again."""
+    return (
+        code_hash(SignMAE.__module__, *(model.__module__ for model in models))
+        + processing_hash()
+        + hashlib.sha256(inspect.getsource(encoders).encode()).hexdigest()[:16]
+    )
 
 
 def carrier(place: Workplace, size: int, processor: KeypointProcessor) -> Path:

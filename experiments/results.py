@@ -38,6 +38,7 @@ class Result:
         config: everything that decides the numbers.
         predictions: of each test item; anything that JSON knows.
         more: further facts.
+        picture: an SVG document that stands beside it as NAME.svg, or None.
     """
 
     what: str
@@ -48,6 +49,7 @@ class Result:
     config: dict
     predictions: dict
     more: dict = field(default_factory=dict)
+    picture: str | None = None
 
 
 def write(name: str, result: Result, folder: Path, scale: str, command: str) -> dict:
@@ -66,11 +68,13 @@ def write(name: str, result: Result, folder: Path, scale: str, command: str) -> 
         "command": command,
         "commit": commit(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__},
-        "device": f"{torch.get_num_threads()} threads of a CPU",
+        "device": result.more.get("device") or f"{torch.get_num_threads()} threads of a CPU",
         "date": time.strftime("%Y-%m-%d"),
     }
     packed = json.dumps(without_nan(_plain(result.predictions)), ensure_ascii=False, separators=(",", ":")).encode()
     write_whole(folder / f"{name}.predictions.json.gz", gzip.compress(packed, mtime=0))
+    if result.picture is not None:
+        write_whole(folder / f"{name}.svg", result.picture)
     write_whole(folder / f"{name}.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     return content
 

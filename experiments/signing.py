@@ -20,7 +20,7 @@ from experiments.pretraining import SMALL, TINY, names, pretrained
 from experiments.readers import code_version, rate_that_is_best
 from experiments.results import Result
 from experiments.workplace import Workplace, words
-from modeling_unigloR import SignMAEEncoderModel
+from modeling_unigloR import SignMAEEncoderModel, SignToText, TextToSign
 from train import train_judges, train_text_to_sign
 from train.data.clips import Clips
 from train.engine.loading import load_pipeline
@@ -115,7 +115,8 @@ def run(place, sizes, files, sign_mae, what, scored):
 
 def judges_of(place, sizes, data, sign_mae):
     """Folders of frame-level readers of real keypoints. They only score; none of them chooses a checkpoint."""
-    folder = place.path("judges", code_version(), data.name, sizes["judges"], sizes["judge_steps"], sizes["judge_text_config"], JUDGE)
+    facts = data.name, sizes["judges"], sizes["judge_steps"], sizes["judge_text_config"], JUDGE
+    folder = place.path("judges", code_version(SignToText), *facts)
     if not (folder / "judges.json").exists():
         fields = JUDGE | {
             "text_config": sizes["judge_text_config"],
@@ -152,7 +153,7 @@ class System:
         """LCS-F on the held-out training sentences, of the first seed, by a reader of every second training clip."""
 
         def make():
-            pipe = self._trained(rate, 0)
+            pipe = self.trained(rate, 0)
             held_out, train = (translation.clips_of(self.files[part], pipe.feature_extractor) for part in ("validation", "train"))
             signed = sign(pipe.model, pipe.tokenizer, held_out.texts, **({"seed": 0} if pipe.model.samples else {}))
             return held_out_lcs(signed, held_out, train)
@@ -163,7 +164,7 @@ class System:
         """What `evaluate_text_to_sign` says on the test sentences."""
 
         def make():
-            pipe = self._trained(rate, seed)
+            pipe = self.trained(rate, seed)
             encoder = SignMAEEncoderModel.from_pretrained(self.sign_mae)
             test, train = (translation.clips_of(self.files[part], pipe.feature_extractor) for part in ("test", "train"))
             readers = load_readers([str(path) for path in judges], "cpu")
@@ -173,7 +174,8 @@ class System:
 
         return self.place.once(self.place.path("signing", *self._facts(rate, seed), [path.parent.name for path in judges]), make)
 
-    def _trained(self, rate, seed):
+    def trained(self, rate, seed):
+        """The pipeline of a learning rate and a seed; a training that was killed goes on."""
         folder = self._folder(rate, seed)
         if not (folder / "report.json").exists():
             fields = self.sizes["model"] | {"latent_decoder": self.decoder, "max_steps": self.sizes["steps"], "learning_rate": rate}
@@ -188,7 +190,7 @@ class System:
 
     def _facts(self, rate, seed):
         sizes = self.sizes["steps"], self.sizes["model"]
-        return code_version(), names(self.files.values()), self.sign_mae.name, *sizes, self.decoder, rate, seed
+        return code_version(TextToSign), names(self.files.values()), self.sign_mae.name, *sizes, self.decoder, rate, seed
 
 
 def held_out_lcs(signed: list[np.ndarray], held_out: Clips, train: Clips) -> float:

@@ -1,7 +1,7 @@
 """The tables of docs/, from the results that are kept.
 
 python -m experiments.table            # prints them
-python -m experiments.table --write    # puts them between the documents' markers
+python -m experiments.table --write    # puts them between the documents' markers, and writes docs/reproduction.md
 python -m experiments.table --check    # fails where a document shows another table than its result gives
 """
 
@@ -10,6 +10,8 @@ import re
 import sys
 from functools import partial
 from pathlib import Path
+
+from experiments.paper import reproduction
 
 RESULTS = Path(__file__).parent / "results"
 SPEED = Path(__file__).parents[1] / "benchmarks" / "results"
@@ -170,6 +172,9 @@ def differing():
         without = [table for table in re.findall(MARKER.format("(.*?)"), text) if table not in TABLES or TABLES[table]() is None]
         if with_tables(text) != text or without:
             documents.append(f"{name}{f': no result of {without}' if without else ''}")
+    made = reproduction.DOCUMENT
+    if not made.exists() or made.read_text(encoding="utf-8") != reproduction.document():
+        documents.append(f"docs/{made.name}")
     return documents
 
 
@@ -181,6 +186,7 @@ def main(argv=None):
     elif "--write" in argv:
         for name in DOCUMENTS:
             (ROOT / name).write_text(with_tables((ROOT / name).read_text(encoding="utf-8")), encoding="utf-8")
+        reproduction.DOCUMENT.write_text(reproduction.document(), encoding="utf-8")
     else:
         print("\n\n".join(made for table in TABLES.values() if (made := table()) is not None))
 

@@ -12,12 +12,12 @@ import zlib
 import numpy as np
 from transformers import pipeline
 
-import modeling_unigloR  # noqa: F401  registers models and pipelines
 from experiments import encoders
 from experiments.intervals import NUM_SAMPLES, over_draws
 from experiments.pretraining import names
 from experiments.readers import carrier, code_version, rate_that_is_best
 from experiments.workplace import words
+from modeling_unigloR import SignToText
 from train import train_sign_to_text
 from train.data.clips import Clips
 from train.evaluation.translation import translate_inputs
@@ -49,21 +49,10 @@ def translations(place, files, row, encode, sizes, processor):
         [texts] of each seed, in the order of the test clips; a number.
     """
 
-    def score(rate):
-        facts = [code_version(), names(files.values()), row, rate, sizes["steps"], READER]
-
-        def make():
-            folder, _ = train(place, files, row, encode, rate, 0, max(1, sizes["steps"] // 4), processor, files["validation"])
-            scores = json.loads((folder / "report.json").read_text())["validation"]
-            shutil.rmtree(folder)
-            return [scores["eval_bleu4"], scores["eval_chrf"]]
-
-        return place.once(place.path("rate", facts), make)
-
-    rate = rate_that_is_best(sizes["rates"], score)
+    rate = best_rate(place, files, row, encode, sizes, processor)
     texts_of_seeds = []
     for seed in range(sizes["seeds"]):
-        facts = [code_version(), names(files.values()), row, rate, seed, sizes["steps"], READER]
+        facts = [code_version(SignToText), names(files.values()), row, rate, seed, sizes["steps"], READER]
 
         def make(seed=seed):
             folder, reading = train(place, files, row, encode, rate, seed, sizes["steps"], processor)
@@ -77,9 +66,28 @@ def translations(place, files, row, encode, sizes, processor):
     return texts_of_seeds, rate
 
 
+def best_rate(place, files, row, encode, sizes, processor):
+    """The learning rate of a row; the arguments are those of `translations`."""
+
+    def score(rate):
+        facts = [code_version(SignToText), names(files.values()), row, rate, sizes["steps"], READER]
+
+        def make():
+            folder, _ = train(place, files, row, encode, rate, 0, max(1, sizes["steps"] // 4), processor, files["validation"])
+            scores = json.loads((folder / "report.json").read_text())["validation"]
+            shutil.rmtree(folder)
+            return [scores["eval_bleu4"], scores["eval_chrf"]]
+
+        return place.once(place.path("rate", facts), make)
+
+    return rate_that_is_best(sizes["rates"], score)
+
+
 def train(place, files, row, encode, rate, seed, steps, processor, validation=None, fields=READER):
     """-> the folder of a trained SignToText, and its `Reading`. A training that was killed goes on from its last checkpoint."""
-    folder = place.path("translator", code_version(), names([files["train"]]), row, rate, seed, steps, validation is not None, fields)
+    folder = place.path(
+        "translator", code_version(SignToText), names([files["train"]]), row, rate, seed, steps, validation is not None, fields
+    )
     reading = encoders.Reading(encode, clips_of(files["train"], processor))
     if not (folder / "report.json").exists():
         options = fields | {"learning_rate": rate, "max_steps": steps, "seed": seed, "output_dir": folder}
@@ -107,17 +115,19 @@ def floors(train_clips, test_clips, mean_vectors):
     }
 
 
-def score(texts_of_rows, references, times=None):
+def score(texts_of_rows, references, times=None, metrics=METRICS, compared=None):
     """{row: [texts] of each seed} and the true texts -> rows and contrasts of a result; sentences are drawn for the intervals.
 
-    `times` (R, N) says how often each draw holds each sentence, where something else is drawn: see `intervals.times_of_parts`.
+    `times` (R, N) says how often each draw holds each sentence, where something else is drawn: see `intervals.times_of_parts`. `compared`
+    are pairs of rows; by default `intervals.pairs`.
     """
 
     def scored(seeds, metric):
         scores, draws, _ = zip(*(drawn_scores(texts, references, metric, NUM_SAMPLES, times=times) for texts in seeds))
         return np.array(scores), np.stack(draws)
 
-    return over_draws({row: {metric: scored(seeds, metric) for metric in METRICS} for row, seeds in texts_of_rows.items()})
+    rows = {row: {metric: scored(seeds, metric) for metric in metrics} for row, seeds in texts_of_rows.items()}
+    return over_draws(rows, compared)
 
 
 def clips_of(path, processor):

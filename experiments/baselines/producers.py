@@ -27,7 +27,7 @@ from experiments.baselines.progressive_transformer import ProgressiveTransformer
 from experiments.pretraining import names as names_of_files
 from experiments.readers import code_version, rate_that_is_best
 from experiments.workplace import Workplace
-from modeling_unigloR import KeypointProcessor, SignMAEDecoderModel
+from modeling_unigloR import KeypointProcessor, SignMAEDecoderModel, TextToSign
 from modeling_unigloR.modeling_text_to_sign import segments_end_to_end
 from train.data.clips import Clips, pad
 from train.data.segments import SegmentDataset
@@ -227,7 +227,7 @@ class Producer:
 def baselines_version() -> str:
     """As `code_version`, and it changes with the code of these baselines too."""
     sources = "".join(inspect.getsource(module) for module in (frame_signing, progressive_transformer, nslpg))
-    return code_version() + hashlib.sha256(sources.encode()).hexdigest()[:16]
+    return code_version(TextToSign) + hashlib.sha256(sources.encode()).hexdigest()[:16]
 
 
 # --- Training ---------------------------------------------------------------------------------------------------------------------

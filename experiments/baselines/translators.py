@@ -21,7 +21,7 @@ from experiments.baselines import conslt, frame_translator, glofe, joint_slt
 from experiments.pretraining import names
 from experiments.readers import code_version, rate_that_is_best
 from experiments.workplace import Workplace, words
-from modeling_unigloR import KeypointProcessor
+from modeling_unigloR import KeypointProcessor, SignToText
 from train import train_sign_to_text
 from train.data.clips import Clips, TranslationCollator, TranslationDataset, pad
 from train.engine.loading import with_ids_of
@@ -266,4 +266,4 @@ def _device(fields: dict) -> str:
 def _code_version() -> str:
     """A string that changes with the code of the baselines too."""
     sources = "".join(inspect.getsource(module) for module in (frame_translator, joint_slt, conslt, glofe))
-    return code_version() + hashlib.sha256(sources.encode()).hexdigest()[:16]
+    return code_version(SignToText) + hashlib.sha256(sources.encode()).hexdigest()[:16]

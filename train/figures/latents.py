@@ -104,6 +104,12 @@ def neighbours_share(latents, gloss, clip, batch_size=512):
     Args:
         latents: (N, D), gloss, clip: (N,) ints.
     """
+    same, random = neighbours(latents, gloss, clip, batch_size)
+    return float(same.mean()), float(random.mean())
+
+
+def neighbours(latents, gloss, clip, batch_size=512):
+    """Of each latent, whether its nearest one of another clip has the same gloss, and how often a random one would: (N,), (N,)."""
     same, random, square = [], [], np.square(latents).sum(1)
     for start in range(0, len(latents), batch_size):
         batch = slice(start, start + batch_size)
@@ -113,7 +119,7 @@ def neighbours_share(latents, gloss, clip, batch_size=512):
         nearest = np.where(others, distance, np.inf).argmin(1)
         same.append(np.take_along_axis(equal, nearest[:, None], 1)[:, 0])
         random.append((equal & others).sum(1) / others.sum(1))
-    return float(np.concatenate(same).mean()), float(np.concatenate(random).mean())
+    return np.concatenate(same), np.concatenate(random)
 
 
 def plane(latents, seed=0):
