@@ -327,5 +327,6 @@ def test_rows_on_rendered_sentences(name, tmp_path):
     place = Workplace(REAL_DATA.parent, tmp_path)
     files = corpora.rendered(place, 1.2, {"train": 24, "validation": 4, "test": 4})
     sizes = SIZES | {"rates": [1e-3, 2e-3]}
-    texts, rate, facts = translators.translations(place, files, name, sizes, KeypointProcessor(), fields=FIELDS)
+    fields = FIELDS | {"text_config": TINY_TEXT | {"max_position_embeddings": 512}}  # as many frames as a clip may have
+    texts, rate, facts = translators.translations(place, files, name, sizes, KeypointProcessor(), fields=fields)
     assert np.shape(texts) == (2, 4) and rate > 0 and facts["parameters"] > 10_000
