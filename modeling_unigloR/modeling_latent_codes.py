@@ -115,7 +115,7 @@ class FlowHead(nn.Module):
         half = self.time_projection.in_features // 2
         frequencies = torch.exp(torch.arange(half, device=time.device) * (-math.log(1000.0) / half))
         angles = 1000 * exact(time) * frequencies
-        return self.time_projection(torch.cat([angles.sin(), angles.cos()], dim=-1).to(self.time_projection.weight.dtype))
+        return self.time_projection(torch.cat([angles.sin(), angles.cos()], dim=-1).to(self.norm.weight.dtype))
 
     def modulations(self, condition: torch.Tensor, times: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
         """What a condition (..., H) and embedded times (..., H) make of each layer: see `FlowLayer.modulate`."""
@@ -141,7 +141,7 @@ class FlowHead(nn.Module):
 
     def step_times(self, num_steps: int) -> torch.Tensor:
         """The embedded times at which `sample` looks: (N, 1, H)."""
-        return self.embed_time(torch.arange(num_steps, device=self.time_projection.weight.device)[:, None, None] / num_steps)
+        return self.embed_time(torch.arange(num_steps, device=self.norm.weight.device)[:, None, None] / num_steps)
 
     def sample(self, condition: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
         """Data from noise in N steps: (B, H), (B, F), times (N, 1, H) of `step_times` -> (B, F)."""
@@ -314,9 +314,7 @@ class CodesFlowDecoder(nn.Module):
                 codes.append(choose(guided(head(state), guidance), uniforms[:, segment, index], temperature))
                 state = state + embedding(codes[-1]).repeat(num_copies, 1)
             vectors = self.codes.vectors(torch.stack(codes, dim=-1))  # (B, F)
-            condition = state[:num_texts] + self.vector_projection(
-                vectors.to(state.dtype)
-            )  # the codes are led by the text, the flow is not
+            condition = state[:num_texts] + self.vector_projection(vectors.to(state.dtype))  # guidance leads the codes, not the flow
             remainder = self.flow.sample(condition, noise[:, segment].to(state.dtype), times)
             sampled = vectors + exact(remainder) * self.codes.remainder_scales
             components = torch.cat([components, sampled[:, None].to(components.dtype)], dim=1)

@@ -12,7 +12,7 @@ from modeling_unigloR import SignFeatureExtractionPipeline, SignToTextStreamer, 
 from modeling_unigloR.quantization_uniglor import Int8Linear, check_int8
 from train import evaluate_checkpoint
 
-from .conftest import TEXTS, random_signing, standardised
+from .conftest import CODES_FLOW, TEXTS, random_signing, standardised
 
 try:
     check_int8()
@@ -80,6 +80,13 @@ def test_quantised_it_answers_nearly_the_same(kind, request, tiny_sign_mae):
         torch.testing.assert_close(pipe.model.get_buffer(name), value, rtol=0, atol=0)
     torch.testing.assert_close(ask(pipe), expected, rtol=0.2, atol=0.2)
     assert pipe.model.dtype == torch.float32
+
+
+@needs_int8
+def test_a_quantised_model_samples_too(tiny_text_to_sign):
+    pipe = tiny_text_to_sign(**CODES_FLOW)
+    quantize(pipe.model)
+    assert np.isfinite(pipe(TEXTS[0], num_segments=2, seed=0)["keypoints"]).all()
 
 
 @needs_int8

@@ -1,6 +1,7 @@
 """The paper's figures: frames of generated signing, latents on a plane, attention maps; each with numbers, which a picture alone lacks."""
 
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -116,16 +117,7 @@ def signed_by_baseline(place, files, name, sizes, sign_mae, texts):
     return sign(model, tokenizer, texts)
 
 
-def fig4(place: Workplace, sizes: dict, dataset: str) -> Result:
-    return frames("fig4", place, sizes, dataset)
-
-
-def fig9(place: Workplace, sizes: dict, dataset: str) -> Result:
-    return frames("fig9", place, sizes, dataset)
-
-
-def fig10(place: Workplace, sizes: dict, dataset: str) -> Result:
-    return frames("fig10", place, sizes, dataset)
+fig4, fig9, fig10 = (partial(frames, figure) for figure in FRAMES)
 
 
 # --- Fig 5 ------------------------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ rates; at scale `paper`, ours by train/configs/paper*.yaml.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -156,16 +157,7 @@ def table_4(table: str, place: Workplace, sizes: dict, dataset: str) -> Result:
     return translated(place, sizes, corpus, table, systems, list(folders.values())[-1])
 
 
-def tab4a(place: Workplace, sizes: dict, dataset: str) -> Result:
-    return table_4("tab4a", place, sizes, dataset)
-
-
-def tab4b(place: Workplace, sizes: dict, dataset: str) -> Result:
-    return table_4("tab4b", place, sizes, dataset)
-
-
-def tab4c(place: Workplace, sizes: dict, dataset: str) -> Result:
-    return table_4("tab4c", place, sizes, dataset)
+tab4a, tab4b, tab4c = (partial(table_4, table) for table in TABLE_4)
 
 
 def tab4d(place: Workplace, sizes: dict, dataset: str) -> Result:
